@@ -1,0 +1,64 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async.h>
+#include <kj/common.h>
+
+#include <cstdint>
+
+#include "devices/virtio/guest_memory.h"
+#include "devices/virtio/virtqueue.h"
+#include "protos/device.capnp.h"
+
+namespace troupe::virtio {
+
+// What one device kind is (protos/device.capnp, DeviceInfo, has the ranges).
+struct DeviceDescription {
+  uint16_t deviceType;
+  uint64_t features;
+  kj::Array<uint16_t> queueSizes;
+  kj::Array<kj::byte> config;
+  kj::Array<kj::byte> configWriteMask;  // as long as `config`
+};
+
+// One enabled queue, handed to an engine at DRIVER_OK.
+struct ActiveQueue {
+  uint16_t index;
+  kj::Own<Virtqueue> ring;
+  int kick;  // borrowed eventfds, non-blocking, valid for the life of the process
+  int call;
+};
+
+// The engine's way back to the driver, through the broker. Main thread only.
+class DriverLink {
+ public:
+  virtual void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) = 0;
+  virtual void needsReset() = 0;
+};
+
+// What a device kind adds to the common actor (device_actor.h), which owns mapping, fds, RPC and
+// jail stages. All methods are called on the process's main thread, in the order start, stop, start…
+//
+// An engine is constructed (its threads and its host resources included) before the process takes
+// its serving filter, and works under that filter from then on.
+class DeviceEngine {
+ public:
+  virtual ~DeviceEngine() noexcept(false) = default;
+
+  virtual DeviceDescription describe() = 0;
+
+  // The driver is ready. Look at each ring once without waiting for a kick.
+  // `memory` and `link` outlive the time until stop() has answered.
+  virtual void start(const GuestMemory& memory, uint64_t features,
+                     kj::Array<ActiveQueue> queues, DriverLink& link) = 0;
+
+  // Resolves when no ring and no buffer is touched any more.
+  virtual kj::Promise<void> stop() = 0;
+
+  // The driver changed these bytes of the configuration space.
+  virtual void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {}
+
+  virtual void hostEvent(HostEvent::Reader event) {}
+};
+
+}  // namespace troupe::virtio

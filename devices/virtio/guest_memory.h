@@ -1,0 +1,40 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/common.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace troupe::virtio {
+
+// One piece of guest RAM mapped into this process: `size` bytes at `hostPointer`, which the guest
+// sees at `guestAddress`. Borrowed: whoever made the mapping keeps it alive.
+struct MemoryRegion {
+  uint64_t guestAddress;
+  uint64_t size;
+  kj::byte* hostPointer;
+};
+
+// Guest RAM as one device process sees it: a sorted list of regions that do not overlap.
+//
+// The guest keeps writing this memory. Everything read from it is copied out once, through load() or
+// copyOut(), and checked on the copy. A range that is not wholly inside one region is refused,
+// whatever its length (no address arithmetic here can overflow). Immutable, so safe on any thread.
+class GuestMemory {
+ public:
+  // Throws unless `regions` are sorted, not empty and do not overlap or wrap.
+  explicit GuestMemory(kj::Array<MemoryRegion> regions);
+  KJ_DISALLOW_COPY(GuestMemory);
+  GuestMemory(GuestMemory&&) = default;
+
+  // The bytes of [guestAddress, guestAddress + size); none unless one region holds them all.
+  // A size of 0 gives none. The result is for system calls and for the copy functions below.
+  kj::Maybe<kj::ArrayPtr<kj::byte>> slice(uint64_t guestAddress, uint64_t size) const;
+
+ private:
+  kj::Array<MemoryRegion> regions;
+};
+
+}  // namespace troupe::virtio

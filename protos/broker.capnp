@@ -1,0 +1,83 @@
+@0xe2f8a90c4b7d6153;
+
+# Between `troupe` and the broker of one VM. The broker's end of the pipe exports a `Broker` as its
+# bootstrap capability. Calls are made in the order create, addDevice…, load, prepare, run; all of
+# them can be sent at once and awaited together. A refusal is an exception whose text starts with its
+# code (TRP-boot-002: …); the code is looked up in docs/errors.md.
+
+using Cxx = import "/capnp/c++.capnp";
+using Handle = import "handle.capnp".Handle;
+using Device = import "device.capnp";
+$Cxx.namespace("troupe");
+
+struct MachineConfig {
+  cpus @0 :UInt32;
+  # 1 to 255.
+  memoryBytes @1 :UInt64;
+  # A multiple of 2 MiB. RAM above 3 GiB continues at 4 GiB.
+  cpuMask @2 :List(Text);
+  # CPU features to hide from the guest, by the names /proc/cpuinfo gives them.
+  hasSerial @3 :Bool;
+  # Whether bytes of the 16550 go to the fd "serial" the broker was started with.
+  deviceCount @4 :UInt16;
+  # How many addDevice calls will come.
+}
+
+enum EndReason {
+  poweredOff @0;
+  # The guest asked for ACPI S5.
+  reset @1;
+  # The guest asked for a reset: the ACPI reset register or the i8042.
+  crashed @2;
+  # Triple fault, or a KVM exit that no guest can go on from; `detail` says which.
+  deviceLost @3;
+  # The pipe to a device broke, or it let its reset deadline pass; `detail` names it.
+  failed @4;
+  # The broker or the host failed; `detail` says how.
+}
+
+struct End {
+  reason @0 :EndReason;
+  detail @1 :Text;
+  device @2 :UInt16;
+  # With deviceLost: the index of the device, in the order of addDevice.
+}
+
+struct Counters {
+  # What the broker counted since the VM started.
+  exits @0 :UInt64;
+  # KVM_RUN returns, all vCPUs.
+  notifyExits @1 :UInt64;
+  # Queue notifications that came as an exit instead of through an ioeventfd.
+  deviceCalls @2 :UInt64;
+  # RPCs sent to devices.
+}
+
+interface Broker {
+  create @0 (config :MachineConfig) -> ();
+  # Makes VM, RAM and vCPUs.
+
+  addDevice @1 (name :Text, pipe :Handle) -> ();
+  # `pipe`: a connected stream socket whose other end a device process holds. Devices appear on PCI
+  # bus 0 from slot 1 on in the order of these calls. Returns when the device has described itself,
+  # holds its memory and has answered ready.
+
+  load @2 (kernel :Handle, initrd :Handle, commandLine :Text) -> (entry :UInt64, protocol :Text);
+  # Puts kernel, initrd (null: none) and the boot tables into RAM. `protocol`: "linux64" or "pvh".
+
+  prepare @3 () -> ();
+  # Returns when all is in place and the broker's serving filter is on: nothing of the guest has run.
+
+  run @4 () -> ();
+  # Lets the vCPUs go.
+
+  waitForEnd @5 () -> (end :End);
+
+  hostEvent @6 (device :UInt16, event :Device.HostEvent) -> ();
+  # Passes `event` to the device with this index.
+
+  powerButton @7 () -> ();
+  # Presses the ACPI power button.
+
+  counters @8 () -> (counters :Counters);
+}

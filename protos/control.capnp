@@ -1,0 +1,37 @@
+@0x9b1f64d8c37e2a05;
+
+# What a running VM answers on its socket, NAME.sock in the run-time folder. A jailed front end ends
+# the outside connection, decodes its bytes and calls the same interface on `troupe`.
+
+using Cxx = import "/capnp/c++.capnp";
+using Broker = import "broker.capnp";
+$Cxx.namespace("troupe");
+
+struct ActorStatus {
+  name @0 :Text;
+  kind @1 :Text;
+  # "broker", "blk", "console", "rng", "serial", "front".
+  pid @2 :Int32;
+  # As the host counts.
+  jail @3 :Text;
+  # "attested" or "off".
+}
+
+struct VmStatus {
+  name @0 :Text;
+  pid @1 :Int32;
+  state @2 :Text;
+  # "starting" or "running".
+  uptimeMs @3 :UInt64;
+  cpus @4 :UInt32;
+  memoryBytes @5 :UInt64;
+  actors @6 :List(ActorStatus);
+}
+
+interface Vm {
+  status @0 () -> (status :VmStatus);
+  stop @1 () -> ();
+  # Ends the VM at once, without asking the guest.
+  powerButton @2 () -> ();
+  counters @3 () -> (counters :Broker.Counters);
+}

@@ -1,0 +1,117 @@
+@0xd0c1b6a85b0e7a34;
+
+# Between the broker and one device process. The device's end of the pipe exports a `Device` as its
+# bootstrap capability; the broker's end exports nothing. Each side treats the other as hostile.
+#
+# Order of calls: describe, attach, then any number of (activate, reset). writeConfig and hostEvent
+# may come at any time after attach. The broker never waits for an answer on a vCPU thread.
+
+using Cxx = import "/capnp/c++.capnp";
+using Handle = import "handle.capnp".Handle;
+$Cxx.namespace("troupe");
+
+struct DeviceInfo {
+  # What a device is, fixed for the life of its process.
+
+  deviceType @0 :UInt16;
+  # Virtio device id (§5): 2 block, 3 console, 4 entropy.
+
+  features @1 :UInt64;
+  # Device-specific bits and the ring features the device offers (INDIRECT_DESC, EVENT_IDX). The
+  # transport adds what is its own (VERSION_1) and drops what it cannot carry.
+
+  queueSizes @2 :List(UInt16);
+  # One entry per virtqueue: the largest size it accepts, a power of two from 2 to 32768. The broker
+  # refuses more than 31 queues: a kick and a call fd for each must fit one message.
+
+  config @3 :Data;
+  # Initial content of the device-specific configuration space (§4.1.4.6), at most 4096 bytes.
+
+  configWriteMask @4 :Data;
+  # As long as `config`; a set bit may be changed by the driver. The broker applies a write to its
+  # own copy at once, within this mask, and then calls writeConfig.
+
+  resetDeadlineMs @5 :UInt32 = 500;
+  # How long reset() may take before the broker reports the device hung; 1 to 10000.
+}
+
+struct RamRegion {
+  # A piece of guest RAM: `size` bytes of the RAM file from `fileOffset` on, seen by the guest at
+  # `guestAddress`. All three are multiples of 4096; regions are sorted and do not overlap.
+  guestAddress @0 :UInt64;
+  fileOffset @1 :UInt64;
+  size @2 :UInt64;
+}
+
+struct GuestRam {
+  file @0 :Handle;
+  # A memfd sealed against growing, shrinking and further seals.
+  regions @1 :List(RamRegion);
+}
+
+struct QueueEvents {
+  # The two eventfds (non-blocking) of one virtqueue, made once and kept for the life of the device
+  # process.
+  kick @0 :Handle;
+  # Signalled by KVM when the driver notifies the queue (§4.1.5.2). The device reads it. A kick from
+  # before DRIVER_OK may be left in it; one that came with DRIVER_OK may have been lost: so on
+  # activate the device looks at the ring once without waiting for a kick.
+  call @1 :Handle;
+  # Written by the device to interrupt the driver (§4.1.5.3, used buffer notification).
+}
+
+struct QueueLayout {
+  # One queue as the driver enabled it (§4.1.4.3), latched by the transport at DRIVER_OK. Addresses
+  # are guest-physical and unchecked: whether they lie in RAM is for the device to decide.
+  index @0 :UInt16;
+  size @1 :UInt16;
+  descriptorTable @2 :UInt64;
+  availableRing @3 :UInt64;
+  usedRing @4 :UInt64;
+}
+
+struct HostEvent {
+  # Something that happened on the host and concerns one device.
+  union {
+    consoleSize :group {
+      # The terminal behind a console has this many character cells (§5.3.4).
+      columns @0 :UInt16;
+      rows @1 :UInt16;
+    }
+    unused @2 :Void;
+  }
+}
+
+interface DeviceHost {
+  # The broker, as one device sees it.
+
+  configChanged @0 (offset :UInt32, data :Data) -> ();
+  # Replaces bytes of the broker's copy of the configuration space, advances its generation (§2.5)
+  # and raises a configuration change notification. Refused when it would pass the end.
+
+  needsReset @1 () -> ();
+  # The driver broke the rules: sets DEVICE_NEEDS_RESET (§2.1.2).
+}
+
+interface Device {
+  describe @0 () -> (info :DeviceInfo);
+
+  attach @1 (memory :GuestRam, queues :List(QueueEvents), host :DeviceHost) -> ();
+  # Hands over all the device will ever hold, once: one `QueueEvents` per entry of
+  # `DeviceInfo.queueSizes`. It returns when the memory is mapped and the process has narrowed its
+  # own system calls to its serving filter: the answer is the device's `ready`.
+
+  activate @2 (features :UInt64, queues :List(QueueLayout)) -> ();
+  # DRIVER_OK: `features` is what was negotiated; `queues` holds the enabled ones only. A ring that is
+  # not wholly inside RAM is the guest's mistake: the device calls needsReset() and stays inactive.
+
+  reset @3 () -> ();
+  # Returns once the device touches neither ring nor buffer any more and every request it had sent to
+  # the host has ended. Harmless when not active.
+
+  writeConfig @4 (offset :UInt32, data :Data) -> ();
+  # The driver wrote these bytes; they are already masked and in the broker's copy.
+
+  hostEvent @5 (event :HostEvent) -> ();
+  # An event the device does not know is ignored.
+}

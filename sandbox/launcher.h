@@ -1,0 +1,61 @@
+#pragma once
+
+#include <capnp/message.h>
+#include <kj/array.h>
+#include <kj/async-unix.h>
+#include <kj/common.h>
+#include <kj/io.h>
+#include <kj/string.h>
+#include <sys/types.h>
+
+#include <cstdint>
+
+#include "sandbox/profile.h"
+
+namespace troupe::sandbox {
+
+enum class Jail { ON, OFF };
+
+// An fd to hand to a child under a name of its profile. Borrowed until launch() returns.
+struct HandedFd {
+  kj::StringPtr name;
+  uint index;
+  int fd;
+};
+
+// A started actor. Destroying it kills and reaps it.
+class Child {
+ public:
+  virtual ~Child() noexcept(false) = default;
+  virtual pid_t pid() const = 0;    // as the host counts
+  virtual int pidFd() const = 0;
+
+  // Resolves once the child has closed its jail and executed its program; throws with the step that
+  // failed and errno in words (TRP-jail-…).
+  virtual kj::Promise<void> started() = 0;
+
+  // Resolves with the wait status (WIFEXITED and so on) when it has ended and is reaped.
+  virtual kj::Promise<int> onExit() = 0;
+
+  virtual void kill() = 0;  // SIGKILL; harmless when it has ended
+};
+
+// Starts actors in their jails, from a single-threaded process. Children are cloned sharing this
+// process's memory until they exec, so they start in parallel and cost no page tables.
+class Launcher {
+ public:
+  Launcher(kj::UnixEventPort& events, Jail jail);
+
+  // Starts `executable` as `name` under `profile`. Returns at once; the child goes on by itself.
+  // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
+  // setup message (null: none). Throws when an fd of the profile is missing or one is unknown to it.
+  kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
+                        kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
+                        kj::Maybe<capnp::AnyPointer::Reader> config);
+
+ private:
+  kj::UnixEventPort& events;
+  Jail jail;
+};
+
+}  // namespace troupe::sandbox
