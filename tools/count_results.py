@@ -1,0 +1,71 @@
+"""Counts the test cases of one or more `bazel test` runs and prints the closing line.
+
+usage: count_results.py EVENTS.json... -- [FAILED_STEP...]
+
+Reads Bazel's build event files, then each test's own XML report: a googletest program counts with
+each of its cases, any other test as one. A target that failed to build, or a step that failed
+without a failed case, counts as one failure. The exit status is 0 when nothing failed.
+"""
+
+import json
+import sys
+import urllib.parse
+import xml.etree.ElementTree as ElementTree
+
+
+def cases(report):
+    """(passed, [names of failed cases]) of one XML report, or None when it holds no case."""
+    try:
+        root = ElementTree.parse(report).getroot()
+    except (OSError, ElementTree.ParseError):
+        return None
+    passed, failed = 0, []
+    for case in root.iter("testcase"):
+        if case.get("status") == "notrun" or case.get("result") == "suppressed":
+            continue
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.append(f"{case.get('classname', '')}.{case.get('name', '')}")
+        else:
+            passed += 1
+    return (passed, failed) if passed or failed else None
+
+
+def main():
+    split = sys.argv.index("--")
+    files, failed_steps = sys.argv[1:split], sys.argv[split + 1:]
+    passed, failed = 0, []
+    for path in files:
+        failed_before = len(failed)
+        step = path.rsplit("/", 1)[-1].removesuffix(".json")
+        with open(path) as events:
+            for line in events:
+                event = json.loads(line)
+                label = event["id"].get("testResult", {}).get("label")
+                if label:
+                    result = event["testResult"]
+                    ok = result["status"] == "PASSED"
+                    reports = [urllib.parse.unquote(urllib.parse.urlparse(output["uri"]).path)
+                               for output in result.get("testActionOutput", [])
+                               if output["name"] == "test.xml"]
+                    counted = cases(reports[0]) if reports else None
+                    if counted is None:
+                        counted = (1, []) if ok else (0, ["did not report"])
+                    if not ok and not counted[1]:
+                        counted = (counted[0], [result["status"].lower()])
+                    passed += counted[0]
+                    failed += [f"{step}: {label}: {name}" for name in counted[1]]
+                label = event["id"].get("targetCompleted", {}).get("label")
+                if label and not event.get("completed", {}).get("success") \
+                        and not event.get("aborted", {}).get("reason") == "SKIPPED":
+                    failed.append(f"{step}: {label}: did not build")
+        if step in failed_steps and len(failed) == failed_before:
+            failed.append(f"{step}: the step failed")
+    steps = {path.rsplit("/", 1)[-1].removesuffix(".json") for path in files}
+    failed += [f"{step}: the step failed" for step in failed_steps if step not in steps]
+    for name in failed:
+        print(f"FAILED {name}")
+    print(f"{passed} passed, {len(failed)} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+main()
