@@ -27,6 +27,10 @@ class Bus {
 
   // `device` answers [start, start + size) until remove(). A range that meets an earlier one, or
   // that wraps, is refused: the answer is false and nothing changes.
+  //
+  // A device may call add() and remove() from within busRead() and busWrite(), while it holds its own
+  // lock: no lock of the bus is held during these. An access that began before remove() may still
+  // reach the device after it.
   bool add(uint64_t start, uint64_t size, BusDevice& device);
   void remove(uint64_t start);
 

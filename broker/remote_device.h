@@ -1,0 +1,73 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async-io.h>
+#include <kj/common.h>
+#include <kj/function.h>
+#include <kj/memory.h>
+#include <kj/string.h>
+
+#include <cstdint>
+
+#include "broker/virtio_device.h"
+#include "protos/device.capnp.h"
+
+namespace troupe::broker {
+
+// A piece of guest RAM (protos/device.capnp, RamRegion).
+struct RamPiece {
+  uint64_t guestAddress;
+  uint64_t fileOffset;
+  uint64_t size;
+};
+
+// Guest RAM to hand to a device. `fd` is borrowed.
+struct RamFile {
+  int fd;
+  kj::ArrayPtr<const RamPiece> pieces;
+};
+
+// Told once when a device can no longer be worked with: its pipe broke, or it let its reset
+// deadline pass. `why` is one sentence fragment: "closed its pipe".
+using DeviceLost = kj::Function<void(uint16_t index, kj::StringPtr name, kj::StringPtr why)>;
+
+// One device process, reached over its pipe. Everything it says is checked; calls to it are bounded
+// in number whatever the guest and the device do, and never waited for. Main loop only.
+//
+// After a loss every method still works and does nothing; a reset then completes at once, so that
+// no driver hangs on a device that is gone.
+class RemoteDevice final: public VirtioDevice {
+ public:
+  // `pipe`: a connected unix stream socket. `index` counts devices in the order of
+  // Broker.addDevice; both it and `name` are for messages.
+  RemoteDevice(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name, kj::AutoCloseFd pipe,
+               DeviceLost lost);
+  ~RemoteDevice() noexcept(false);
+  KJ_DISALLOW_COPY(RemoteDevice);
+
+  // Asks the device what it is, once. Throws TRP-pci-002 when the answer breaks a rule of
+  // protos/device.capnp, TRP-pci-003 when the device is lost.
+  kj::Promise<DeviceDescription> describe();
+
+  // Hands over RAM and the eventfds (one entry per queue of the description), once, after
+  // describe(). Resolves when the device has answered ready; throws TRP-pci-003 when it fails.
+  // `client` is told what the device says from now on, and outlives every later turn of the loop.
+  kj::Promise<void> attach(RamFile ram, kj::ArrayPtr<const QueueFds> queues,
+                           VirtioDeviceClient& client);
+
+  // Passes `event` on. Of events that come faster than the device takes them the last counts.
+  void hostEvent(HostEvent::Reader event);
+
+  void activate(uint64_t features, kj::Array<QueueSettings> queues) override;
+  void reset() override;
+  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
+
+  // RPCs sent to the device so far.
+  uint64_t callCount() const;
+
+ private:
+  class Session;
+  kj::Own<Session> session;
+};
+
+}  // namespace troupe::broker
