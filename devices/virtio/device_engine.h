@@ -37,7 +37,8 @@ class DriverLink {
 };
 
 // What a device kind adds to the common actor (device_actor.h), which owns mapping, fds, RPC and
-// jail stages. All methods are called on the process's main thread, in the order start, stop, start…
+// jail stages. All methods are called on the process's main thread, in the order start, stop,
+// start…
 //
 // An engine is constructed (its threads and its host resources included) before the process takes
 // its serving filter, and works under that filter from then on.
@@ -49,8 +50,8 @@ class DeviceEngine {
 
   // The driver is ready. Look at each ring once without waiting for a kick.
   // `memory` and `link` outlive the time until stop() has answered.
-  virtual void start(const GuestMemory& memory, uint64_t features,
-                     kj::Array<ActiveQueue> queues, DriverLink& link) = 0;
+  virtual void start(const GuestMemory& memory, uint64_t features, kj::Array<ActiveQueue> queues,
+                     DriverLink& link) = 0;
 
   // Resolves when no ring and no buffer is touched any more.
   virtual kj::Promise<void> stop() = 0;

@@ -9,8 +9,8 @@
 
 namespace troupe::virtio {
 
-// Builds the engine of one device kind from what the process was handed. `io` is the process's event
-// loop; `setup` names its fds and holds its configuration.
+// Builds the engine of one device kind from what the process was handed. `io` is the process's
+// event loop; `setup` names its fds and holds its configuration.
 using EngineFactory =
     kj::Function<kj::Own<DeviceEngine>(kj::AsyncIoContext& io, sandbox::ActorSetup& setup)>;
 

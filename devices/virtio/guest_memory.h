@@ -19,9 +19,10 @@ struct MemoryRegion {
 
 // Guest RAM as one device process sees it: a sorted list of regions that do not overlap.
 //
-// The guest keeps writing this memory. Everything read from it is copied out once, through load() or
-// copyOut(), and checked on the copy. A range that is not wholly inside one region is refused,
-// whatever its length (no address arithmetic here can overflow). Immutable, so safe on any thread.
+// The guest keeps writing this memory. Everything read from it is copied out once, through
+// guest_word.h or copyOut(), and checked on the copy. A range that is not wholly inside one region
+// is refused, whatever its length (no address arithmetic here can overflow). Immutable, so safe on
+// any thread.
 class GuestMemory {
  public:
   // Throws unless `regions` are sorted, not empty and do not overlap or wrap.
@@ -31,10 +32,26 @@ class GuestMemory {
 
   // The bytes of [guestAddress, guestAddress + size); none unless one region holds them all.
   // A size of 0 gives none. The result is for system calls and for the copy functions below.
-  kj::Maybe<kj::ArrayPtr<kj::byte>> slice(uint64_t guestAddress, uint64_t size) const;
+  kj::Maybe<kj::ArrayPtr<kj::byte>> slice(uint64_t guestAddress, uint64_t size) const {
+    // A machine has one or two regions: the hole below 4 GiB parts them.
+    for (const MemoryRegion& region : regions) {
+      uint64_t offset = guestAddress - region.guestAddress;  // huge when below the region
+      if (offset < region.size) {
+        if (size == 0 || size > region.size - offset) return nullptr;
+        return kj::arrayPtr(region.hostPointer + offset, size);
+      }
+    }
+    return nullptr;
+  }
 
  private:
   kj::Array<MemoryRegion> regions;
 };
+
+// Copies between guest memory and private memory of the same size. Each guest byte is read
+// (written) once; the private copy is never filled from the guest a second time behind the caller's
+// checks.
+void copyOut(kj::ArrayPtr<kj::byte> copy, const kj::byte* guest);
+void copyIn(kj::byte* guest, kj::ArrayPtr<const kj::byte> bytes);
 
 }  // namespace troupe::virtio

@@ -7,6 +7,9 @@
 #include <cstdint>
 
 #include "devices/virtio/guest_memory.h"
+#include "devices/virtio/guest_word.h"
+#include "devices/virtio/piece_arena.h"
+#include "devices/virtio/wire.h"
 
 namespace troupe::virtio {
 
@@ -24,21 +27,30 @@ struct RingFeatures {
   bool eventIndex;           // VIRTIO_F_EVENT_IDX (§2.7.7, §2.7.10)
 };
 
+// Whether a Virtqueue can be made of `layout`: the size is one §2.7 allows, the three parts are
+// aligned as it asks, and each lies wholly inside one region of `memory`.
+bool isSound(const GuestMemory& memory, const RingLayout& layout);
+
 class Virtqueue;
 
-// One descriptor chain taken from the available ring (§2.7.4): first the device-readable bytes, then
-// the device-writable ones, as pieces of mapped guest RAM. Every descriptor was read once and
+// One descriptor chain taken from the available ring (§2.7.4): first the device-readable bytes,
+// then the device-writable ones, as pieces of mapped guest RAM. Every descriptor was read once and
 // checked before this object existed; the buffers behind it are still the guest's to change.
+// Descriptors of length 0 leave no piece.
 //
 // A cheap value that may be moved into a request table and pushed later, in any order. It borrows
 // storage of its Virtqueue, which has room for every head at once: nothing is allocated per chain.
 class Chain {
  public:
+  Chain(Chain&&) = default;
+  Chain& operator=(Chain&&) = default;
+  KJ_DISALLOW_COPY(Chain);
+
   uint16_t head() const { return headIndex; }
 
   // What is left to read and to write. iov_base points into guest RAM, for system calls only.
-  kj::ArrayPtr<const iovec> readable() const;
-  kj::ArrayPtr<const iovec> writable() const;
+  kj::ArrayPtr<const iovec> readable() const { return readPieces; }
+  kj::ArrayPtr<const iovec> writable() const { return writePieces; }
   uint64_t readableBytes() const { return readableLeft; }
   uint64_t writableBytes() const { return writableLeft; }
 
@@ -55,39 +67,53 @@ class Chain {
   bool writeBytes(kj::ArrayPtr<const kj::byte> bytes);
 
   // Takes the last `size` writable bytes off the end, split or not, so that what remains is data:
-  // for a status byte behind it. They are stored later with writeTail(). False when fewer are left.
+  // for a status byte behind it. They are stored later with writeTail(), which takes exactly `size`
+  // bytes. False (and nothing taken) when fewer are left. Once per chain, `size` at least 1.
   bool reserveTail(uint32_t size);
   void writeTail(kj::ArrayPtr<const kj::byte> bytes);
 
-  // Moves past `size` writable bytes that a system call filled through writable().
+  // Moves past `size` bytes that a system call took from readable() or stored through writable().
+  void advanceReadable(uint64_t size);
   void advanceWritable(uint64_t size);
 
  private:
   friend class Virtqueue;
   Chain() = default;
-  // Cursor fields and the pointer to this head's piece storage: the implementer's.
-  uint16_t headIndex = 0;
+
+  // All three lie one behind the other in the storage of this chain's head.
+  kj::ArrayPtr<iovec> readPieces;
+  kj::ArrayPtr<iovec> writePieces;
+  kj::ArrayPtr<iovec> tailPieces;
   uint64_t readableLeft = 0;
   uint64_t writableLeft = 0;
+  uint64_t writableTotal = 0;
+  uint16_t headIndex = 0;
 };
 
-// The device's side of one split virtqueue (§2.7). See STYLE for its contract; single-threaded.
+// The device's side of one split virtqueue (§2.7).
+//
+// The rings lie in memory the guest keeps writing: each field is copied out once and checked before
+// use, and nothing returned from here points into a ring. A chain that breaks a rule of §2.7 breaks
+// the whole ring (broken()): a driver that is wrong about one chain is not to be trusted with the
+// next. Chains have at most min(size(), MAX_PIECES) descriptors. Single-threaded.
 class Virtqueue {
  public:
-  // Throws if a ring is not wholly inside `memory`, which must outlive this object, or if a ring is
-  // misaligned (§2.7). `layout.size` counts descriptors: a power of two, at most 32768.
+  // Throws unless isSound(memory, layout). `memory` must outlive this object.
   Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features);
   ~Virtqueue();
   KJ_DISALLOW_COPY(Virtqueue);
 
   // The next available chain; none when the ring is empty or broken().
+  // Between two calls of publish() there are at most size() of them.
   kj::Maybe<Chain> pop();
 
   // True when pop() would find something: one load of the available index. For a spinning reader.
-  bool hasWork() const;
+  bool hasWork() const {
+    return !isBroken && loadIndex(availableRing + AVAIL_INDEX_OFFSET) != nextAvailable;
+  }
 
-  // Returns `chain` to the driver (§2.7.8). `written`: bytes stored, from its first writable byte.
-  // The driver sees it after publish().
+  // Returns `chain` to the driver (§2.7.8). `written`: bytes stored, from its first writable byte;
+  // throws if that is more than it had. The driver sees it after publish().
   void push(Chain&& chain, uint32_t written);
 
   // Makes all pushed chains visible with one store of the used index and says whether the driver
@@ -99,15 +125,34 @@ class Virtqueue {
   void disableNotifications();
 
   // Chains taken and not yet pushed.
-  uint32_t inFlight() const;
+  uint32_t inFlight() const { return chainsInFlight; }
 
   // True once the driver has put the ring into a state the spec forbids; only a reset heals it.
-  bool broken() const;
+  bool broken() const { return isBroken; }
 
-  uint16_t size() const;
+  uint16_t size() const { return ringSize; }
 
  private:
-  // The implementer's.
+  struct Table;
+  bool refreshAvailable();
+  bool collect(Chain& chain);
+  bool append(Chain& chain, const Descriptor& descriptor);
+
+  const GuestMemory& memory;
+  const RingFeatures features;
+  const uint16_t ringSize;
+  kj::byte* const descriptorTable;
+  kj::byte* const availableRing;
+  kj::byte* const usedRing;
+
+  bool isBroken = false;
+  uint16_t nextAvailable = 0;  // of the available ring, modulo 2^16 as all of these
+  uint16_t availableSeen = 0;  // the driver's index when last looked at
+  uint16_t nextUsed = 0;       // where the next push goes
+  uint16_t usedPublished = 0;  // what the driver was told
+  uint32_t chainsInFlight = 0;
+  kj::Array<bool> headInFlight;
+  PieceArena arena;
 };
 
 }  // namespace troupe::virtio

@@ -1,0 +1,304 @@
+#include "devices/virtio/virtqueue.h"
+
+#include <kj/debug.h>
+
+namespace troupe::virtio {
+namespace {
+
+bool isAligned(uint64_t address, uint64_t alignment) {
+  return address % alignment == 0;
+}
+
+kj::byte* ringPart(const GuestMemory& memory, uint64_t address, uint64_t size) {
+  return KJ_REQUIRE_NONNULL(memory.slice(address, size), "a ring is not inside RAM", address, size)
+      .begin();
+}
+
+// Copies one descriptor out, each of its bytes read once. The driver's descriptor table is aligned;
+// where an indirect table lies is its own affair (§2.7.5.3 asks for nothing).
+Descriptor loadDescriptor(const kj::byte* pointer) {
+  uint64_t words[2];
+  if (isAligned(reinterpret_cast<uintptr_t>(pointer), sizeof(uint64_t))) {
+    words[0] = loadWord<uint64_t>(pointer);
+    words[1] = loadWord<uint64_t>(pointer + sizeof(uint64_t));
+  } else {
+    copyOut(kj::arrayPtr(reinterpret_cast<kj::byte*>(words), sizeof(words)), pointer);
+  }
+  return Descriptor{words[0], uint32_t(words[1]), uint16_t(words[1] >> 32),
+                    uint16_t(words[1] >> 48)};
+}
+
+// Copies `size` bytes between the front of `pieces` and a flat private buffer, piece by piece.
+template <typename Move>
+void forPieces(kj::ArrayPtr<const iovec> pieces, size_t size, Move&& move) {
+  size_t done = 0;
+  for (const iovec& piece : pieces) {
+    if (done == size) return;
+    size_t part = kj::min(piece.iov_len, size - done);
+    move(static_cast<kj::byte*>(piece.iov_base), done, part);
+    done += part;
+  }
+}
+
+void advance(kj::ArrayPtr<iovec>& pieces, uint64_t size) {
+  while (size > 0) {
+    iovec& piece = pieces.front();
+    if (size < piece.iov_len) {
+      piece.iov_base = static_cast<kj::byte*>(piece.iov_base) + size;
+      piece.iov_len -= size;
+      return;
+    }
+    size -= piece.iov_len;
+    pieces = pieces.slice(1, pieces.size());
+  }
+}
+
+}  // namespace
+
+bool isSound(const GuestMemory& memory, const RingLayout& layout) {
+  uint32_t size = layout.size;
+  if (size == 0 || size > MAX_QUEUE_SIZE || (size & (size - 1)) != 0) return false;
+  return isAligned(layout.descriptorTable, DESCRIPTOR_TABLE_ALIGNMENT) &&
+         isAligned(layout.availableRing, AVAILABLE_RING_ALIGNMENT) &&
+         isAligned(layout.usedRing, USED_RING_ALIGNMENT) &&
+         memory.slice(layout.descriptorTable, descriptorTableBytes(size)) != nullptr &&
+         memory.slice(layout.availableRing, availableRingBytes(size)) != nullptr &&
+         memory.slice(layout.usedRing, usedRingBytes(size)) != nullptr;
+}
+
+bool Chain::readBytes(kj::ArrayPtr<kj::byte> copy) {
+  if (copy.size() > readableLeft) return false;
+  forPieces(readPieces, copy.size(), [&](const kj::byte* guest, size_t offset, size_t size) {
+    copyOut(copy.slice(offset, offset + size), guest);
+  });
+  advanceReadable(copy.size());
+  return true;
+}
+
+bool Chain::writeBytes(kj::ArrayPtr<const kj::byte> bytes) {
+  if (bytes.size() > writableLeft) return false;
+  forPieces(writePieces, bytes.size(), [&](kj::byte* guest, size_t offset, size_t size) {
+    copyIn(guest, bytes.slice(offset, offset + size));
+  });
+  advanceWritable(bytes.size());
+  return true;
+}
+
+bool Chain::reserveTail(uint32_t size) {
+  KJ_REQUIRE(size > 0 && tailPieces.size() == 0, "a chain has one tail");
+  if (size > writableLeft) return false;
+
+  size_t first = writePieces.size();  // of the pieces wholly in the tail
+  uint64_t left = size;
+  while (left > 0 && writePieces[first - 1].iov_len <= left)
+    left -= writePieces[--first].iov_len;
+
+  iovec* begin = writePieces.begin() + first;
+  size_t count = writePieces.size() - first;
+  if (left > 0) {
+    // The piece before is shared: its end moves into a piece of its own, for which there is a
+    // spare.
+    memmove(begin + 1, begin, count * sizeof(iovec));
+    iovec& shared = *(begin - 1);
+    shared.iov_len -= left;
+    *begin = iovec{static_cast<kj::byte*>(shared.iov_base) + shared.iov_len, left};
+    ++count;
+  }
+  tailPieces = kj::arrayPtr(begin, count);
+  writePieces = writePieces.slice(0, first);
+  writableLeft -= size;
+  return true;
+}
+
+void Chain::writeTail(kj::ArrayPtr<const kj::byte> bytes) {
+  uint64_t room = 0;
+  for (const iovec& piece : tailPieces)
+    room += piece.iov_len;
+  KJ_REQUIRE(bytes.size() == room, "not what was reserved", bytes.size(), room);
+  forPieces(tailPieces, bytes.size(), [&](kj::byte* guest, size_t offset, size_t size) {
+    copyIn(guest, bytes.slice(offset, offset + size));
+  });
+}
+
+void Chain::advanceReadable(uint64_t size) {
+  KJ_REQUIRE(size <= readableLeft, "more than there is to read", size, readableLeft);
+  advance(readPieces, size);
+  readableLeft -= size;
+}
+
+void Chain::advanceWritable(uint64_t size) {
+  KJ_REQUIRE(size <= writableLeft, "more than there is to write", size, writableLeft);
+  advance(writePieces, size);
+  writableLeft -= size;
+}
+
+Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features)
+    : memory(memory),
+      features(features),
+      ringSize(isSound(memory, layout) ? layout.size : 0),
+      descriptorTable(ringPart(memory, layout.descriptorTable, descriptorTableBytes(layout.size))),
+      availableRing(ringPart(memory, layout.availableRing, availableRingBytes(layout.size))),
+      usedRing(ringPart(memory, layout.usedRing, usedRingBytes(layout.size))),
+      headInFlight(kj::heapArray<bool>(ringSize)),
+      arena(ringSize) {
+  KJ_REQUIRE(ringSize > 0, "the size or the alignment of a ring is wrong", layout.size,
+             layout.descriptorTable, layout.availableRing, layout.usedRing);
+  memset(headInFlight.begin(), 0, headInFlight.size());
+}
+
+Virtqueue::~Virtqueue() {}
+
+bool Virtqueue::refreshAvailable() {
+  // Pairs with the driver's barrier before it stores the index (§2.7.13.3): the ring entries and
+  // descriptors up to this index are read after it.
+  availableSeen = loadIndex(availableRing + AVAIL_INDEX_OFFSET);
+  // What the driver made available and has not seen used can never exceed the ring. The bound also
+  // ends a batch: a driver that adds while we drain runs into it.
+  if (uint16_t(availableSeen - usedPublished) > ringSize) isBroken = true;
+  return !isBroken && availableSeen != nextAvailable;
+}
+
+kj::Maybe<Chain> Virtqueue::pop() {
+  if (isBroken) return nullptr;
+  if (nextAvailable == availableSeen && !refreshAvailable()) return nullptr;
+
+  size_t slot = nextAvailable & (ringSize - 1);
+  Chain chain;
+  chain.headIndex = loadWord<uint16_t>(availableRing + AVAIL_RING_OFFSET + slot * sizeof(uint16_t));
+  // A head that is still out would share its storage with the earlier chain.
+  if (chain.headIndex >= ringSize || headInFlight[chain.headIndex] || !collect(chain)) {
+    isBroken = true;
+    return nullptr;
+  }
+  headInFlight[chain.headIndex] = true;
+  ++chainsInFlight;
+  ++nextAvailable;
+  return kj::mv(chain);
+}
+
+// The descriptors a chain is walked through: the driver's table or one indirect table.
+struct Virtqueue::Table {
+  const kj::byte* begin;
+  uint32_t count;
+};
+
+// Walks the chain of `chain.headIndex`. False when it breaks a rule.
+bool Virtqueue::collect(Chain& chain) {
+  chain.readPieces = kj::arrayPtr(arena.shortPieces(chain.headIndex), size_t(0));
+  chain.writePieces = chain.readPieces;
+  Table table{descriptorTable, ringSize};
+  bool indirect = false;
+  uint32_t index = chain.headIndex;
+  uint32_t inTable = 0;  // descriptors met in `table`: more than it has are a loop
+  uint32_t inChain = 0;
+
+  for (;;) {
+    if (index >= table.count || ++inTable > table.count) return false;
+    Descriptor descriptor = loadDescriptor(table.begin + index * sizeof(Descriptor));
+
+    if (descriptor.flags & DESC_F_INDIRECT) {
+      // Nested tables, INDIRECT together with NEXT, and INDIRECT that was not negotiated:
+      // §2.7.5.3.1.
+      if (indirect || (descriptor.flags & DESC_F_NEXT) || !features.indirectDescriptors)
+        return false;
+      if (descriptor.length == 0 || descriptor.length % sizeof(Descriptor) != 0) return false;
+      uint32_t count = descriptor.length / sizeof(Descriptor);
+      if (count > ringSize) return false;
+      KJ_IF_MAYBE (bytes, memory.slice(descriptor.address, descriptor.length)) {
+        table = Table{bytes->begin(), count};
+      } else {
+        return false;
+      }
+      indirect = true;
+      index = 0;
+      inTable = 0;
+      continue;
+    }
+
+    // "A driver MUST NOT create a descriptor chain longer than the Queue Size", §2.7.5.3.1.
+    if (++inChain > arena.limit() || !append(chain, descriptor)) return false;
+    if (!(descriptor.flags & DESC_F_NEXT)) break;
+    index = descriptor.next;
+  }
+  chain.writableTotal = chain.writableLeft;
+  return true;
+}
+
+// Adds the buffer of `descriptor` to the end of `chain`.
+bool Virtqueue::append(Chain& chain, const Descriptor& descriptor) {
+  bool writable = descriptor.flags & DESC_F_WRITE;
+  if (!writable && chain.writePieces.size() > 0) return false;  // §2.7.4.2
+  if (descriptor.length == 0) return true;
+  if (chain.readableLeft + chain.writableLeft + descriptor.length > MAX_CHAIN_BYTES) return false;
+
+  iovec piece;
+  KJ_IF_MAYBE (bytes, memory.slice(descriptor.address, descriptor.length)) {
+    piece = iovec{bytes->begin(), bytes->size()};
+  } else {
+    return false;
+  }
+
+  size_t readCount = chain.readPieces.size();
+  size_t writeCount = chain.writePieces.size();
+  iovec* begin = chain.readPieces.begin();
+  if (readCount + writeCount == PieceArena::SHORT) {
+    iovec* roomy = arena.longPieces(chain.headIndex);
+    memcpy(roomy, begin, (readCount + writeCount) * sizeof(iovec));
+    begin = roomy;
+  }
+  begin[readCount + writeCount] = piece;
+  (writable ? writeCount : readCount) += 1;
+  (writable ? chain.writableLeft : chain.readableLeft) += descriptor.length;
+  chain.readPieces = kj::arrayPtr(begin, readCount);
+  chain.writePieces = kj::arrayPtr(begin + readCount, writeCount);
+  return true;
+}
+
+void Virtqueue::push(Chain&& chain, uint32_t written) {
+  KJ_REQUIRE(chain.headIndex < ringSize && headInFlight[chain.headIndex],
+             "pushed a chain that was not taken", chain.headIndex);
+  KJ_REQUIRE(written <= chain.writableTotal, "more than the chain had room for", written,
+             chain.writableTotal);
+  headInFlight[chain.headIndex] = false;
+  --chainsInFlight;
+  kj::byte* element =
+      usedRing + USED_RING_OFFSET + (nextUsed & (ringSize - 1)) * USED_ELEMENT_BYTES;
+  storeWord<uint32_t>(element, chain.headIndex);
+  storeWord<uint32_t>(element + sizeof(uint32_t), written);
+  ++nextUsed;
+}
+
+bool Virtqueue::publish() {
+  if (nextUsed == usedPublished) return false;
+  uint16_t before = usedPublished;
+  usedPublished = nextUsed;
+
+  // As a release, pairs with the driver's read barrier between the used index and the element: it
+  // sees elements and buffers. As a fence, pairs with the driver's full barrier between storing
+  // used_event (or clearing NO_INTERRUPT) and looking at the index again: one side sees the other.
+  storeIndex(usedRing + USED_INDEX_OFFSET, nextUsed);
+
+  if (features.eventIndex) {
+    uint16_t usedEvent = loadIndex(availableRing + AVAIL_RING_OFFSET + ringSize * sizeof(uint16_t));
+    return passesEvent(usedEvent, before, nextUsed);
+  }
+  return !(loadIndex(availableRing + AVAIL_FLAGS_OFFSET) & AVAIL_F_NO_INTERRUPT);
+}
+
+void Virtqueue::enableNotifications() {
+  // Pairs with the driver's full barrier between storing the available index and reading this word:
+  // either it sees the request for a notification, or the hasWork() that follows sees its index.
+  if (features.eventIndex) {
+    storeIndex(usedRing + USED_RING_OFFSET + ringSize * USED_ELEMENT_BYTES, nextAvailable);
+  } else {
+    storeIndex(usedRing + USED_FLAGS_OFFSET, 0);
+  }
+}
+
+void Virtqueue::disableNotifications() {
+  // With event idx the word already names an index the driver has passed, and it does not notify
+  // again until it has gone all the way round. Without, nothing depends on when the driver sees it.
+  if (!features.eventIndex) storeWord<uint16_t>(usedRing + USED_FLAGS_OFFSET, USED_F_NO_NOTIFY);
+}
+
+}  // namespace troupe::virtio
