@@ -5,6 +5,7 @@
 #include <kj/common.h>
 #include <kj/io.h>
 #include <kj/string.h>
+#include <kj/vector.h>
 
 #include "protos/setup.capnp.h"
 
@@ -29,21 +30,32 @@ class ActorSetup {
   }
 
   // The number of the fd `name` (or of the index-th of an fd range). Throws when the profile has no
-  // such fd. The number is reserved: whether something is open there depends on the call order.
-  int fd(kj::StringPtr name, uint index = 0) const;
-  uint fdCount(kj::StringPtr name) const;
+  // such fd, or when it is an optional one that was not handed over. The number is reserved: until
+  // the fd is placed, something harmless is open there.
+  int fd(kj::StringPtr name, kj::uint index = 0) const;
+
+  // How many there are: of fds the launcher handed over, those; of others, what the profile says.
+  // 0 when there is none.
+  kj::uint fdCount(kj::StringPtr name) const;
 
   // Duplicates `fd` to the number the profile gives `name`, close-on-exec, and returns that number.
-  int place(kj::StringPtr name, uint index, int fd) const;
+  // The caller closes `fd` as before.
+  int place(kj::StringPtr name, kj::uint index, int fd) const;
 
-  // Narrows this process to the filter of `stage` ("ready", "run"), or this thread to
-  // "thread:NAME". Does nothing where the setup has no such filter (jail off). Cannot be undone.
+  // Narrows this process to the filter of `stage` ("ready", "run"; "run" without "ready" before it
+  // is fine), or this thread to "thread:NAME". The first of the two gives back the numbers nothing
+  // was placed at. Does nothing else where the setup has no such filter (jail off). Cannot be
+  // undone. Any thread may enter its own filter; it does so before the process enters "ready".
   void enter(kj::StringPtr stage) const;
 
  private:
   Setup::Reader root() const;
+  void install(kj::StringPtr stage, capnp::Data::Reader program) const;
+
   kj::Array<capnp::word> words;
   kj::Own<capnp::MessageReader> message;
+  mutable kj::Vector<int> reserved;  // numbers of the profile that hold a placeholder
+  mutable bool narrowed = false;     // "ready" or "run" was entered
 };
 
 }  // namespace troupe::sandbox

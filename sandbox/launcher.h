@@ -19,7 +19,7 @@ enum class Jail { ON, OFF };
 // An fd to hand to a child under a name of its profile. Borrowed until launch() returns.
 struct HandedFd {
   kj::StringPtr name;
-  uint index;
+  kj::uint index;
   int fd;
 };
 
@@ -27,7 +27,7 @@ struct HandedFd {
 class Child {
  public:
   virtual ~Child() noexcept(false) = default;
-  virtual pid_t pid() const = 0;    // as the host counts
+  virtual pid_t pid() const = 0;  // as the host counts
   virtual int pidFd() const = 0;
 
   // Resolves once the child has closed its jail and executed its program; throws with the step that
@@ -48,7 +48,8 @@ class Launcher {
 
   // Starts `executable` as `name` under `profile`. Returns at once; the child goes on by itself.
   // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
-  // setup message (null: none). Throws when an fd of the profile is missing or one is unknown to it.
+  // setup message (null: none). Throws when an fd of the profile is missing or one is unknown to
+  // it.
   kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                         kj::Maybe<capnp::AnyPointer::Reader> config);

@@ -17,11 +17,14 @@ struct ProfileFd {
   uint32_t count;
   const char* kind;  // what attestation expects to find there: "socket", "file", "eventfd", …
   bool handed;       // by the launcher; otherwise the actor puts it there itself
-  bool optional;
+  bool optional;     // may be missing, or (a range) partly missing from its end
+  bool closed;       // not open any more once the actor is ready
+  bool made;         // by the actor, at the lowest number that was free; never placed
 };
 
 struct ProfileFilter {
-  const char* stage;  // "start", "ready", "run", "thread:NAME"
+  // "start", "ready", "run", "thread:NAME". There is no "run" where it would equal "ready".
+  const char* stage;
   const sock_filter* program;
   uint16_t length;
 };
@@ -40,5 +43,15 @@ struct Profile {
   const ProfileLimit* limits;
   size_t limitCount;
 };
+
+// The number the program itself has at the moment of its execveat: the first beyond the table.
+inline uint32_t executableFd(const Profile& profile) {
+  uint32_t end = 0;
+  for (size_t i = 0; i < profile.fdCount; i++) {
+    uint32_t last = profile.fds[i].number + profile.fds[i].count;
+    if (last > end) end = last;
+  }
+  return end;
+}
 
 }  // namespace troupe::sandbox

@@ -1,0 +1,159 @@
+#include "sandbox/actor_setup.h"
+
+#include <capnp/serialize.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace troupe::sandbox {
+namespace {
+
+// Far above any profile; a setup that is larger did not come from the launcher.
+constexpr size_t MAX_SETUP_BYTES = 1 << 20;
+
+kj::Array<capnp::word> readToEnd(int fd) {
+  kj::Array<capnp::word> words = kj::heapArray<capnp::word>(4096 / sizeof(capnp::word));
+  size_t size = 0;
+  for (;;) {
+    auto bytes = words.asBytes();
+    if (size == bytes.size()) {
+      KJ_REQUIRE(size < MAX_SETUP_BYTES, "TRP-jail-020: the setup message is too large", size);
+      auto larger = kj::heapArray<capnp::word>(words.size() * 2);
+      memcpy(larger.begin(), words.begin(), size);
+      words = kj::mv(larger);
+      bytes = words.asBytes();
+    }
+    ssize_t n;
+    KJ_SYSCALL(n = read(fd, bytes.begin() + size, bytes.size() - size), "reading the setup");
+    if (n == 0) break;
+    size += n;
+  }
+  KJ_REQUIRE(size % sizeof(capnp::word) == 0 && size > 0,
+             "TRP-jail-020: the setup message is not whole words", size);
+  return kj::heapArray(words.slice(0, size / sizeof(capnp::word)));
+}
+
+bool isOpen(int fd) {
+  return fcntl(fd, F_GETFD) >= 0;
+}
+
+}  // namespace
+
+ActorSetup::ActorSetup() {
+  {
+    kj::AutoCloseFd setup(SETUP_FD);
+    words = readToEnd(setup);
+  }
+  message = kj::heap<capnp::FlatArrayMessageReader>(words);
+
+  // Fds that arrive later take the lowest free number. Were that the number of another fd of the
+  // profile, place() would close one to put the other there: so these numbers are kept busy.
+  for (auto slot : root().getFds()) {
+    for (kj::uint i = 0; i < slot.getCount(); i++) {
+      int number = slot.getNumber() + i;
+      if (isOpen(number)) continue;
+      KJ_SYSCALL(dup3(LOG_FD, number, O_CLOEXEC), number);
+      reserved.add(number);
+    }
+  }
+}
+
+Setup::Reader ActorSetup::root() const {
+  // The reader is the same one every time: getRoot() only follows the first pointer.
+  return const_cast<capnp::MessageReader&>(*message).getRoot<Setup>();
+}
+
+kj::StringPtr ActorSetup::name() const {
+  return root().getName();
+}
+
+int ActorSetup::fd(kj::StringPtr name, kj::uint index) const {
+  for (auto slot : root().getFds()) {
+    if (slot.getName() == name) {
+      KJ_REQUIRE(index < slot.getCount(), "no such fd in the range", name, index);
+      return slot.getNumber() + index;
+    }
+  }
+  KJ_FAIL_REQUIRE("the actor has no fd of this name", name);
+}
+
+kj::uint ActorSetup::fdCount(kj::StringPtr name) const {
+  for (auto slot : root().getFds()) {
+    if (slot.getName() == name) return slot.getCount();
+  }
+  return 0;
+}
+
+int ActorSetup::place(kj::StringPtr name, kj::uint index, int from) const {
+  int to = fd(name, index);
+  KJ_REQUIRE(from != to, "already there", name, index);
+  KJ_SYSCALL(dup3(from, to, O_CLOEXEC), name, index, from);
+  for (int& number : reserved) {
+    if (number == to) number = -1;
+  }
+  return to;
+}
+
+void ActorSetup::enter(kj::StringPtr stage) const {
+  auto filters = root().getFilters();
+  auto find = [&](kj::StringPtr name) -> kj::Maybe<capnp::Data::Reader> {
+    for (auto filter : filters) {
+      if (filter.getStage() == name) return filter.getProgram();
+    }
+    return nullptr;
+  };
+
+  if (stage.startsWith("thread:")) {
+    KJ_IF_MAYBE (program, find(stage)) {
+      install(stage, *program);
+    }
+    return;
+  }
+  bool first = !narrowed;
+  narrowed = true;
+  if (first) {
+    for (int number : reserved) {
+      if (number >= 0) close(number);
+    }
+    reserved.clear();
+  }
+  KJ_IF_MAYBE (program, find(stage)) {
+    install(stage, *program);
+  } else if (stage == "run" && first) {
+    // Where the two stages allow the same, there is one filter for both.
+    KJ_IF_MAYBE (program, find("ready")) {
+      install("ready", *program);
+    }
+  }
+}
+
+void ActorSetup::install(kj::StringPtr stage, capnp::Data::Reader program) const {
+  KJ_REQUIRE(program.size() % sizeof(sock_filter) == 0 && program.size() > 0 &&
+                 program.size() / sizeof(sock_filter) <= BPF_MAXINSNS,
+             "TRP-jail-021: the filter is not a seccomp program", stage, program.size());
+  sock_fprog prog;
+  prog.len = program.size() / sizeof(sock_filter);
+  // Data in a message is aligned to words, and the kernel only reads it.
+  prog.filter = reinterpret_cast<sock_filter*>(const_cast<kj::byte*>(program.begin()));
+
+  kj::uint flags = stage.startsWith("thread:") ? 0 : SECCOMP_FILTER_FLAG_TSYNC;
+  long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
+  if (result > 0) {
+    // A thread has taken its own filter already and keeps that; attestation sees to it that every
+    // thread has one or the other.
+    result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog);
+  }
+  if (result < 0) {
+    int error = errno;
+    KJ_FAIL_REQUIRE("TRP-jail-022: the kernel refused the filter", stage, strerror(error));
+  }
+}
+
+}  // namespace troupe::sandbox

@@ -1,0 +1,109 @@
+// profile_compiler PROFILE NAME HEADER-PATH-IN-TREE OUT.h OUT.cc
+//
+// Compiles a sandbox profile into constants: NAME in capitals, a troupe::sandbox::Profile. Runs at
+// build time, from the root of the tree.
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "sandbox/filter_program.h"
+#include "sandbox/policy.h"
+
+namespace troupe::sandbox {
+namespace {
+
+std::string capitals(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return std::isalnum(c) ? std::toupper(c) : '_'; });
+  return text;
+}
+
+std::string header(const std::string& source, const std::string& name) {
+  return "// Generated from " + source + ".\n#pragma once\n\n#include \"sandbox/profile.h\"\n\n" +
+         "namespace troupe {\nextern const sandbox::Profile " + capitals(name) +
+         ";\n}  // namespace troupe\n";
+}
+
+void writeFds(const Policy& policy, std::ostream& out) {
+  auto flag = [](bool set) { return set ? "true" : "false"; };
+  out << "constexpr sandbox::ProfileFd FDS[] = {\n";
+  for (const PolicyFd& fd : policy.fds) {
+    out << "    {\"" << fd.name << "\", " << fd.number << ", " << fd.count << ", \"" << fd.kind
+        << "\", " << flag(fd.handed) << ", " << flag(fd.optional) << ", " << flag(fd.closed) << ", "
+        << flag(fd.made) << "},\n";
+  }
+  out << "};\n\n";
+}
+
+void writeFilters(const Policy& policy, std::ostream& out) {
+  for (size_t i = 0; i < policy.filters.size(); i++) {
+    out << "constexpr sock_filter PROGRAM_" << i << "[] = {\n";
+    for (const sock_filter& step : buildProgram(policy.filters[i])) {
+      out << "    {" << step.code << ", " << int(step.jt) << ", " << int(step.jf) << ", " << step.k
+          << "u},\n";
+    }
+    out << "};\n\n";
+  }
+  out << "constexpr sandbox::ProfileFilter FILTERS[] = {\n";
+  for (size_t i = 0; i < policy.filters.size(); i++) {
+    out << "    {\"" << policy.filters[i].stage << "\", PROGRAM_" << i << ", sizeof(PROGRAM_" << i
+        << ") / sizeof(sock_filter)},\n";
+  }
+  out << "};\n\n";
+}
+
+std::string source(const std::string& from, const std::string& name, const std::string& headerPath,
+                   const Policy& policy) {
+  std::ostringstream out;
+  out << "// Generated from " << from << ".\n#include \"" << headerPath << "\"\n\n"
+      << "namespace troupe {\nnamespace {\n\n";
+  writeFds(policy, out);
+  writeFilters(policy, out);
+  if (!policy.limits.empty()) {
+    out << "constexpr sandbox::ProfileLimit LIMITS[] = {\n";
+    for (const PolicyLimit& limit : policy.limits) {
+      out << "    {" << limit.resource << ", " << limit.value << "u},\n";
+    }
+    out << "};\n\n";
+  }
+  out << "}  // namespace\n\nconst sandbox::Profile " << capitals(name) << " = {\"" << policy.actor
+      << "\", FDS, " << policy.fds.size() << ", FILTERS, " << policy.filters.size() << ", "
+      << (policy.limits.empty() ? "nullptr" : "LIMITS") << ", " << policy.limits.size()
+      << "};\n\n}  // namespace troupe\n";
+  return out.str();
+}
+
+int compile(char** arguments) {
+  std::string from = arguments[1], name = arguments[2], headerPath = arguments[3];
+  Policy policy = readPolicy("", from);
+  std::string text = source(from, name, headerPath, policy);
+  std::ofstream headerFile(arguments[4]), sourceFile(arguments[5]);
+  headerFile << header(from, name);
+  sourceFile << text;
+  headerFile.close();
+  sourceFile.close();
+  if (headerFile && sourceFile) return 0;
+  fprintf(stderr, "%s: cannot write %s or %s\n", arguments[0], arguments[4], arguments[5]);
+  return 1;
+}
+
+}  // namespace
+}  // namespace troupe::sandbox
+
+int main(int count, char** arguments) {
+  if (count != 6) {
+    fprintf(stderr, "usage: %s PROFILE NAME HEADER-PATH OUT.h OUT.cc\n", arguments[0]);
+    return 2;
+  }
+  try {
+    return troupe::sandbox::compile(arguments);
+  } catch (const std::exception& error) {
+    fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,130 @@
+// An actor that has the common parts of every actor and nothing else: its setup, the event loop,
+// RPC, and its filters. Tests run it in its jail.
+
+#include <capnp/rpc-twoparty.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/async-io.h>
+#include <kj/debug.h>
+#include <kj/main.h>
+#include <kj/thread.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "sandbox/actor_setup.h"
+#include "sandbox/testing/sample.capnp.h"
+
+namespace troupe::sandbox::testing {
+namespace {
+
+long call(kj::StringPtr name) {
+  auto answer = [](long result) { return result < 0 ? -long(errno) : result; };
+  if (name == "open") return answer(open("/proc/self/status", O_RDONLY));
+  if (name == "socket") return answer(socket(AF_INET, SOCK_STREAM, 0));
+  if (name == "fork") return answer(syscall(SYS_fork));
+  if (name == "clone3") return answer(syscall(SYS_clone3, nullptr, 0));
+  if (name == "ptrace") return answer(syscall(SYS_ptrace, 0, 0, 0, 0));
+  if (name == "unshare") return answer(unshare(CLONE_NEWUSER));
+  if (name == "mount") return answer(mount("none", "/", "tmpfs", 0, ""));
+  if (name == "getuid") return answer(getuid());
+  if (name == "getpid") return answer(getpid());
+  if (name == "write-disk") return answer(pwrite(16, "x", 1, 0));
+  if (name == "read-rpc") {
+    char byte;
+    return answer(pread(RPC_FD, &byte, 1, 0));
+  }
+  if (name == "executable-mapping") {
+    void* mapping =
+        mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return mapping == MAP_FAILED ? -errno : 0;
+  }
+  if (name == "abort") std::abort();
+  if (name == "throw") KJ_FAIL_REQUIRE("the test asked for it");
+  if (name == "exit") _exit(7);
+  KJ_FAIL_REQUIRE("no such call", name);
+}
+
+class SampleActor final: public Sample::Server {
+ public:
+  explicit SampleActor(ActorSetup& setup) : setup(setup) {}
+
+  ~SampleActor() noexcept(false) {}
+
+  kj::Promise<void> hello(HelloContext context) override {
+    auto results = context.getResults();
+    results.setName(setup.name());
+    results.setGreeting(setup.config<SampleConfig>().getGreeting());
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> place(PlaceContext context) override {
+    auto handle = context.getParams().getHandle();
+    return handle.getFd().then([this, context, handle](kj::Maybe<int> fd) mutable {
+      setup.place("events", context.getParams().getIndex(), KJ_REQUIRE_NONNULL(fd, "no fd"));
+    });
+  }
+
+  kj::Promise<void> enter(EnterContext context) override {
+    setup.enter(context.getParams().getStage());
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> read(ReadContext context) override {
+    char buffer[64];
+    ssize_t n;
+    KJ_SYSCALL(n = pread(setup.fd("disk"), buffer, sizeof(buffer), 0));
+    context.getResults().setText(kj::heapString(buffer, n));
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> try_(TryContext context) override {
+    context.getResults().setResult(call(context.getParams().getCall()));
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> startThread(StartThreadContext) override {
+    int events = setup.fd("events");
+    auto thread = kj::heap<kj::Thread>([this, events]() {
+      setup.enter("thread:worker");
+      uint64_t count;
+      while (::read(events, &count, sizeof(count)) >= 0) {
+      }
+    });
+    thread->detach();
+    return kj::READY_NOW;
+  }
+
+ private:
+  ActorSetup& setup;
+};
+
+void serve() {
+  ActorSetup setup;
+  auto io = kj::setupAsyncIo();
+  auto stream =
+      io.lowLevelProvider->wrapUnixSocketFd(RPC_FD, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
+  capnp::TwoPartyVatNetwork network(*stream, 64, capnp::rpc::twoparty::Side::SERVER);
+  auto rpc = capnp::makeRpcServer(network, Sample::Client(kj::heap<SampleActor>(setup)));
+  if (setup.config<SampleConfig>().getGreeting() == "enter run at once") setup.enter("run");
+  network.onDisconnect().wait(io.waitScope);
+}
+
+}  // namespace
+}  // namespace troupe::sandbox::testing
+
+int main() {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions(troupe::sandbox::testing::serve)) {
+    auto text = kj::str(*exception, "\n");
+    ssize_t written = write(troupe::sandbox::LOG_FD, text.begin(), text.size());
+    return written < 0 ? 2 : 1;
+  }
+  return 0;
+}
