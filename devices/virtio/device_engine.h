@@ -37,8 +37,8 @@ class DriverLink {
 };
 
 // What a device kind adds to the common actor (device_actor.h), which owns mapping, fds, RPC and
-// jail stages. All methods are called on the process's main thread, in the order start, stop,
-// start…
+// jail stages. All methods are called on the process's main thread: start, stop, start and so on in
+// turn.
 //
 // An engine is constructed (its threads and its host resources included) before the process takes
 // its serving filter, and works under that filter from then on.
@@ -57,9 +57,9 @@ class DeviceEngine {
   virtual kj::Promise<void> stop() = 0;
 
   // The driver changed these bytes of the configuration space.
-  virtual void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {}
+  virtual void writeConfig(uint32_t /*offset*/, kj::ArrayPtr<const kj::byte> /*data*/) {}
 
-  virtual void hostEvent(HostEvent::Reader event) {}
+  virtual void hostEvent(HostEvent::Reader /*event*/) {}
 };
 
 }  // namespace troupe::virtio

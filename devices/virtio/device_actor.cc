@@ -1,0 +1,184 @@
+#include "devices/virtio/device_actor.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+
+#include <cerrno>
+
+namespace troupe::virtio {
+namespace {
+
+constexpr size_t MAX_QUEUES = 31;          // so that kick and call of each fit one message
+constexpr size_t MAX_CONFIG_BYTES = 4096;  // DeviceInfo.config
+constexpr uint64_t TRANSPORT_FEATURES = F_VERSION_1;
+
+DeviceDescription checked(DeviceDescription description) {
+  KJ_REQUIRE(description.queueSizes.size() <= MAX_QUEUES);
+  KJ_REQUIRE(description.config.size() <= MAX_CONFIG_BYTES);
+  KJ_REQUIRE(description.configWriteMask.size() == description.config.size());
+  return description;
+}
+
+// The two ends of an eventfd cannot be told from those of a socket without a path; that neither can
+// make us wait is what matters.
+int requireEventFd(kj::Maybe<int> maybeFd, size_t queue) {
+  int fd = KJ_REQUIRE_NONNULL(maybeFd, "a queue came without its eventfds", queue);
+  int flags;
+  KJ_SYSCALL(flags = fcntl(fd, F_GETFL), queue);
+  KJ_REQUIRE((flags & O_ACCMODE) == O_RDWR && (flags & O_NONBLOCK), "not a non-blocking eventfd",
+             queue, flags);
+  return fd;
+}
+
+}  // namespace
+
+DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail)
+    : engine(engine),
+      jail(jail),
+      description(checked(engine.describe())),
+      stopped(kj::Promise<void>(kj::READY_NOW).fork()),
+      failure(kj::newPromiseAndFulfiller<void>()),
+      calls(*this) {}
+
+kj::Promise<void> DeviceActor::onFailure() {
+  return kj::mv(failure.promise);
+}
+
+kj::Promise<void> DeviceActor::describe(DescribeContext context) {
+  auto info = context.getResults().initInfo();
+  info.setDeviceType(description.deviceType);
+  info.setFeatures(description.features);
+  auto sizes = info.initQueueSizes(description.queueSizes.size());
+  for (size_t i = 0; i < description.queueSizes.size(); i++)
+    sizes.set(i, description.queueSizes[i]);
+  info.setConfig(description.config);
+  info.setConfigWriteMask(description.configWriteMask);
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> DeviceActor::attach(AttachContext context) {
+  KJ_REQUIRE(!attachBegan, "attach() comes once");
+  attachBegan = true;
+  auto queues = context.getParams().getQueues();
+  KJ_REQUIRE(queues.size() == description.queueSizes.size(), "not the number of queues described",
+             queues.size());
+
+  auto fds = kj::heapArrayBuilder<kj::Promise<kj::Maybe<int>>>(1 + 2 * queues.size());
+  fds.add(context.getParams().getMemory().getFile().getFd());
+  for (auto queue : queues) {
+    fds.add(queue.getKick().getFd());
+    fds.add(queue.getCall().getFd());
+  }
+  return kj::joinPromises(fds.finish())
+      .then([this, context](kj::Array<kj::Maybe<int>> fds) mutable { takeHold(context, fds); });
+}
+
+// Maps RAM, moves the fds to their places (the ones in `fds` are only lent with the message), and
+// closes the jail.
+void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> fds) {
+  auto params = context.getParams();
+  int file = KJ_REQUIRE_NONNULL(fds[0], "guest RAM came without its fd");
+  auto places = kj::heapArrayBuilder<QueueFds>(params.getQueues().size());
+  for (uint32_t i = 0; i < params.getQueues().size(); i++) {
+    int kick = requireEventFd(fds[1 + 2 * i], i);
+    int call = requireEventFd(fds[2 + 2 * i], i);
+    places.add(QueueFds{jail.place("kick", i, kick), jail.place("call", i, call)});
+  }
+  auto held =
+      kj::heap<Attached>(file, params.getMemory().getRegions(), places.finish(), params.getHost());
+  if (jail.hasPlace("ram")) jail.place("ram", 0, file);
+  attached = kj::mv(held);
+  context.releaseParams();  // closes what was lent, before the jail is attested
+  jail.enter("ready");
+}
+
+DeviceActor::Attached& DeviceActor::requireAttached() {
+  return *KJ_REQUIRE_NONNULL(attached, "attach() comes first");
+}
+
+kj::Promise<void> DeviceActor::activate(ActivateContext context) {
+  Attached& held = requireAttached();
+  KJ_REQUIRE(state == State::INACTIVE, "already active; reset() comes first");
+  uint64_t features = context.getParams().getFeatures();
+  KJ_REQUIRE((features & ~(description.features | TRANSPORT_FEATURES)) == 0,
+             "features that were not offered", features, description.features);
+
+  jail.enter("run");
+  askedForReset = false;
+  KJ_IF_MAYBE (rings, makeRings(held, features, context.getParams().getQueues())) {
+    state = State::ACTIVE;
+    engine.start(held.ram.memory(), features, kj::mv(*rings), *this);
+  } else {
+    needsReset();
+  }
+  return kj::READY_NOW;
+}
+
+// None when the guest chose a ring that cannot be.
+kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with, uint64_t features,
+                                                         capnp::List<QueueLayout>::Reader layouts) {
+  const GuestMemory& memory = with.ram.memory();
+  RingFeatures ringFeatures{(features & F_INDIRECT_DESC) != 0, (features & F_EVENT_IDX) != 0};
+  uint32_t seen = 0;  // bit per queue: MAX_QUEUES fit
+  kj::Vector<ActiveQueue> rings(description.queueSizes.size());
+  for (auto queue : layouts) {
+    uint16_t index = queue.getIndex();
+    KJ_REQUIRE(index < description.queueSizes.size(), "no such queue", index);
+    KJ_REQUIRE((seen & 1u << index) == 0, "the same queue twice", index);
+    seen |= 1u << index;
+
+    RingLayout layout{queue.getSize(), queue.getDescriptorTable(), queue.getAvailableRing(),
+                      queue.getUsedRing()};
+    if (layout.size > description.queueSizes[index] || !isSound(memory, layout)) return nullptr;
+    rings.add(ActiveQueue{index, kj::heap<Virtqueue>(memory, layout, ringFeatures),
+                          with.fds[index].kick, with.fds[index].call});
+  }
+  return rings.releaseAsArray();
+}
+
+kj::Promise<void> DeviceActor::reset(ResetContext) {
+  if (state == State::ACTIVE) {
+    state = State::STOPPING;
+    stopped = engine.stop().then([this] { state = State::INACTIVE; }).fork();
+  }
+  return stopped.addBranch();
+}
+
+kj::Promise<void> DeviceActor::writeConfig(WriteConfigContext context) {
+  requireAttached();
+  uint32_t offset = context.getParams().getOffset();
+  auto data = context.getParams().getData();
+  KJ_REQUIRE(
+      offset <= description.config.size() && data.size() <= description.config.size() - offset,
+      "a write past the configuration space", offset, data.size());
+  engine.writeConfig(offset, data);
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> DeviceActor::hostEvent(HostEventContext context) {
+  requireAttached();
+  engine.hostEvent(context.getParams().getEvent());
+  return kj::READY_NOW;
+}
+
+void DeviceActor::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
+  auto request = requireAttached().host.configChangedRequest();
+  request.setOffset(offset);
+  request.setData(data);
+  calls.add(request.send().ignoreResult());
+}
+
+void DeviceActor::needsReset() {
+  if (askedForReset) return;  // once is enough, and a guest must not flood the broker
+  askedForReset = true;
+  calls.add(requireAttached().host.needsResetRequest().send().ignoreResult());
+}
+
+void DeviceActor::taskFailed(kj::Exception&& exception) {
+  // A broker that is gone is seen by whoever serves the connection.
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) return;
+  failure.fulfiller->reject(kj::mv(exception));
+}
+
+}  // namespace troupe::virtio

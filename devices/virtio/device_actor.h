@@ -1,0 +1,85 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async.h>
+#include <kj/common.h>
+
+#include <cstdint>
+
+#include "devices/virtio/device_engine.h"
+#include "devices/virtio/ram_mapping.h"
+#include "protos/device.capnp.h"
+
+namespace troupe::virtio {
+
+// What an actor asks of the process it lives in: sandbox::ActorSetup behind it, a fake in tests.
+class ProcessJail {
+ public:
+  // Whether the process's table of fds has a place for `name`.
+  virtual bool hasPlace(kj::StringPtr name) = 0;
+  // Duplicates `fd` to that place and returns its number there.
+  virtual int place(kj::StringPtr name, uint32_t index, int fd) = 0;
+  // Narrows the process to the filter of `stage`.
+  virtual void enter(kj::StringPtr stage) = 0;
+};
+
+// Serves one virtio device to the broker: interface Device in protos/device.capnp. What differs
+// between device kinds is in the engine; this class checks what the broker says, maps guest RAM,
+// makes the rings, and takes the filters "ready" and "run".
+//
+// A wrong call of the broker throws; a ring the guest put outside RAM makes needsReset().
+class DeviceActor final: public Device::Server,
+                         private DriverLink,
+                         private kj::TaskSet::ErrorHandler {
+ public:
+  // Both outlive the actor.
+  DeviceActor(DeviceEngine& engine, ProcessJail& jail);
+
+  // Rejected when the broker can no longer be told something: then the process has no use any more.
+  kj::Promise<void> onFailure();
+
+  kj::Promise<void> describe(DescribeContext context) override;
+  kj::Promise<void> attach(AttachContext context) override;
+  kj::Promise<void> activate(ActivateContext context) override;
+  kj::Promise<void> reset(ResetContext context) override;
+  kj::Promise<void> writeConfig(WriteConfigContext context) override;
+  kj::Promise<void> hostEvent(HostEventContext context) override;
+
+ private:
+  struct QueueFds {
+    int kick;
+    int call;
+  };
+  // What the device holds from attach() on, for good.
+  struct Attached {
+    Attached(int file, capnp::List<RamRegion>::Reader regions, kj::Array<QueueFds> fds,
+             DeviceHost::Client host)
+        : ram(file, regions), fds(kj::mv(fds)), host(kj::mv(host)) {}
+    RamMapping ram;
+    kj::Array<QueueFds> fds;
+    DeviceHost::Client host;
+  };
+  enum class State { INACTIVE, ACTIVE, STOPPING };
+
+  void takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> fds);
+  Attached& requireAttached();
+  kj::Maybe<kj::Array<ActiveQueue>> makeRings(Attached& with, uint64_t features,
+                                              capnp::List<QueueLayout>::Reader layouts);
+
+  void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
+  void needsReset() override;
+  void taskFailed(kj::Exception&& exception) override;
+
+  DeviceEngine& engine;
+  ProcessJail& jail;
+  const DeviceDescription description;
+  bool attachBegan = false;
+  kj::Maybe<kj::Own<Attached>> attached;
+  State state = State::INACTIVE;
+  bool askedForReset = false;       // since the last activate()
+  kj::ForkedPromise<void> stopped;  // of the last stop()
+  kj::PromiseFulfillerPair<void> failure;
+  kj::TaskSet calls;  // to the broker, unanswered
+};
+
+}  // namespace troupe::virtio

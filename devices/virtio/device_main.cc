@@ -1,0 +1,72 @@
+#include "devices/virtio/device_main.h"
+
+#include <capnp/rpc-twoparty.h>
+#include <kj/debug.h>
+#include <unistd.h>
+
+#include "devices/virtio/device_actor.h"
+#include "protos/handle.capnp.h"
+
+namespace troupe::virtio {
+namespace {
+
+// The jail of this process, which its setup describes.
+class SetupJail final: public ProcessJail {
+ public:
+  explicit SetupJail(sandbox::ActorSetup& setup) : setup(setup) {}
+  bool hasPlace(kj::StringPtr name) override { return setup.fdCount(name) > 0; }
+  int place(kj::StringPtr name, uint32_t index, int fd) override {
+    return setup.place(name, index, fd);
+  }
+  void enter(kj::StringPtr stage) override { setup.enter(stage); }
+
+ private:
+  sandbox::ActorSetup& setup;
+};
+
+// A broker sends addresses and sizes; 512 KiB hold them many times over.
+constexpr size_t MESSAGE_LIMIT_WORDS = 64 << 10;
+
+capnp::ReaderOptions limits() {
+  capnp::ReaderOptions options;
+  options.traversalLimitInWords = MESSAGE_LIMIT_WORDS;
+  return options;
+}
+
+// Ends the process. Leaving without taking things apart needs no system call but the exit, and once
+// the broker is gone nobody is left to answer to.
+[[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup) {
+  SetupJail jail(setup);
+  auto actor = kj::heap<DeviceActor>(engine, jail);
+  auto failure = actor->onFailure();
+  auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
+                                                      kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
+  capnp::TwoPartyVatNetwork network(*stream, MAX_FDS_PER_MESSAGE,
+                                    capnp::rpc::twoparty::Side::SERVER, limits());
+  auto rpc = capnp::makeRpcServer(network, kj::mv(actor));
+  rpc.setFlowLimit(MESSAGE_LIMIT_WORDS);
+
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
+                 network.onDisconnect().exclusiveJoin(kj::mv(failure)).wait(io.waitScope);
+               })) {
+    KJ_LOG(ERROR, "the device ends", *exception);
+    _exit(1);
+  }
+  _exit(0);
+}
+
+}  // namespace
+
+int deviceMain(EngineFactory factory) {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
+                 sandbox::ActorSetup setup;
+                 auto io = kj::setupAsyncIo();
+                 auto engine = factory(io, setup);
+                 serve(io, *engine, setup);
+               })) {
+    KJ_LOG(ERROR, "the device could not start", *exception);
+  }
+  return 1;
+}
+
+}  // namespace troupe::virtio
