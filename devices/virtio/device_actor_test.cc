@@ -1,0 +1,445 @@
+#include "devices/virtio/device_actor.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <kj/debug.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "devices/virtio/testing/device_bench.h"
+#include "devices/virtio/testing/fake_driver.h"
+
+namespace troupe::virtio {
+namespace {
+
+using testing::DeviceBench;
+using testing::FakeDriver;
+using testing::FakeRam;
+using testing::makeHandle;
+using testing::makeMemfd;
+using testing::writable;
+
+constexpr uint64_t FEATURES = F_INDIRECT_DESC | F_EVENT_IDX | 1;
+constexpr int SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+// What an engine was told, and when its stop() may end.
+struct Script {
+  int starts = 0;
+  int stops = 0;
+  uint64_t features = 0;
+  kj::Maybe<const GuestMemory&> memory;
+  kj::Array<ActiveQueue> queues;
+  kj::Vector<kj::byte> written;
+  int hostEvents = 0;
+  DriverLink* link = nullptr;
+  bool stopAtOnce = true;
+  kj::Own<kj::PromiseFulfiller<void>> letGo;
+};
+
+class ScriptedEngine final: public DeviceEngine {
+ public:
+  explicit ScriptedEngine(Script& script) : script(script) {}
+
+  DeviceDescription describe() override {
+    DeviceDescription description;
+    description.deviceType = 42;
+    description.features = FEATURES;
+    description.queueSizes = kj::heapArray<uint16_t>({8, 256});
+    description.config = kj::heapArray<kj::byte>({1, 2, 3, 4});
+    description.configWriteMask = kj::heapArray<kj::byte>({0, 0, 255, 255});
+    return description;
+  }
+  void start(const GuestMemory& memory, uint64_t features, kj::Array<ActiveQueue> queues,
+             DriverLink& link) override {
+    ++script.starts;
+    script.memory = memory;
+    script.features = features;
+    script.queues = kj::mv(queues);
+    script.link = &link;
+  }
+  kj::Promise<void> stop() override {
+    ++script.stops;
+    script.queues = nullptr;
+    if (script.stopAtOnce) return kj::READY_NOW;
+    auto pair = kj::newPromiseAndFulfiller<void>();
+    script.letGo = kj::mv(pair.fulfiller);
+    return kj::mv(pair.promise);
+  }
+  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override {
+    script.written.add(offset);
+    script.written.addAll(data);
+  }
+  void hostEvent(HostEvent::Reader) override { ++script.hostEvents; }
+
+ private:
+  Script& script;
+};
+
+struct Stage {
+  Script script;
+  FakeRam ram;
+  DeviceBench bench{ram, [this](kj::AsyncIoContext&) { return kj::heap<ScriptedEngine>(script); }};
+  FakeDriver driver{ram, 8};
+};
+
+TEST(DeviceActor, DescribesTheEngine) {
+  Stage stage;
+  auto response = stage.bench.describe();
+  auto info = response.getInfo();
+  EXPECT_EQ(info.getDeviceType(), 42);
+  EXPECT_EQ(info.getFeatures(), FEATURES);
+  ASSERT_EQ(info.getQueueSizes().size(), 2);
+  EXPECT_EQ(info.getQueueSizes()[1], 256);
+  EXPECT_EQ(info.getConfig().size(), 4);
+  EXPECT_EQ(info.getConfigWriteMask()[2], 255);
+  EXPECT_EQ(info.getResetDeadlineMs(), 500);
+}
+
+TEST(DeviceActor, AttachEntersReadyBeforeItAnswers) {
+  Stage stage;
+  stage.bench.attach();
+  ASSERT_EQ(stage.bench.jail.stages.size(), 1);
+  EXPECT_EQ(stage.bench.jail.stages[0], "ready");
+}
+
+TEST(DeviceActor, ActivateHandsRingsMemoryAndEventFdsToTheEngine) {
+  Stage stage;
+  stage.bench.attach();
+  FakeDriver second(stage.ram, 256);
+  stage.bench.activate(F_VERSION_1 | F_EVENT_IDX, {&stage.driver, &second});
+  EXPECT_EQ(stage.bench.jail.stages.back(), "run");
+  ASSERT_EQ(stage.script.queues.size(), 2);
+  EXPECT_EQ(stage.script.queues[1].index, 1);
+  EXPECT_EQ(stage.script.queues[1].ring->size(), 256);
+  EXPECT_EQ(stage.script.features, F_VERSION_1 | F_EVENT_IDX);
+
+  // The fds are the broker's, under numbers of the device's own.
+  stage.bench.kick(0);
+  eventfd_t count;
+  EXPECT_EQ(eventfd_read(stage.script.queues[0].kick, &count), 0);
+  EXPECT_EQ(eventfd_write(stage.script.queues[1].call, 1), 0);
+  EXPECT_TRUE(stage.bench.interrupted(1));
+
+  // The memory is the guest's.
+  uint64_t address = stage.ram.allocate(16);
+  stage.driver.add({writable(address, 4)});
+  auto chain = stage.script.queues[0].ring->pop();
+  ASSERT_TRUE(KJ_ASSERT_NONNULL(chain).writeBytes(kj::StringPtr("abcd").asBytes()));
+  EXPECT_EQ(memcmp(stage.ram.bytes(address, 4).begin(), "abcd", 4), 0);
+}
+
+TEST(DeviceActor, DisabledQueuesAreLeftOut) {
+  Stage stage;
+  stage.bench.attach();
+  stage.bench.activate(0, {nullptr, &stage.driver});
+  ASSERT_EQ(stage.script.queues.size(), 1);
+  EXPECT_EQ(stage.script.queues[0].index, 1);
+}
+
+TEST(DeviceActor, MemoryAbove4GiBIsFoundBehindTheHole) {
+  Script script;
+  FakeRam ram({{0, FakeRam::MIB}, {4ull << 30, FakeRam::MIB}});
+  DeviceBench bench(ram, [&](kj::AsyncIoContext&) { return kj::heap<ScriptedEngine>(script); });
+  FakeDriver driver(ram, 8);
+  bench.attach();
+  bench.activate(0, {&driver});
+  driver.add({writable((4ull << 30) + 4096, 4)});
+  auto chain = script.queues[0].ring->pop();
+  ASSERT_TRUE(KJ_ASSERT_NONNULL(chain).writeBytes(kj::StringPtr("high").asBytes()));
+  EXPECT_EQ(memcmp(ram.bytes((4ull << 30) + 4096, 4).begin(), "high", 4), 0);
+}
+
+TEST(DeviceActor, ConfigAndHostEventsReachTheEngine) {
+  Stage stage;
+  stage.bench.attach();
+  const kj::byte bytes[] = {9, 8};
+  stage.bench.writeConfig(2, kj::arrayPtr(bytes, 2));
+  ASSERT_EQ(stage.script.written.size(), 3);
+  EXPECT_EQ(stage.script.written[0], 2);
+  EXPECT_EQ(stage.script.written[2], 8);
+  stage.bench.consoleSize(80, 25);
+  EXPECT_EQ(stage.script.hostEvents, 1);
+  EXPECT_ANY_THROW(stage.bench.writeConfig(3, kj::arrayPtr(bytes, 2)));
+  EXPECT_ANY_THROW(stage.bench.writeConfig(UINT32_MAX, kj::arrayPtr(bytes, 2)));
+}
+
+TEST(DeviceActor, EngineReachesTheBroker) {
+  Stage stage;
+  stage.bench.attach();
+  stage.bench.activate(0, {&stage.driver});
+  const kj::byte bytes[] = {7};
+  stage.script.link->configChanged(1, kj::arrayPtr(bytes, 1));
+  stage.script.link->needsReset();
+  stage.script.link->needsReset();
+  stage.bench.settle();
+  ASSERT_EQ(stage.bench.host.configChanges.size(), 1);
+  EXPECT_EQ(stage.bench.host.configChanges[0].offset, 1);
+  EXPECT_EQ(stage.bench.host.configChanges[0].data[0], 7);
+  EXPECT_EQ(stage.bench.host.resetsAsked, 1);  // a guest does not choose how often
+}
+
+// RST-01: the answer waits until the engine has let go, and a second reset waits with it.
+TEST(DeviceActor, RST01_ResetWaitsForTheEngine) {
+  Stage stage;
+  stage.bench.attach();
+  stage.bench.activate(0, {&stage.driver});
+  stage.script.stopAtOnce = false;
+  int answers = 0;
+  auto device = stage.bench.device();
+  auto first =
+      device.resetRequest().send().then([&](auto&&) { ++answers; }).eagerlyEvaluate(nullptr);
+  auto second =
+      device.resetRequest().send().then([&](auto&&) { ++answers; }).eagerlyEvaluate(nullptr);
+  stage.bench.settle();
+  EXPECT_EQ(stage.script.stops, 1);
+  EXPECT_EQ(answers, 0);
+  EXPECT_ANY_THROW(stage.bench.activate(0, {&stage.driver}));
+  stage.script.letGo->fulfill();
+  stage.bench.settle();
+  EXPECT_EQ(answers, 2);
+  stage.bench.activate(0, {&stage.driver});
+  EXPECT_EQ(stage.script.starts, 2);
+}
+
+TEST(DeviceActor, RST04_ResetWithoutActivateIsHarmless) {
+  Stage stage;
+  stage.bench.reset();
+  stage.bench.attach();
+  stage.bench.kick(0);
+  stage.bench.reset();
+  stage.bench.reset();
+  EXPECT_EQ(stage.script.stops, 0);
+  stage.bench.activate(0, {&stage.driver});
+  stage.bench.reset();
+  stage.bench.kick(0);
+  stage.bench.reset();
+  EXPECT_EQ(stage.script.stops, 1);
+}
+
+// How many fds of this process are the RAM's file.
+int ramFds() {
+  int count = 0;
+  char target[64];
+  for (int fd = 0; fd < 256; fd++) {
+    ssize_t n = readlink(kj::str("/proc/self/fd/", fd).cStr(), target, sizeof(target));
+    if (n > 0 && kj::StringPtr(kj::heapString(target, n)).startsWith("/memfd:fake-ram")) ++count;
+  }
+  return count;
+}
+
+// The fds came lent with the call, so they are gone once the broker has dropped its answer: the next
+// call's answer comes after that.
+TEST(DeviceActor, LentFdsAreClosedBehindAttach) {
+  Stage stage;
+  stage.bench.attach();
+  stage.bench.describe();
+  EXPECT_EQ(ramFds(), 1);  // the test's own: the profile has no place for it
+}
+
+int lowestFreeFd() {
+  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  close(fd);
+  return fd;
+}
+
+TEST(DeviceActor, ManyCyclesKeepTheSameFds) {
+  Stage stage;
+  stage.bench.attach();
+  stage.bench.settle();
+  int before = lowestFreeFd();
+  for (int i = 0; i < 200; i++) {
+    stage.bench.activate(0, {&stage.driver});
+    stage.bench.reset();
+  }
+  EXPECT_EQ(before, lowestFreeFd());
+}
+
+// VQ-01: a ring a guest may have written is answered with NEEDS_RESET, not with an exception.
+TEST(DeviceActor, VQ01_RingsThatCannotBeAskForAReset) {
+  const struct {
+    uint16_t size;
+    uint64_t descriptors, available, used;
+  } bad[] = {
+      {0, 0, 0x1000, 0x2000},         {3, 0, 0x1000, 0x2000},
+      {16, 0, 0x1000, 0x2000},  // above the maximum of queue 0
+      {8, 8, 0x1000, 0x2000},         {8, 0, 0x1001, 0x2000},
+      {8, 0, 0x1000, 0x2002},         {8, 1ull << 40, 0x1000, 0x2000},
+      {8, UINT64_MAX & ~15ull, 0, 0}, {8, 0, UINT64_MAX - 1, 0},
+      {8, 0, 0, UINT64_MAX - 3},      {8, 4 * FakeRam::MIB - 64, 0, 0},
+      {32768, 0, 0x1000, 0x2000},     {32769, 0, 0x1000, 0x2000},
+  };
+  Stage stage;
+  stage.bench.attach();
+  uint32_t asked = 0;
+  for (auto& layout : bad) {
+    auto request = stage.bench.device().activateRequest();
+    auto queue = request.initQueues(1)[0];
+    queue.setSize(layout.size);
+    queue.setDescriptorTable(layout.descriptors);
+    queue.setAvailableRing(layout.available);
+    queue.setUsedRing(layout.used);
+    stage.bench.await(request.send().ignoreResult());
+    stage.bench.settle();
+    EXPECT_EQ(stage.bench.host.resetsAsked, ++asked);
+    stage.bench.reset();
+  }
+  EXPECT_EQ(stage.script.starts, 0);
+  stage.bench.activate(0, {&stage.driver});
+  EXPECT_EQ(stage.script.starts, 1);
+}
+
+// What only a broken broker does throws, and changes nothing.
+
+TEST(DeviceActor, CallsOutOfOrderAreRefused) {
+  Stage stage;
+  EXPECT_ANY_THROW(stage.bench.activate(0, {&stage.driver}));
+  EXPECT_ANY_THROW(stage.bench.consoleSize(1, 1));
+  EXPECT_ANY_THROW(stage.bench.writeConfig(0, nullptr));
+  stage.bench.attach();
+  EXPECT_ANY_THROW(stage.bench.attach());
+  stage.bench.activate(0, {&stage.driver});
+  EXPECT_ANY_THROW(stage.bench.activate(0, {&stage.driver}));
+  EXPECT_EQ(stage.script.starts, 1);
+}
+
+TEST(DeviceActor, FeaturesThatWereNotOfferedAreRefused) {
+  Stage stage;
+  stage.bench.attach();
+  EXPECT_ANY_THROW(stage.bench.activate(2, {&stage.driver}));
+  EXPECT_ANY_THROW(stage.bench.activate(1ull << 63, {&stage.driver}));
+  EXPECT_EQ(stage.script.starts, 0);
+}
+
+TEST(DeviceActor, QueuesThatDoNotExistAreRefused) {
+  Stage stage;
+  stage.bench.attach();
+  EXPECT_ANY_THROW(stage.bench.activate(0, {nullptr, nullptr, &stage.driver}));
+  auto twice = stage.bench.device().activateRequest();
+  auto queues = twice.initQueues(2);
+  for (auto queue : queues) {
+    queue.setSize(8);
+    queue.setAvailableRing(0x1000);
+    queue.setUsedRing(0x2000);
+  }
+  EXPECT_ANY_THROW(stage.bench.await(twice.send().ignoreResult()));
+  EXPECT_EQ(stage.script.starts, 0);
+}
+
+// A good attach(), for a test to take one thing away from.
+struct Attempt {
+  Stage stage;
+  capnp::Request<Device::AttachParams, Device::AttachResults> request = stage.bench.attachRequest();
+  void expectRefused() {
+    EXPECT_ANY_THROW(stage.bench.await(request.send().ignoreResult()));
+    EXPECT_EQ(stage.bench.jail.stages.size(), 0);
+    EXPECT_ANY_THROW(stage.bench.activate(0, {&stage.driver}));
+  }
+};
+
+TEST(DeviceActorAttach, RefusesTooFewQueues) {
+  Attempt attempt;
+  attempt.request.initQueues(1);
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesTooManyQueues) {
+  Attempt attempt;
+  attempt.request.initQueues(3);
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesNullHandles) {
+  Attempt attempt;
+  attempt.request.initQueues(2);
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesHandlesWithoutFds) {
+  Attempt attempt;
+  attempt.request.getQueues()[1].setCall(makeHandle(-1));
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesFdsThatBlock) {
+  Attempt attempt;
+  kj::AutoCloseFd blocking(eventfd(0, EFD_CLOEXEC));
+  attempt.request.getQueues()[0].setKick(makeHandle(blocking));
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesMissingMemory) {
+  Attempt attempt;
+  attempt.request.getMemory().setFile(makeHandle(-1));
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesMemoryThatIsNoMemfd) {
+  Attempt attempt;
+  kj::AutoCloseFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  attempt.request.getMemory().setFile(makeHandle(null));
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesEachMissingSeal) {
+  for (int seals : {0, SEALS & ~F_SEAL_SHRINK, SEALS & ~F_SEAL_GROW, SEALS & ~F_SEAL_SEAL}) {
+    Stage fresh;
+    auto file = makeMemfd(4 * FakeRam::MIB, seals);
+    auto request = fresh.bench.attachRequest();
+    request.getMemory().setFile(makeHandle(file));
+    EXPECT_ANY_THROW(fresh.bench.await(request.send().ignoreResult())) << seals;
+    EXPECT_EQ(fresh.bench.jail.stages.size(), 0);
+  }
+}
+
+TEST(DeviceActorAttach, RefusesAFileShorterThanItsRegions) {
+  Attempt attempt;
+  auto file = makeMemfd(FakeRam::MIB, SEALS);
+  attempt.request.getMemory().setFile(makeHandle(file));
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesRegionsThatCannotBe) {
+  const struct {
+    uint64_t guestAddress, fileOffset, size;
+  } bad[] = {
+      {0, 0, 0},
+      {1, 0, 4096},
+      {0, 1, 4096},
+      {0, 0, 4095},
+      {0, 4096, UINT64_MAX & ~4095ull},
+      {0, UINT64_MAX & ~4095ull, 4096},
+      {UINT64_MAX & ~4095ull, 0, 8192},
+      {0, 4 * FakeRam::MIB, 4096},
+  };
+  for (auto& region : bad) {
+    Stage fresh;
+    auto request = fresh.bench.attachRequest();
+    auto only = request.getMemory().initRegions(1)[0];
+    only.setGuestAddress(region.guestAddress);
+    only.setFileOffset(region.fileOffset);
+    only.setSize(region.size);
+    EXPECT_ANY_THROW(fresh.bench.await(request.send().ignoreResult()));
+  }
+}
+
+TEST(DeviceActorAttach, RefusesRegionsThatOverlapOrAreNotSorted) {
+  for (uint64_t second : {uint64_t(0), FakeRam::MIB / 2}) {
+    Stage fresh;
+    auto request = fresh.bench.attachRequest();
+    auto regions = request.getMemory().initRegions(2);
+    regions[0].setGuestAddress(second == 0 ? FakeRam::MIB : 0);
+    regions[0].setSize(FakeRam::MIB);
+    regions[1].setGuestAddress(second);
+    regions[1].setSize(FakeRam::MIB);
+    EXPECT_ANY_THROW(fresh.bench.await(request.send().ignoreResult()));
+  }
+}
+
+TEST(DeviceActorAttach, RefusesNoRegions) {
+  Attempt attempt;
+  attempt.request.getMemory().initRegions(0);
+  attempt.expectRefused();
+}
+
+}  // namespace
+}  // namespace troupe::virtio
