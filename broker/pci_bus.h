@@ -35,8 +35,8 @@ class PciBus {
   // TRP-pci-001 when the bus is full.
   uint8_t add(PciFunction& function);
 
-  // A naturally aligned address for a BAR below 4 GiB. `size` is a power of two. Throws TRP-pci-001
-  // when the window is used up.
+  // A naturally aligned address for a BAR below 4 GiB. `size` is a power of two. The
+  // window holds far more than 31 functions ask for.
   uint32_t allocateMmio(uint32_t size);
 
   // The I/O APIC pin of INTA of `slot`, as the ACPI routing table has it.

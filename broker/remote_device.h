@@ -4,6 +4,7 @@
 #include <kj/async-io.h>
 #include <kj/common.h>
 #include <kj/function.h>
+#include <kj/io.h>
 #include <kj/memory.h>
 #include <kj/string.h>
 

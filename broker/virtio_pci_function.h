@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "broker/bus.h"
+#include "broker/fd_table.h"
 #include "broker/interrupts.h"
 #include "broker/intx_lines.h"
 #include "broker/pci_bus.h"
@@ -22,6 +23,7 @@ struct PciSocket {
   Interrupts& interrupts;
   IntxLines& intxLines;
   Mailbox& mailbox;
+  FdTable& fds;  // given each eventfd as "kick" or "call", with (slot - 1) * MAX_QUEUES + queue
   kj::UnixEventPort& events;  // of the main loop
 };
 
@@ -32,7 +34,7 @@ struct PciSocket {
 // waits and a guest that hammers registers never makes a queue grow. The VirtioDeviceClient methods
 // are the main loop's.
 //
-// The one memory BAR (32 KiB, layout in virtio_pci_layout.h) decodes while the memory space bit is
+// The one memory BAR (32 KiB, layout in virtio_pci_config.h) decodes while the memory space bit is
 // on and it lies wholly within the 32-bit MMIO window, where nothing else does; elsewhere it keeps
 // its value and answers nothing.
 class VirtioPciFunction final: public PciFunction, public VirtioDeviceClient {
@@ -50,7 +52,7 @@ class VirtioPciFunction final: public PciFunction, public VirtioDeviceClient {
   kj::ArrayPtr<const QueueFds> queueFds() const;
 
   // Queue notifications that came as an exit instead of through an ioeventfd. Any thread.
-  uint64_t notifyExits() const;
+  uint64_t notifyExits();
 
   void configRead(uint32_t offset, kj::ArrayPtr<kj::byte> data) override;
   void configWrite(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
@@ -61,6 +63,7 @@ class VirtioPciFunction final: public PciFunction, public VirtioDeviceClient {
 
  private:
   class Registers;
+  const uint8_t ownSlot;
   kj::Own<Registers> registers;
 };
 

@@ -1,0 +1,480 @@
+#include "broker/remote_device.h"
+
+#include <capnp/message.h>
+#include <capnp/rpc-twoparty.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+
+#include <bitset>
+#include <cstring>
+
+#include "broker/refusal.h"
+
+namespace troupe::broker {
+namespace {
+
+// A description with the most queues and the largest configuration takes 8.4 KiB; a device can make
+// the broker hold one message and this many words of calls.
+constexpr uint64_t MAX_MESSAGE_WORDS = 8 * 1024;
+constexpr size_t MAX_CALL_WORDS = 16 * 1024;
+
+// A device gives the broker no fds. 1 rather than 0, with which Cap'n Proto 0.9 would send none
+// either; one that comes is closed with its message.
+constexpr uint FDS_TAKEN_PER_MESSAGE = 1;
+
+constexpr size_t MAX_CONFIG_SIZE = 4096;
+constexpr uint32_t MAX_RESET_DEADLINE_MS = 10000;
+
+capnp::ReaderOptions readerOptions() {
+  capnp::ReaderOptions options;
+  options.traversalLimitInWords = MAX_MESSAGE_WORDS;
+  options.nestingLimit = 16;
+  return options;
+}
+
+// What a device says of itself is shown to the user: one line of plain characters, of bounded
+// length.
+kj::String quoted(kj::StringPtr text) {
+  constexpr size_t LONGEST = 200;
+  kj::Vector<char> line;
+  for (char c : text.slice(0, kj::min(text.size(), LONGEST))) {
+    line.add(c >= ' ' && c <= '~' ? c : '?');
+  }
+  line.add('\0');
+  return kj::String(line.releaseAsArray());
+}
+
+// Lets nothing more in from a device that does not read what it is answered: the answers would pile
+// up here. An honest device always reads.
+class PatientStream final: public capnp::MessageStream {
+ public:
+  explicit PatientStream(kj::AsyncCapabilityStream& stream) : inner(stream) {}
+
+  kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> tryReadMessage(
+      kj::ArrayPtr<kj::AutoCloseFd> fdSpace, capnp::ReaderOptions options,
+      kj::ArrayPtr<capnp::word> scratchSpace) override {
+    if (writes == 0) return inner.tryReadMessage(fdSpace, options, scratchSpace);
+    auto written = kj::newPromiseAndFulfiller<void>();
+    allWritten = kj::mv(written.fulfiller);
+    return written.promise.then([this, fdSpace, options, scratchSpace]() {
+      return tryReadMessage(fdSpace, options, scratchSpace);
+    });
+  }
+
+  kj::Promise<void> writeMessage(
+      kj::ArrayPtr<const int> fds,
+      kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) override {
+    return count(inner.writeMessage(fds, segments));
+  }
+
+  kj::Promise<void> writeMessages(
+      kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) override {
+    return count(inner.writeMessages(messages));
+  }
+
+  kj::Maybe<int> getSendBufferSize() override { return inner.getSendBufferSize(); }
+  kj::Promise<void> end() override { return inner.end(); }
+
+ private:
+  kj::Promise<void> count(kj::Promise<void> write) {
+    ++writes;
+    return write.attach(kj::defer([this]() {
+      if (--writes > 0) return;
+      KJ_IF_MAYBE (fulfiller, allWritten) {
+        (*fulfiller)->fulfill();
+        allWritten = nullptr;
+      }
+    }));
+  }
+
+  capnp::AsyncCapabilityMessageStream inner;
+  size_t writes = 0;
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> allWritten;
+};
+
+struct Connection {
+  Connection(kj::Own<kj::AsyncCapabilityStream> pipe)
+      : pipe(kj::mv(pipe)),
+        messages(*this->pipe),
+        network(messages, FDS_TAKEN_PER_MESSAGE, capnp::rpc::twoparty::Side::CLIENT,
+                readerOptions()),
+        rpc(capnp::makeRpcClient(network)) {
+    rpc.setFlowLimit(MAX_CALL_WORDS);
+  }
+
+  Device::Client bootstrap() {
+    capnp::MallocMessageBuilder message(4);
+    auto server = message.getRoot<capnp::rpc::twoparty::VatId>();
+    server.setSide(capnp::rpc::twoparty::Side::SERVER);
+    return rpc.bootstrap(server).castAs<Device>();
+  }
+
+  kj::Own<kj::AsyncCapabilityStream> pipe;
+  PatientStream messages;
+  capnp::TwoPartyVatNetwork network;
+  capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
+};
+
+// A borrowed fd on its way to the device.
+class HandleActor final: public Handle::Server {
+ public:
+  explicit HandleActor(int fd) : fd(fd) {}
+  kj::Maybe<int> getFd() override { return fd; }
+
+ private:
+  int fd;
+};
+
+// The broker as one device sees it.
+class DeviceHostActor final: public DeviceHost::Server {
+ public:
+  explicit DeviceHostActor(VirtioDeviceClient& client) : client(client) {}
+
+  kj::Promise<void> configChanged(ConfigChangedContext context) override {
+    auto params = context.getParams();
+    bool fits = client.configChanged(params.getOffset(), params.getData());
+    KJ_REQUIRE(fits, "the bytes pass the end of the configuration space", params.getOffset());
+    return kj::READY_NOW;
+  }
+
+  kj::Promise<void> needsReset(NeedsResetContext) override {
+    client.needsReset();
+    return kj::READY_NOW;
+  }
+
+ private:
+  VirtioDeviceClient& client;
+};
+
+// Bytes of the configuration space the device has yet to be told.
+class UntoldConfig {
+ public:
+  void add(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
+    for (size_t i = 0; i < data.size() && offset + i < MAX_CONFIG_SIZE; ++i) {
+      bytes[offset + i] = data[i];
+      untold.set(offset + i);
+    }
+  }
+
+  bool empty() const { return untold.none(); }
+
+  // Takes the first run of such bytes. There must be one.
+  kj::ArrayPtr<const kj::byte> take(uint32_t& offset) {
+    offset = 0;
+    while (!untold.test(offset))
+      ++offset;
+    uint32_t end = offset;
+    while (end < MAX_CONFIG_SIZE && untold.test(end))
+      untold.reset(end++);
+    return kj::arrayPtr(bytes + offset, end - offset);
+  }
+
+ private:
+  kj::byte bytes[MAX_CONFIG_SIZE];
+  std::bitset<MAX_CONFIG_SIZE> untold;
+};
+
+}  // namespace
+
+// Everything of a RemoteDevice; its callbacks hold this address.
+//
+// At most one call of each kind is under way. What comes meanwhile is merged: configuration bytes
+// by offset, events to the last one. Of activate and reset there cannot be more, since the
+// transport lets no driver past a reset before resetDone(), and that comes when both have been
+// answered.
+class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
+ public:
+  Session(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name, kj::AutoCloseFd pipe,
+          DeviceLost lost)
+      : timer(io.provider->getTimer()),
+        index(index),
+        name(kj::heapString(name)),
+        lost(kj::mv(lost)),
+        tasks(*this) {
+    auto stream = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(pipe));
+    auto opened = kj::heap<Connection>(kj::mv(stream));
+    device = opened->bootstrap();
+    tasks.add(opened->network.onDisconnect().then([this]() { lose("it closed its pipe"); }));
+    connection = kj::mv(opened);
+  }
+
+  kj::Promise<DeviceDescription> describe() {
+    ++calls;
+    return call().describeRequest().send().then(
+        [this](capnp::Response<Device::DescribeResults> response) {
+          return checked(response.getInfo());
+        },
+        [this](kj::Exception&& error) -> DeviceDescription { failStart(error); });
+  }
+
+  kj::Promise<void> attach(RamFile ram, kj::ArrayPtr<const QueueFds> queues,
+                           VirtioDeviceClient& newClient) {
+    client = newClient;
+    auto request = call().attachRequest();
+    auto memory = request.initMemory();
+    memory.setFile(kj::heap<HandleActor>(ram.fd));
+    auto regions = memory.initRegions(ram.pieces.size());
+    for (auto i : kj::indices(ram.pieces)) {
+      regions[i].setGuestAddress(ram.pieces[i].guestAddress);
+      regions[i].setFileOffset(ram.pieces[i].fileOffset);
+      regions[i].setSize(ram.pieces[i].size);
+    }
+    auto events = request.initQueues(queues.size());
+    for (auto i : kj::indices(queues)) {
+      events[i].setKick(kj::heap<HandleActor>(queues[i].kick));
+      events[i].setCall(kj::heap<HandleActor>(queues[i].call));
+    }
+    request.setHost(kj::heap<DeviceHostActor>(newClient));
+    ++calls;
+    return request.send().then([](auto&&) {}, [this](kj::Exception&& error) { failStart(error); });
+  }
+
+  void hostEvent(HostEvent::Reader event) {
+    auto copy = kj::heap<capnp::MallocMessageBuilder>();
+    copy->setRoot(event);
+    nextEvent = kj::mv(copy);
+    pump();
+  }
+
+  void activate(uint64_t features, kj::Array<QueueSettings> queues) {
+    nextActivation = Activation{features, kj::mv(queues)};
+    pump();
+  }
+
+  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
+    untoldConfig.add(offset, data);
+    pump();
+  }
+
+  void reset() {
+    if (isLost || nextActivation != nullptr) {
+      nextActivation = nullptr;
+      return tellResetDone();  // it is not active, or not any more
+    }
+    if (resetting) return;
+    resetting = true;
+    resetAnswered = false;
+    ++calls;
+    tasks.add(call().resetRequest().send().then(
+        [this](auto&&) {
+          resetAnswered = true;
+          finishReset();
+        },
+        [this](kj::Exception&& error) { loseFor("it refused to reset", error); }));
+    startDeadline();
+  }
+
+  uint64_t callCount() const { return calls; }
+
+ private:
+  struct Activation {
+    uint64_t features;
+    kj::Array<QueueSettings> queues;
+  };
+
+  Device::Client& call() { return KJ_ASSERT_NONNULL(device); }
+
+  // Copies a description out of the device's message, rule by rule of protos/device.capnp.
+  DeviceDescription checked(DeviceInfo::Reader info) {
+    auto demand = [this](bool holds, auto&&... what) {
+      if (!holds) refuse("TRP-pci-002: device ", name, " describes itself wrongly: ", what...);
+    };
+    auto sizes = info.getQueueSizes();
+    demand(sizes.size() <= MAX_QUEUES, sizes.size(), " queues; at most ", MAX_QUEUES,
+           " are allowed");
+    for (auto size : sizes) {
+      bool isPowerOfTwo = (size & (size - 1)) == 0;
+      demand(size >= 2 && size <= 32768 && isPowerOfTwo, "a queue of size ", size,
+             "; a size is a power of two from 2 to 32768");
+    }
+    uint16_t type = info.getDeviceType();
+    demand(type >= 1 && type <= 63, "device type ", type, "; virtio knows 1 to 63");
+    auto config = info.getConfig();
+    demand(config.size() <= MAX_CONFIG_SIZE, "a configuration space of ", config.size(),
+           " bytes; at most ", MAX_CONFIG_SIZE, " are allowed");
+    auto mask = info.getConfigWriteMask();
+    demand(mask.size() == config.size(), "a write mask of ", mask.size(), " bytes for ",
+           config.size(), " bytes of configuration; both have the same length");
+
+    resetDeadlineMs = kj::max(1u, kj::min(info.getResetDeadlineMs(), MAX_RESET_DEADLINE_MS));
+    DeviceDescription description;
+    description.deviceType = type;
+    description.features = info.getFeatures();
+    description.queueSizes = KJ_MAP(size, sizes) {
+      return size;
+    };
+    description.config = kj::heapArray<kj::byte>(config);
+    description.configWriteMask = kj::heapArray<kj::byte>(mask);
+    return description;
+  }
+
+  [[noreturn]] void failStart(const kj::Exception& error) {
+    refuse("TRP-pci-003: device ", name, " failed to start: ", quoted(error.getDescription()));
+  }
+
+  // Sends what waits and may be sent. A driver's configuration comes before its activation.
+  void pump() {
+    if (isLost || client == nullptr) return;
+    if (!writing && !untoldConfig.empty()) sendConfig();
+    if (!activating && untoldConfig.empty() && nextActivation != nullptr) sendActivation();
+    if (!telling && nextEvent != nullptr) sendEvent();
+  }
+
+  void sendConfig() {
+    auto request = call().writeConfigRequest();
+    uint32_t offset;
+    auto bytes = untoldConfig.take(offset);
+    request.setOffset(offset);
+    request.setData(bytes);
+    // A device may dislike what a driver writes; that is between the two.
+    send(writing, request.send().ignoreResult(), [](kj::Exception&&) {});
+  }
+
+  void sendActivation() {
+    auto& activation = KJ_ASSERT_NONNULL(nextActivation);
+    auto request = call().activateRequest();
+    request.setFeatures(activation.features);
+    auto queues = request.initQueues(activation.queues.size());
+    for (auto i : kj::indices(activation.queues)) {
+      auto& queue = activation.queues[i];
+      queues[i].setIndex(queue.index);
+      queues[i].setSize(queue.size);
+      queues[i].setDescriptorTable(queue.descriptorTable);
+      queues[i].setAvailableRing(queue.availableRing);
+      queues[i].setUsedRing(queue.usedRing);
+    }
+    nextActivation = nullptr;
+    // A device that cannot start tells its driver so, as for any other failure (§2.1.2).
+    send(activating, request.send().ignoreResult(), [this](kj::Exception&&) {
+      if (!isLost) KJ_ASSERT_NONNULL(client).needsReset();
+    });
+  }
+
+  void sendEvent() {
+    auto request = call().hostEventRequest();
+    request.setEvent(KJ_ASSERT_NONNULL(nextEvent)->getRoot<HostEvent>().asReader());
+    nextEvent = nullptr;
+    send(telling, request.send().ignoreResult(), [](kj::Exception&&) {});
+  }
+
+  // `underWay` is true until the call has been answered, and then what waited for it goes on.
+  template <typename Refused>
+  void send(bool& underWay, kj::Promise<void> answer, Refused refused) {
+    underWay = true;
+    ++calls;
+    tasks.add(answer.catch_(kj::mv(refused)).then([this, &underWay]() {
+      underWay = false;
+      finishReset();
+      pump();
+    }));
+  }
+
+  void finishReset() {
+    // Also the activation before it, or a device that never answers one could collect them.
+    if (!resetting || !resetAnswered || activating) return;
+    resetting = false;
+    deadline = nullptr;
+    tellResetDone();
+  }
+
+  void startDeadline() {
+    // In halves: when this process has not run for so long that both it and an answer are due, the
+    // answer is read before the second half is over.
+    auto half = resetDeadlineMs * kj::MILLISECONDS / 2;
+    deadline = timer.afterDelay(half)
+                   .then([this, half]() { return timer.afterDelay(half); })
+                   .then([this]() {
+                     lose(kj::str("it did not let go of its queues within ", resetDeadlineMs,
+                                  " ms of a reset"));
+                   })
+                   .eagerlyEvaluate(nullptr);
+  }
+
+  void loseFor(kj::StringPtr what, const kj::Exception& error) {
+    if (error.getType() == kj::Exception::Type::DISCONNECTED) return lose("it closed its pipe");
+    lose(kj::str(what, ": ", quoted(error.getDescription())));
+  }
+
+  void lose(kj::StringPtr why) {
+    if (isLost) return;
+    isLost = true;
+    nextActivation = nullptr;
+    nextEvent = nullptr;
+    // Later: this may be running inside the connection.
+    tasks.add(kj::evalLater([this]() { connection = nullptr; }));
+    lost(index, name, why);
+    if (resetting) {
+      resetting = false;
+      tellResetDone();
+    }
+  }
+
+  void tellResetDone() {
+    KJ_IF_MAYBE (c, client) {
+      c->resetDone();
+    }
+  }
+
+  // A continuation above threw: something of ours, but the device cannot be trusted to be well.
+  void taskFailed(kj::Exception&& error) override { loseFor("its connection failed", error); }
+
+  kj::Timer& timer;
+  const uint16_t index;
+  const kj::String name;
+  DeviceLost lost;
+  kj::Maybe<VirtioDeviceClient&> client;
+
+  kj::Maybe<Activation> nextActivation;
+  kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> nextEvent;
+  UntoldConfig untoldConfig;
+  uint32_t resetDeadlineMs = 500;
+  uint64_t calls = 0;
+  bool writing = false;
+  bool activating = false;
+  bool telling = false;
+  bool resetting = false;
+  bool resetAnswered = false;
+  bool isLost = false;
+
+  kj::Maybe<kj::Own<Connection>> connection;
+  kj::Maybe<Device::Client> device;
+  kj::Maybe<kj::Promise<void>> deadline;
+  kj::TaskSet tasks;
+};
+
+RemoteDevice::RemoteDevice(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name,
+                           kj::AutoCloseFd pipe, DeviceLost lost)
+    : session(kj::heap<Session>(io, index, name, kj::mv(pipe), kj::mv(lost))) {}
+
+RemoteDevice::~RemoteDevice() noexcept(false) = default;
+
+kj::Promise<DeviceDescription> RemoteDevice::describe() {
+  return session->describe();
+}
+
+kj::Promise<void> RemoteDevice::attach(RamFile ram, kj::ArrayPtr<const QueueFds> queues,
+                                       VirtioDeviceClient& client) {
+  return session->attach(ram, queues, client);
+}
+
+void RemoteDevice::hostEvent(HostEvent::Reader event) {
+  session->hostEvent(event);
+}
+
+void RemoteDevice::activate(uint64_t features, kj::Array<QueueSettings> queues) {
+  session->activate(features, kj::mv(queues));
+}
+
+void RemoteDevice::reset() {
+  session->reset();
+}
+
+void RemoteDevice::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
+  session->writeConfig(offset, data);
+}
+
+uint64_t RemoteDevice::callCount() const {
+  return session->callCount();
+}
+
+}  // namespace troupe::broker
