@@ -20,15 +20,12 @@ DeviceDescription checked(DeviceDescription description) {
   return description;
 }
 
-// The two ends of an eventfd cannot be told from those of a socket without a path; that neither can
-// make us wait is what matters.
-int requireEventFd(kj::Maybe<int> maybeFd, size_t queue) {
-  int fd = KJ_REQUIRE_NONNULL(maybeFd, "a queue came without its eventfds", queue);
+// Whether it is an eventfd cannot be asked without a path; that it never makes us wait can.
+void requireNonBlocking(int fd, uint32_t queue) {
   int flags;
   KJ_SYSCALL(flags = fcntl(fd, F_GETFL), queue);
   KJ_REQUIRE((flags & O_ACCMODE) == O_RDWR && (flags & O_NONBLOCK), "not a non-blocking eventfd",
              queue, flags);
-  return fd;
 }
 
 }  // namespace
@@ -74,23 +71,24 @@ kj::Promise<void> DeviceActor::attach(AttachContext context) {
       .then([this, context](kj::Array<kj::Maybe<int>> fds) mutable { takeHold(context, fds); });
 }
 
-// Maps RAM, moves the fds to their places (the ones in `fds` are only lent with the message), and
-// closes the jail.
-void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> fds) {
+// The fds in `lent` are open as long as the broker keeps this call: Cap'n Proto holds a call's
+// capabilities until then, whatever becomes of its parameters. So everything moves to the number
+// the profile gives it; guest RAM stays mapped and its fd goes.
+void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> lent) {
   auto params = context.getParams();
-  int file = KJ_REQUIRE_NONNULL(fds[0], "guest RAM came without its fd");
-  auto places = kj::heapArrayBuilder<QueueFds>(params.getQueues().size());
+  auto take = [&](kj::StringPtr name, uint32_t index, const kj::Maybe<int>& fd) {
+    return jail.place(name, index, KJ_REQUIRE_NONNULL(fd, "it came without its fd", name, index));
+  };
+  auto fds = kj::heapArrayBuilder<QueueFds>(params.getQueues().size());
   for (uint32_t i = 0; i < params.getQueues().size(); i++) {
-    int kick = requireEventFd(fds[1 + 2 * i], i);
-    int call = requireEventFd(fds[2 + 2 * i], i);
-    places.add(QueueFds{jail.place("kick", i, kick), jail.place("call", i, call)});
+    fds.add(QueueFds{take("kick", i, lent[1 + 2 * i]), take("call", i, lent[2 + 2 * i])});
+    requireNonBlocking(fds.back().kick, i);
+    requireNonBlocking(fds.back().call, i);
   }
-  auto held =
-      kj::heap<Attached>(file, params.getMemory().getRegions(), places.finish(), params.getHost());
-  if (jail.hasPlace("ram")) jail.place("ram", 0, file);
-  attached = kj::mv(held);
-  // What was lent is closed when the broker drops the answer: Cap'n Proto keeps the capabilities of a
-  // call until then, whatever becomes of its parameters.
+  int file = take("ram", 0, lent[0]);
+  attached =
+      kj::heap<Attached>(file, params.getMemory().getRegions(), fds.finish(), params.getHost());
+  jail.close("ram");
   jail.enter("ready");
 }
 

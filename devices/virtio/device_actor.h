@@ -15,10 +15,10 @@ namespace troupe::virtio {
 // What an actor asks of the process it lives in: sandbox::ActorSetup behind it, a fake in tests.
 class ProcessJail {
  public:
-  // Whether the process's table of fds has a place for `name`.
-  virtual bool hasPlace(kj::StringPtr name) = 0;
-  // Duplicates `fd` to that place and returns its number there.
+  // Duplicates `fd` to the number the profile gives `name`, which it returns.
   virtual int place(kj::StringPtr name, uint32_t index, int fd) = 0;
+  // Closes what was placed as `name`.
+  virtual void close(kj::StringPtr name) = 0;
   // Narrows the process to the filter of `stage`.
   virtual void enter(kj::StringPtr stage) = 0;
 };
@@ -61,7 +61,7 @@ class DeviceActor final: public Device::Server,
   };
   enum class State { INACTIVE, ACTIVE, STOPPING };
 
-  void takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> fds);
+  void takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> lent);
   Attached& requireAttached();
   kj::Maybe<kj::Array<ActiveQueue>> makeRings(Attached& with, uint64_t features,
                                               capnp::List<QueueLayout>::Reader layouts);

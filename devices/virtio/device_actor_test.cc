@@ -227,13 +227,13 @@ int ramFds() {
   return count;
 }
 
-// The fds came lent with the call, so they are gone once the broker has dropped its answer: the next
-// call's answer comes after that.
+// The fds came lent with the call, so they are gone once the broker has dropped its answer: the
+// next call's answer comes after that.
 TEST(DeviceActor, LentFdsAreClosedBehindAttach) {
   Stage stage;
   stage.bench.attach();
   stage.bench.describe();
-  EXPECT_EQ(ramFds(), 1);  // the test's own: the profile has no place for it
+  EXPECT_EQ(ramFds(), 1);  // the test's own: what was mapped needs no fd
 }
 
 int lowestFreeFd() {

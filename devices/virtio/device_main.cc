@@ -14,10 +14,10 @@ namespace {
 class SetupJail final: public ProcessJail {
  public:
   explicit SetupJail(sandbox::ActorSetup& setup) : setup(setup) {}
-  bool hasPlace(kj::StringPtr name) override { return setup.fdCount(name) > 0; }
   int place(kj::StringPtr name, uint32_t index, int fd) override {
     return setup.place(name, index, fd);
   }
+  void close(kj::StringPtr name) override { KJ_SYSCALL(::close(setup.fd(name)), name); }
   void enter(kj::StringPtr stage) override { setup.enter(stage); }
 
  private:

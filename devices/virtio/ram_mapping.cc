@@ -58,8 +58,7 @@ GuestMemory viewOf(kj::ArrayPtr<const Mapping> mappings, capnp::List<RamRegion>:
 }  // namespace
 
 Mapping::Mapping(int fd, uint64_t offset, uint64_t size) : size(size) {
-  void* result =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset);
+  void* result = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
   if (result == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(guest RAM)", errno, offset, size);
   address = static_cast<kj::byte*>(result);
   // A core of a device shows the device's bug, not the guest's secrets.

@@ -60,8 +60,14 @@ Handle::Client makeHandle(int fd) {
   return kj::heap<FdHandle>(duplicate(fd));
 }
 
-int FakeJail::place(kj::StringPtr, uint32_t, int fd) {
-  return kept.add(duplicate(fd)).get();
+int FakeJail::place(kj::StringPtr name, uint32_t, int fd) {
+  return places.add(Place{kj::heapString(name), duplicate(fd)}).fd.get();
+}
+
+void FakeJail::close(kj::StringPtr name) {
+  for (Place& place : places) {
+    if (place.name == name) place.fd = nullptr;
+  }
 }
 
 DeviceBench::DeviceBench(FakeRam& ram, MakeEngine makeEngine)

@@ -30,14 +30,18 @@ struct FakeHost {
 // The jail, as a device sees it: keeps the fds at numbers of its own and notes the stages.
 class FakeJail final: public ProcessJail {
  public:
-  bool hasPlace(kj::StringPtr name) override { return name != "ram"; }
   int place(kj::StringPtr name, uint32_t index, int fd) override;
+  void close(kj::StringPtr name) override;
   void enter(kj::StringPtr stage) override { stages.add(kj::heapString(stage)); }
 
   kj::Vector<kj::String> stages;
 
  private:
-  kj::Vector<kj::AutoCloseFd> kept;
+  struct Place {
+    kj::String name;
+    kj::AutoCloseFd fd;
+  };
+  kj::Vector<Place> places;
 };
 
 // One device, its actor served over a real socket pair, with this test as broker and driver. Device
