@@ -48,9 +48,9 @@ class GuestMemory {
   kj::Array<MemoryRegion> regions;
 };
 
-// Copies between guest memory and private memory of the same size. Each guest byte is read
-// (written) once; the private copy is never filled from the guest a second time behind the caller's
-// checks.
+// Copies between guest memory and private memory of the same size, word by word of guest_word.h:
+// each guest byte is read (written) exactly once. For headers and characters; bulk data moves by
+// system calls on the pieces of a Chain.
 void copyOut(kj::ArrayPtr<kj::byte> copy, const kj::byte* guest);
 void copyIn(kj::byte* guest, kj::ArrayPtr<const kj::byte> bytes);
 
