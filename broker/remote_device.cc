@@ -2,6 +2,7 @@
 
 #include <capnp/message.h>
 #include <capnp/rpc-twoparty.h>
+#include <capnp/rpc.capnp.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 
@@ -44,8 +45,12 @@ kj::String quoted(kj::StringPtr text) {
   return kj::String(line.releaseAsArray());
 }
 
-// Lets nothing more in from a device that does not read what it is answered: the answers would pile
-// up here. An honest device always reads.
+// An honest device finishes each call when it has its answer, and has few under way.
+constexpr uint64_t MAX_UNFINISHED_CALLS = 256;
+
+// Messages to and from a device, so that it cannot make the broker collect them. From a device that
+// does not read what it is answered nothing more is let in: an honest one always reads. One that
+// never finishes its calls, which Cap'n Proto remembers until then, is hung up on.
 class PatientStream final: public capnp::MessageStream {
  public:
   explicit PatientStream(kj::AsyncCapabilityStream& stream) : inner(stream) {}
@@ -53,7 +58,14 @@ class PatientStream final: public capnp::MessageStream {
   kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> tryReadMessage(
       kj::ArrayPtr<kj::AutoCloseFd> fdSpace, capnp::ReaderOptions options,
       kj::ArrayPtr<capnp::word> scratchSpace) override {
-    if (writes == 0) return inner.tryReadMessage(fdSpace, options, scratchSpace);
+    if (writes == 0) {
+      return inner.tryReadMessage(fdSpace, options, scratchSpace).then([this](auto message) {
+        KJ_IF_MAYBE (m, message) {
+          countCall(m->reader->template getRoot<capnp::rpc::Message>());
+        }
+        return kj::mv(message);
+      });
+    }
     auto written = kj::newPromiseAndFulfiller<void>();
     allWritten = kj::mv(written.fulfiller);
     return written.promise.then([this, fdSpace, options, scratchSpace]() {
@@ -76,6 +88,15 @@ class PatientStream final: public capnp::MessageStream {
   kj::Promise<void> end() override { return inner.end(); }
 
  private:
+  void countCall(capnp::rpc::Message::Reader message) {
+    if (message.isCall() || message.isBootstrap()) {
+      KJ_REQUIRE(++unfinishedCalls <= MAX_UNFINISHED_CALLS,
+                 "the device finishes none of its calls");
+    } else if (message.isFinish()) {
+      --unfinishedCalls;  // a second one for a call is an error to Cap'n Proto
+    }
+  }
+
   kj::Promise<void> count(kj::Promise<void> write) {
     ++writes;
     return write.attach(kj::defer([this]() {
@@ -89,6 +110,7 @@ class PatientStream final: public capnp::MessageStream {
 
   capnp::AsyncCapabilityMessageStream inner;
   size_t writes = 0;
+  uint64_t unfinishedCalls = 0;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> allWritten;
 };
 
@@ -194,7 +216,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     auto stream = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(pipe));
     auto opened = kj::heap<Connection>(kj::mv(stream));
     device = opened->bootstrap();
-    tasks.add(opened->network.onDisconnect().then([this]() { lose("it closed its pipe"); }));
+    tasks.add(opened->network.onDisconnect().then([this]() { lose("closed its pipe"); }));
     connection = kj::mv(opened);
   }
 
@@ -260,7 +282,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
           resetAnswered = true;
           finishReset();
         },
-        [this](kj::Exception&& error) { loseFor("it refused to reset", error); }));
+        [this](kj::Exception&& error) { loseFor("refused to reset", error); }));
     startDeadline();
   }
 
@@ -384,14 +406,14 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     deadline = timer.afterDelay(half)
                    .then([this, half]() { return timer.afterDelay(half); })
                    .then([this]() {
-                     lose(kj::str("it did not let go of its queues within ", resetDeadlineMs,
+                     lose(kj::str("did not let go of its queues within ", resetDeadlineMs,
                                   " ms of a reset"));
                    })
                    .eagerlyEvaluate(nullptr);
   }
 
   void loseFor(kj::StringPtr what, const kj::Exception& error) {
-    if (error.getType() == kj::Exception::Type::DISCONNECTED) return lose("it closed its pipe");
+    if (error.getType() == kj::Exception::Type::DISCONNECTED) return lose("closed its pipe");
     lose(kj::str(what, ": ", quoted(error.getDescription())));
   }
 
@@ -416,7 +438,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   }
 
   // A continuation above threw: something of ours, but the device cannot be trusted to be well.
-  void taskFailed(kj::Exception&& error) override { loseFor("its connection failed", error); }
+  void taskFailed(kj::Exception&& error) override { loseFor("broke its connection", error); }
 
   kj::Timer& timer;
   const uint16_t index;
