@@ -6,7 +6,6 @@
 #include <linux/futex.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
-#include <linux/kvm.h>
 #include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <linux/udmabuf.h>
@@ -25,6 +24,8 @@
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
+
+#include "third_party/linux_kvm.h"
 
 namespace troupe::sandbox {
 namespace {

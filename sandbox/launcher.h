@@ -10,18 +10,13 @@
 
 #include <cstdint>
 
+#include "sandbox/jail_plan.h"
 #include "sandbox/profile.h"
+#include "sandbox/setup_message.h"
 
 namespace troupe::sandbox {
 
 enum class Jail { ON, OFF };
-
-// An fd to hand to a child under a name of its profile. Borrowed until launch() returns.
-struct HandedFd {
-  kj::StringPtr name;
-  kj::uint index;
-  int fd;
-};
 
 // A started actor. Destroying it kills and reaps it.
 class Child {
@@ -41,10 +36,12 @@ class Child {
 };
 
 // Starts actors in their jails, from a single-threaded process. Children are cloned sharing this
-// process's memory until they exec, so they start in parallel and cost no page tables.
+// process's memory until they exec, so they start in parallel and cost no page tables. A child dies
+// with the thread that launched it.
 class Launcher {
  public:
-  Launcher(kj::UnixEventPort& events, Jail jail);
+  // `faults` is for tests of attestation.
+  Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults = {});
 
   // Starts `executable` as `name` under `profile`. Returns at once; the child goes on by itself.
   // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
@@ -57,6 +54,8 @@ class Launcher {
  private:
   kj::UnixEventPort& events;
   Jail jail;
+  LaunchFaults faults;
+  kj::AutoCloseFd self;  // a pidfd of this process
 };
 
 }  // namespace troupe::sandbox

@@ -54,4 +54,14 @@ inline uint32_t executableFd(const Profile& profile) {
   return end;
 }
 
+// RLIMIT_NOFILE where a profile sets none: its table, once more what arrives by RPC before it is
+// put there, and a little air.
+inline uint64_t defaultFileLimit(const Profile& profile) {
+  uint64_t limit = executableFd(profile) + 8;
+  for (size_t i = 0; i < profile.fdCount; i++) {
+    if (!profile.fds[i].handed && !profile.fds[i].made) limit += profile.fds[i].count;
+  }
+  return limit;
+}
+
 }  // namespace troupe::sandbox

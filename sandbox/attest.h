@@ -1,0 +1,47 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/string.h>
+#include <sys/types.h>
+
+#include <cstdint>
+
+#include "sandbox/profile.h"
+
+namespace troupe::sandbox {
+
+constexpr size_t NAMESPACE_COUNT = 7;
+
+// The inodes of a process's user, pid, net, mnt, ipc, uts and cgroup namespaces, in this order.
+struct NamespaceIds {
+  uint64_t inodes[NAMESPACE_COUNT];
+};
+
+// How far the actor has come: decides how many filters it has and which fds.
+enum class Stage { START, READY, RUN };
+
+struct AttestOptions {
+  Stage stage = Stage::READY;
+  // Namespaces that must not be shared with, beyond those of this process.
+  kj::ArrayPtr<const NamespaceIds> siblings = nullptr;
+};
+
+struct Attestation {
+  // One clear sentence for each way in which the process differs from its profile; empty when its
+  // jail is closed.
+  kj::Array<kj::String> differences;
+  NamespaceIds namespaces;
+};
+
+// Looks from outside, in /proc, at a process that Launcher started under `profile` with its jail
+// on: filters, privileges, capabilities, ids, namespaces, fds, root, limits, of all its threads
+// where they can differ. What landlock holds and which instructions a filter has cannot be seen so.
+//
+// The process should be at rest: after it has answered `ready`, say. One that is gone is a
+// difference.
+Attestation attest(const Profile& profile, pid_t pid, const AttestOptions& options = {});
+
+// Throws TRP-jail-030 with the numbered differences of `name`, if there are any.
+void requireAttested(kj::StringPtr name, const Attestation& attestation);
+
+}  // namespace troupe::sandbox

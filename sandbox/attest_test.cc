@@ -1,0 +1,223 @@
+#include "sandbox/attest.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "sandbox/testing/jail_bench.h"
+#include "sandbox/testing/sample_profile.h"
+
+namespace troupe::sandbox::testing {
+namespace {
+
+void enter(JailBench& bench, Actor& actor, kj::StringPtr stage) {
+  auto request = actor.sample.enterRequest();
+  request.setStage(stage);
+  request.send().wait(bench.scope());
+}
+
+std::vector<std::string> differences(const Attestation& attestation) {
+  std::vector<std::string> result;
+  for (const kj::String& difference : attestation.differences)
+    result.push_back(difference.cStr());
+  return result;
+}
+
+const std::vector<std::string> NONE;
+
+// What attestation finds once an actor whose jail lacks `leftOut` is ready.
+std::vector<std::string> findings(uint32_t leftOut, Stage stage = Stage::READY) {
+  JailBench bench(LaunchFaults{leftOut});
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  if (stage != Stage::START) enter(bench, actor, "ready");
+  return differences(attest(SAMPLE_PROFILE, actor.child->pid(), {stage}));
+}
+
+void expectFindings(const std::vector<std::string>& found, const std::vector<std::string>& wanted) {
+  std::string all;
+  for (const std::string& one : found)
+    all += one + "\n";
+  ASSERT_EQ(wanted.size(), found.size()) << all;
+  for (size_t i = 0; i < wanted.size(); i++) {
+    EXPECT_NE(std::string::npos, found[i].find(wanted[i])) << found[i] << "\nlacks: " << wanted[i];
+  }
+}
+
+TEST(Attest, FindsNothingInEachStage) {
+  JailBench bench;
+  auto disk = fileWith("sector");
+  Actor actor = bench.start({"sample0", "", disk.get()});
+  actor.sample.helloRequest().send().wait(bench.scope());
+  pid_t pid = actor.child->pid();
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, pid, {Stage::START})));
+  auto place = actor.sample.placeRequest();
+  place.setIndex(1);
+  place.setHandle(bench.event());
+  place.send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, pid)));
+  enter(bench, actor, "run");
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, pid, {Stage::RUN})));
+}
+
+TEST(Attest, FindsNothingInAThreadWithItsOwnFilter) {
+  JailBench bench;
+  Actor actor = bench.start();
+  auto place = actor.sample.placeRequest();
+  place.setHandle(bench.event());
+  place.send().wait(bench.scope());
+  actor.sample.startThreadRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, actor.child->pid())));
+}
+
+TEST(Attest, SiblingsShareNoNamespace) {
+  JailBench bench;
+  Actor one = bench.start({"sample1", "enter run at once"});
+  Actor two = bench.start({"sample2", "enter run at once"});
+  one.sample.helloRequest().send().wait(bench.scope());
+  two.sample.helloRequest().send().wait(bench.scope());
+  auto first = attest(SAMPLE_PROFILE, one.child->pid(), {Stage::RUN});
+  auto siblings = kj::arrayPtr(&first.namespaces, 1);
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, two.child->pid(), {Stage::RUN, siblings})));
+  // A process shares all seven with itself.
+  auto again = attest(SAMPLE_PROFILE, one.child->pid(), {Stage::RUN, siblings});
+  EXPECT_EQ(NAMESPACE_COUNT, again.differences.size());
+}
+
+TEST(Attest, FindsAnActorThatHasNotNarrowedItself) {
+  JailBench bench;
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  expectFindings(differences(attest(SAMPLE_PROFILE, actor.child->pid())),
+                 {"it has 1 system call filters; its profile makes that 2", "its fd 17 is pipe:[",
+                  "its fd 18 is pipe:[", "its fd 19 is pipe:["});
+}
+
+TEST(Attest, FindsAProcessThatIsGone) {
+  JailBench bench;
+  Actor actor = bench.start();
+  pid_t pid = actor.child->pid();
+  actor.child->kill();
+  actor.child->onExit().wait(bench.scope());
+  expectFindings(differences(attest(SAMPLE_PROFILE, pid)), {"it has ended"});
+}
+
+TEST(Attest, FindsAnFdOfAnotherKind) {
+  JailBench bench;
+  int pipe[2];
+  KJ_SYSCALL(pipe2(pipe, O_CLOEXEC));
+  kj::AutoCloseFd reading(pipe[0]), writing(pipe[1]);
+  Actor actor = bench.start({"sample0", "enter run at once", reading.get()});
+  actor.sample.helloRequest().send().wait(bench.scope());
+  expectFindings(differences(attest(SAMPLE_PROFILE, actor.child->pid())),
+                 {"the profile's \"disk\" is of kind file"});
+}
+
+TEST(Attest, ErrorNumbersTheDifferences) {
+  Attestation attestation = {kj::arr(kj::str("it has a"), kj::str("it has b")), {}};
+  try {
+    requireAttested("blk0", attestation);
+    FAIL();
+  } catch (const kj::Exception& exception) {
+    EXPECT_EQ(
+        kj::StringPtr("TRP-jail-030: the jail of blk0 is not what its profile says, so the VM "
+                      "is not started:\n  1. it has a\n  2. it has b"),
+        exception.getDescription());
+  }
+}
+
+// Each layer left out in turn.
+
+using Fault = LaunchFaults;
+
+TEST(AttestFinds, MissingUserNamespace) {
+  if (geteuid() != 0) {
+    // Nothing else of a jail can be made then.
+    EXPECT_ANY_THROW(findings(Fault::USER_NAMESPACE));
+    return;
+  }
+  expectFindings(findings(Fault::USER_NAMESPACE), {"its user namespace is the host's ("});
+}
+
+TEST(AttestFinds, MissingPidNamespace) {
+  expectFindings(findings(Fault::PID_NAMESPACE), {"its pid namespace is the host's ("});
+}
+
+TEST(AttestFinds, MissingNetNamespace) {
+  expectFindings(findings(Fault::NET_NAMESPACE), {"its net namespace is the host's ("});
+}
+
+TEST(AttestFinds, MissingMountNamespace) {
+  expectFindings(findings(Fault::MOUNT_NAMESPACE),
+                 {"its mnt namespace is the host's (", "its root is not empty", "it sees "});
+}
+
+TEST(AttestFinds, MissingIpcNamespace) {
+  expectFindings(findings(Fault::IPC_NAMESPACE), {"its ipc namespace is the host's ("});
+}
+
+TEST(AttestFinds, MissingUtsNamespace) {
+  expectFindings(findings(Fault::UTS_NAMESPACE), {"its uts namespace is the host's ("});
+}
+
+TEST(AttestFinds, MissingCgroupNamespace) {
+  expectFindings(findings(Fault::CGROUP_NAMESPACE), {"its cgroup namespace is the host's ("});
+}
+
+TEST(AttestFinds, RootThatIsNotEmpty) {
+  expectFindings(findings(Fault::EMPTY_ROOT), {"its root is not empty: it has ", "it sees "});
+}
+
+TEST(AttestFinds, WritableRoot) {
+  expectFindings(findings(Fault::READ_ONLY_ROOT), {"its root is writable"});
+}
+
+TEST(AttestFinds, KeptCapabilities) {
+  expectFindings(
+      findings(Fault::CAPABILITIES | Fault::BOUNDING_SET),
+      {"CapInh is 0000000000002000, not 0", "CapPrm is 0000000000002000, not 0",
+       "CapEff is 0000000000002000, not 0", "CapBnd is ", "CapAmb is 0000000000002000, not 0"});
+}
+
+TEST(AttestFinds, KeptBoundingSet) {
+  expectFindings(findings(Fault::BOUNDING_SET), {"it has capabilities: CapBnd is "});
+}
+
+TEST(AttestFinds, MissingNoNewPrivileges) {
+  // Without it the kernel takes no filter from a process that has no capabilities.
+  expectFindings(findings(Fault::NO_NEW_PRIVILEGES, Stage::START),
+                 {"it has seccomp mode 0", "NoNewPrivs is 0, not 1"});
+}
+
+TEST(AttestFinds, MissingStartFilter) {
+  expectFindings(findings(Fault::SECCOMP),
+                 {"it has 1 system call filters; its profile makes that 2"});
+}
+
+TEST(AttestFinds, MissingLimits) {
+  expectFindings(findings(Fault::LIMITS),
+                 {"its limit AS is ", "its limit CORE is ", "its limit NOFILE is "});
+}
+
+TEST(AttestFinds, ForgottenFd) {
+  int fd = open("/dev/null", O_RDONLY);  // not close-on-exec
+  int high = fcntl(fd, F_DUPFD, 100);
+  close(fd);
+  expectFindings(findings(Fault::CLOSED_FDS),
+                 {"its fd " + std::to_string(high) + " (/dev/null) is not in its profile"});
+  close(high);
+}
+
+TEST(AttestFinds, HostIdOfRoot) {
+  if (geteuid() != 0) GTEST_SKIP() << "an ordinary user's actors have its id";
+  expectFindings(findings(Fault::OWN_ID), {"it has Uid 0 0 0 0 on the host, not 1879",
+                                           "it has Gid 0 0 0 0 on the host, not 1879"});
+}
+
+}  // namespace
+}  // namespace troupe::sandbox::testing

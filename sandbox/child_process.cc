@@ -1,0 +1,117 @@
+#include "sandbox/child_process.h"
+
+#include <errno.h>
+#include <kj/debug.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sandbox/errno_text.h"
+
+namespace troupe::sandbox {
+namespace {
+
+int waitStatus(const siginfo_t& info) {
+  switch (info.si_code) {
+    case CLD_EXITED:
+      return (info.si_status & 0xff) << 8;
+    case CLD_DUMPED:
+      return info.si_status | 0x80;
+    default:
+      return info.si_status;
+  }
+}
+
+kj::String describeEnd(int status) {
+  if (WIFSIGNALED(status)) {
+    return kj::str("was killed by signal ", WTERMSIG(status), " (", strsignal(WTERMSIG(status)),
+                   ")");
+  }
+  return kj::str("ended with status ", WEXITSTATUS(status));
+}
+
+class ChildProcess final: public Child {
+ public:
+  ChildProcess(kj::UnixEventPort& events, kj::StringPtr name, pid_t pid, kj::AutoCloseFd pidFdParam,
+               kj::AutoCloseFd statusParam, kj::Own<LaunchMemory> memoryParam)
+      : name(kj::heapString(name)),
+        childPid(pid),
+        pidfd(kj::mv(pidFdParam)),
+        status(kj::mv(statusParam)),
+        memory(kj::mv(memoryParam)),
+        pidObserver(events, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+        statusObserver(events, status, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+        start(statusObserver.whenBecomesReadable().then([this]() { checkStart(); }).fork()),
+        exit(pidObserver.whenBecomesReadable().then([this]() { return reap(); }).fork()) {}
+
+  ~ChildProcess() noexcept(false) {
+    if (reaped) return;
+    kill();
+    reap();
+  }
+
+  pid_t pid() const override { return childPid; }
+  int pidFd() const override { return pidfd; }
+  kj::Promise<void> started() override { return start.addBranch(); }
+  kj::Promise<int> onExit() override { return exit.addBranch(); }
+
+  void kill() override {
+    if (!reaped) syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  }
+
+ private:
+  // End of file: the program runs, or there is no child any more.
+  void checkStart() {
+    const JailPlan& plan = memory->plan;
+    JailStep step = __atomic_load_n(&plan.step, __ATOMIC_ACQUIRE);
+    int error = plan.error;
+    bool executed = step == JailStep::EXEC && error == 0;
+    // Nobody uses the child's stack any more; the plan goes with it.
+    memory = nullptr;
+    if (executed) return;
+    if (error == 0) {
+      KJ_FAIL_REQUIRE(kj::str("TRP-jail-008: ", name, " ", describeEnd(reap()),
+                              " before its jail was closed; it was about to ", describe(step)));
+    }
+    if (step == JailStep::EXEC) {
+      KJ_FAIL_REQUIRE(
+          kj::str("TRP-jail-003: ", name, " could not ", describe(step), ": ", errnoText(error)));
+    }
+    KJ_FAIL_REQUIRE(kj::str("TRP-jail-002: the jail of ", name, " cannot be closed: it could not ",
+                            describe(step), ": ", errnoText(error)));
+  }
+
+  int reap() {
+    if (!reaped) {
+      siginfo_t info = {};
+      KJ_SYSCALL(waitid(static_cast<idtype_t>(P_PIDFD), pidfd.get(), &info, WEXITED | __WALL));
+      reaped = true;
+      exitStatus = waitStatus(info);
+    }
+    return exitStatus;
+  }
+
+  kj::String name;
+  pid_t childPid;
+  kj::AutoCloseFd pidfd;
+  kj::AutoCloseFd status;
+  kj::Own<LaunchMemory> memory;
+  bool reaped = false;
+  int exitStatus = 0;
+  kj::UnixEventPort::FdObserver pidObserver;
+  kj::UnixEventPort::FdObserver statusObserver;
+  kj::ForkedPromise<void> start;
+  kj::ForkedPromise<int> exit;
+};
+
+}  // namespace
+
+kj::Own<Child> watchChild(kj::UnixEventPort& events, kj::StringPtr name, pid_t pid,
+                          kj::AutoCloseFd pidFd, kj::AutoCloseFd status,
+                          kj::Own<LaunchMemory> memory) {
+  return kj::heap<ChildProcess>(events, name, pid, kj::mv(pidFd), kj::mv(status), kj::mv(memory));
+}
+
+}  // namespace troupe::sandbox

@@ -1,0 +1,298 @@
+#include "sandbox/launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sandbox/actor_setup.h"
+#include "sandbox/child_process.h"
+#include "sandbox/errno_text.h"
+#include "sandbox/setup_message.h"
+
+namespace troupe::sandbox {
+namespace {
+
+// The child calls nothing but the kernel: its frames fit one page, the rest is room.
+constexpr size_t STACK_BYTES = 64 << 10;
+
+class Stack {
+ public:
+  Stack() {
+    base = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) KJ_FAIL_SYSCALL("mmap", errno, "a child's first stack");
+  }
+  ~Stack() noexcept(false) {
+    KJ_SYSCALL(munmap(base, STACK_BYTES)) {
+      break;
+    }
+  }
+  KJ_DISALLOW_COPY(Stack);
+  void* top() const { return static_cast<kj::byte*>(base) + STACK_BYTES; }
+
+ private:
+  void* base;
+};
+
+struct Prepared final: public LaunchMemory {
+  Stack stack;
+  kj::Array<PlannedFd> fds;
+  kj::Vector<PlannedLimit> limits;
+  kj::String argument;
+  const char* arguments[2] = {};
+  const char* environment[1] = {};
+};
+
+// struct landlock_ruleset_attr as of ABI 6; Debian 12's header ends after the first word.
+struct LandlockRules {
+  uint64_t fileSystem;
+  uint64_t network;
+  uint64_t scoped;
+};
+
+// A ruleset that denies everything the kernel can deny but executing `executable`; -1 where the
+// kernel has no landlock.
+kj::Maybe<kj::AutoCloseFd> denyAll(int executable) {
+  long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  if (abi < 1) return nullptr;
+  int fileRights = abi == 1 ? 13 : abi == 2 ? 14 : abi < 5 ? 15 : 16;
+  LandlockRules rules = {};
+  rules.fileSystem = (uint64_t{1} << fileRights) - 1;
+  rules.network = abi >= 4 ? 3 : 0;  // bind and connect of TCP
+  rules.scoped = abi >= 6 ? 3 : 0;   // abstract sockets and signals
+  size_t size = abi >= 6 ? sizeof(rules) : abi >= 4 ? 16 : 8;
+  int fd;
+  KJ_SYSCALL(fd = syscall(SYS_landlock_create_ruleset, &rules, size, 0));
+  kj::AutoCloseFd ruleset(fd);
+  landlock_path_beneath_attr program = {};
+  program.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE;
+  program.parent_fd = executable;
+  long result = syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &program, 0);
+  // EBADFD: the program is no file of a file system, and then none of this concerns it.
+  if (result < 0 && errno != EBADFD) KJ_FAIL_SYSCALL("landlock_add_rule", errno);
+  return kj::mv(ruleset);
+}
+
+uint64_t changedSignals() {
+  uint64_t changed = 0;
+  for (int signal = 1; signal <= 64; signal++) {
+    struct sigaction action;
+    // Fails for the two signals glibc keeps for itself; their handlers must go as well.
+    if (sigaction(signal, nullptr, &action) < 0 ? signal == 32 || signal == 33
+                                                : action.sa_handler != SIG_DFL) {
+      changed |= uint64_t{1} << (signal - 1);
+    }
+  }
+  return changed & ~(uint64_t{1} << (SIGKILL - 1)) & ~(uint64_t{1} << (SIGSTOP - 1));
+}
+
+void planLimits(const Profile& profile, kj::Vector<PlannedLimit>& limits) {
+  bool hasCore = false, hasFiles = false;
+  for (size_t i = 0; i < profile.limitCount; i++) {
+    limits.add(PlannedLimit{profile.limits[i].resource, profile.limits[i].value});
+    hasCore |= profile.limits[i].resource == RLIMIT_CORE;
+    hasFiles |= profile.limits[i].resource == RLIMIT_NOFILE;
+  }
+  if (!hasCore) limits.add(PlannedLimit{RLIMIT_CORE, 0});
+  if (!hasFiles) limits.add(PlannedLimit{RLIMIT_NOFILE, defaultFileLimit(profile)});
+}
+
+// Namespaces made by clone() itself, and those the child makes, in parallel to its siblings.
+struct Namespaces {
+  uint64_t cloned;
+  uint64_t unshared;
+};
+
+Namespaces namespacesFor(const LaunchFaults& faults) {
+  constexpr struct {
+    LaunchFaults::Layer layer;
+    uint64_t flag;
+  } ALL[] = {{LaunchFaults::USER_NAMESPACE, CLONE_NEWUSER},
+             {LaunchFaults::PID_NAMESPACE, CLONE_NEWPID},
+             {LaunchFaults::NET_NAMESPACE, CLONE_NEWNET},
+             {LaunchFaults::MOUNT_NAMESPACE, CLONE_NEWNS},
+             {LaunchFaults::IPC_NAMESPACE, CLONE_NEWIPC},
+             {LaunchFaults::UTS_NAMESPACE, CLONE_NEWUTS},
+             {LaunchFaults::CGROUP_NAMESPACE, CLONE_NEWCGROUP}};
+  uint64_t flags = 0;
+  for (const auto& one : ALL) {
+    if (!faults.all(one.layer)) flags |= one.flag;
+  }
+  // These two take effect on the process itself only when it is made.
+  uint64_t cloned = flags & (CLONE_NEWUSER | CLONE_NEWPID);
+  return {cloned, flags & ~cloned};
+}
+
+// While it lives no signal is delivered to this thread, nor to a child it clones.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    KJ_SYSCALL(sigprocmask(SIG_SETMASK, &all, &before));
+  }
+  ~BlockedSignals() noexcept(false) { KJ_SYSCALL(sigprocmask(SIG_SETMASK, &before, nullptr)); }
+  KJ_DISALLOW_COPY(BlockedSignals);
+
+ private:
+  sigset_t before;
+};
+
+kj::String readLine(kj::StringPtr path) {
+  int fd = open(path.cStr(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return kj::str("?");
+  kj::AutoCloseFd file(fd);
+  char text[64];
+  ssize_t n = read(file, text, sizeof(text));
+  while (n > 0 && text[n - 1] == '\n')
+    n--;
+  return kj::heapString(text, n < 0 ? 0 : n);
+}
+
+[[noreturn]] void failClone(kj::StringPtr name, bool jailed, int error) {
+  if (jailed && (error == ENOSPC || error == EPERM || error == EUSERS || error == EINVAL)) {
+    KJ_FAIL_REQUIRE(kj::str(
+        "TRP-jail-001: ", name,
+        " cannot be jailed: this machine refuses a user namespace: ", errnoText(error),
+        "; /proc/sys/user/max_user_namespaces is ", readLine("/proc/sys/user/max_user_namespaces"),
+        "; `unshare -Ur true` shows it, `sysctl -w user.max_user_namespaces=10000` as root (and, "
+        "where they exist, kernel.unprivileged_userns_clone=1 and "
+        "kernel.apparmor_restrict_unprivileged_userns=0) mends it"));
+  }
+  KJ_FAIL_REQUIRE(kj::str("TRP-jail-006: the host makes no process for ", name, ": ",
+                          errnoText(error), "; `ulimit -u` shows the limit on processes"));
+}
+
+// Writes /proc/PID/`file`; the errno, or 0.
+int writeMap(int procFolder, const char* file, kj::StringPtr text) {
+  int fd = openat(procFolder, file, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  kj::AutoCloseFd map(fd);
+  return write(map, text.begin(), text.size()) < 0 ? errno : 0;
+}
+
+// Gives the child its ids. An ordinary user can map its own only, and must forbid setgroups for it.
+void mapIds(kj::StringPtr name, pid_t pid, uint32_t hostUid, uint32_t hostGid, bool asRoot) {
+  auto path = kj::str("/proc/", pid);
+  int fd;
+  KJ_SYSCALL(fd = open(path.cStr(), O_PATH | O_DIRECTORY | O_CLOEXEC), path);
+  kj::AutoCloseFd folder(fd);
+  auto need = [&](const char* file, kj::String text) {
+    int error = writeMap(folder, file, text);
+    KJ_REQUIRE(error == 0, kj::str("TRP-jail-007: ", name, " cannot get its ids: writing \"", text,
+                                   "\" to ", path, "/", file, ": ", errnoText(error)));
+  };
+  if (!asRoot) need("setgroups", kj::str("deny"));
+  need("gid_map", kj::str(INSIDE_ID, " ", hostGid, " 1"));
+  need("uid_map", kj::str(INSIDE_ID, " ", hostUid, " 1"));
+}
+
+void wake(JailPlan& plan, JailPlan::Go go) {
+  __atomic_store_n(&plan.go, go, __ATOMIC_RELEASE);
+  syscall(SYS_futex, &plan.go, 1 /* FUTEX_WAKE */, 1, nullptr, nullptr, 0);
+}
+
+}  // namespace
+
+Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults)
+    : events(events), jail(jail), faults(faults) {
+  int fd;
+  KJ_SYSCALL(fd = syscall(SYS_pidfd_open, getpid(), 0));
+  self = kj::AutoCloseFd(fd);
+  // A parent may have left it ignored, and then nobody learns how a child ended.
+  struct sigaction action;
+  KJ_SYSCALL(sigaction(SIGCHLD, nullptr, &action));
+  if (action.sa_handler == SIG_IGN) ::signal(SIGCHLD, SIG_DFL);
+}
+
+kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::StringPtr argv0,
+                                kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
+                                kj::Maybe<capnp::AnyPointer::Reader> config) {
+  bool jailed = jail == Jail::ON;
+  bool asRoot = geteuid() == 0;
+  KJ_REQUIRE(profile.filterCount > 0 && kj::StringPtr(profile.filters[0].stage) == "start",
+             "a profile begins with its start filter", profile.actor);
+  auto numbered = numberFds(profile, name, fds);
+  auto setup = makeSetup(profile, name, fds, config, jailed);
+  int programNumber = executableFd(profile);
+
+  auto memory = kj::heap<Prepared>();
+  memory->fds = kj::heapArray<PlannedFd>(numbered.size() + 2);
+  for (size_t i = 0; i < numbered.size(); i++) {
+    memory->fds[i] = {numbered[i].fd, -1, numbered[i].number};
+  }
+  memory->fds[numbered.size()] = {setup, -1, SETUP_FD};
+  memory->fds[numbered.size() + 1] = {executable, -1, programNumber};
+  planLimits(profile, memory->limits);
+  memory->argument = kj::heapString(argv0);
+  memory->arguments[0] = memory->argument.cStr();
+
+  int ends[2];
+  KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
+  kj::AutoCloseFd status(ends[0]), lowStatusEnd(ends[1]);
+  // Out of the way of every number the child will use.
+  int high;
+  KJ_SYSCALL(high = fcntl(lowStatusEnd, F_DUPFD_CLOEXEC, programNumber + 1));
+  kj::AutoCloseFd statusEnd(high);
+  lowStatusEnd = nullptr;
+
+  kj::AutoCloseFd landlock;
+  if (jailed) {
+    KJ_IF_MAYBE (rules, denyAll(executable)) {
+      landlock = kj::mv(*rules);
+    }
+  }
+
+  Namespaces namespaces = jailed ? namespacesFor(faults) : Namespaces{0, 0};
+  JailPlan& plan = memory->plan;
+  plan.jailed = jailed;
+  plan.changeIds = asRoot;
+  plan.faults = faults;
+  plan.namespaces = namespaces.unshared;
+  plan.parentPidFd = self;
+  KJ_SYSCALL(plan.dumpable = prctl(PR_GET_DUMPABLE));
+  plan.landlockRules = landlock == nullptr ? -1 : landlock.get();
+  plan.signalsToReset = changedSignals();
+  plan.fds = memory->fds.begin();
+  plan.fdCount = memory->fds.size();
+  plan.firstFree = programNumber + 1;
+  plan.limits = memory->limits.begin();
+  plan.limitCount = memory->limits.size();
+  plan.filter.len = profile.filters[0].length;
+  plan.filter.filter = const_cast<sock_filter*>(profile.filters[0].program);
+  plan.arguments = memory->arguments;
+  plan.environment = memory->environment;
+
+  int pidFd = -1, error = 0;
+  pid_t pid;
+  {
+    BlockedSignals blocked;
+    pid = clone(&enterJail, memory->stack.top(),
+                CLONE_VM | CLONE_PIDFD | SIGCHLD | int(namespaces.cloned), &plan, &pidFd);
+    error = errno;
+  }
+  if (pid < 0) failClone(name, jailed, error);
+  auto child =
+      watchChild(events, name, pid, kj::AutoCloseFd(pidFd), kj::mv(status), kj::mv(memory));
+  if (jailed) {
+    plan.hostId = asRoot ? FIRST_HOST_ID + pid : geteuid();
+    if (!faults.all(LaunchFaults::USER_NAMESPACE)) {
+      bool ownId = !faults.all(LaunchFaults::OWN_ID);
+      mapIds(name, pid, ownId ? plan.hostId : geteuid(), asRoot && ownId ? plan.hostId : getegid(),
+             asRoot);
+    }
+    wake(plan, JailPlan::GO);
+  }
+  return child;
+}
+
+}  // namespace troupe::sandbox

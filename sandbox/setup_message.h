@@ -1,0 +1,35 @@
+#pragma once
+
+#include <capnp/message.h>
+#include <kj/array.h>
+#include <kj/common.h>
+#include <kj/io.h>
+#include <kj/string.h>
+
+#include "sandbox/profile.h"
+
+namespace troupe::sandbox {
+
+// An fd to hand to a child under a name of its profile.
+struct HandedFd {
+  kj::StringPtr name;
+  kj::uint index;
+  int fd;  // borrowed
+};
+
+// The handed fds as the profile numbers them. Throws (TRP-jail-004) when one is missing, unknown,
+// given twice, or not open.
+struct NumberedFd {
+  int fd;
+  int number;
+};
+kj::Array<NumberedFd> numberFds(const Profile& profile, kj::StringPtr name,
+                                kj::ArrayPtr<const HandedFd> fds);
+
+// An fd from which the child reads its setup message (protos/setup.capnp) to the end of file.
+// `withFilters`: the ready, run and thread filters are in it.
+kj::AutoCloseFd makeSetup(const Profile& profile, kj::StringPtr name,
+                          kj::ArrayPtr<const HandedFd> fds,
+                          kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters);
+
+}  // namespace troupe::sandbox
