@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "devices/console/console_main.h"
+#include "devices/console/serial_main.h"
 #include "devices/rng/rng_main.h"
 
 namespace {
@@ -14,7 +16,9 @@ struct Actor {
 };
 
 constexpr Actor ACTORS[] = {
+    {"troupe-console", troupe::console::consoleMain},
     {"troupe-rng", troupe::rng::rngMain},
+    {"troupe-serial", troupe::console::serialMain},
 };
 
 constexpr char USAGE[] =

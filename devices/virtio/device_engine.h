@@ -60,6 +60,10 @@ class DeviceEngine {
   virtual void writeConfig(uint32_t /*offset*/, kj::ArrayPtr<const kj::byte> /*data*/) {}
 
   virtual void hostEvent(HostEvent::Reader /*event*/) {}
+
+  // The broker is gone and the process is about to end. Resolves, within seconds at most, when what
+  // the guest has handed over has reached the host.
+  virtual kj::Promise<void> finish() { return kj::READY_NOW; }
 };
 
 }  // namespace troupe::virtio

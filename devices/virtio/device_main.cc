@@ -48,6 +48,7 @@ capnp::ReaderOptions limits() {
 
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
                  network.onDisconnect().exclusiveJoin(kj::mv(failure)).wait(io.waitScope);
+                 engine.finish().wait(io.waitScope);
                })) {
     KJ_LOG(ERROR, "the device ends", *exception);
     _exit(1);

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <kj/common.h>
+#include <kj/timer.h>
+
+#include "devices/console/input_queue.h"
+#include "devices/console/output_log.h"
+
+namespace troupe::console {
+
+// The two directions of one console. A guest's port (virtio queues, the 16550's socket) holds one
+// end of it, a Backend the other.
+struct Line {
+  explicit Line(kj::Timer& timer) : output(timer) {}
+
+  OutputLog output;
+  InputQueue input;
+};
+
+// How long the last output may wait, when the VM has ended, for readers that take nothing.
+constexpr kj::Duration LAST_WORDS_WAIT = 1 * kj::SECONDS;
+
+// Carries bytes between a Line and something on the host for as long as it exists. A host that
+// fails costs bytes, never the guest's progress: it is reported once and nothing is thrown.
+class Backend {
+ public:
+  virtual ~Backend() noexcept(false) = default;
+};
+
+}  // namespace troupe::console

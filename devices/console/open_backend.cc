@@ -1,0 +1,64 @@
+#include "devices/console/open_backend.h"
+
+#include <kj/debug.h>
+#include <malloc.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "devices/console/console.capnp.h"
+#include "devices/console/detach.h"
+#include "devices/console/pty_backend.h"
+#include "devices/console/socket_backend.h"
+#include "devices/console/stdio_backend.h"
+
+namespace troupe::console {
+
+namespace {
+
+// The process, as a StdioBackend sees it.
+class SetupHost final: public StdioBackend::Host {
+ public:
+  explicit SetupHost(const sandbox::ActorSetup& setup) : setup(setup) {}
+  void detach() override { _exit(DETACH_STATUS); }
+  void confineThread(kj::StringPtr name) override { setup.enter(kj::str("thread:", name)); }
+
+ private:
+  const sandbox::ActorSetup& setup;
+};
+
+kj::Own<Backend> onStreams(kj::UnixEventPort& events, Line& line, sandbox::ActorSetup& setup,
+                           kj::Maybe<int> in) {
+  auto host = kj::heap<SetupHost>(setup);
+  kj::Own<Backend> backend = kj::heap<StdioBackend>(events, line, in, setup.fd("out"), *host);
+  return backend.attach(kj::mv(host));
+}
+
+}  // namespace
+
+void prepareProcess() {
+  // SIGTTIN, SIGTTOU: a background job's terminal answers EIO instead of stopping the process,
+  // which as the first of its pid namespace could not even be stopped and would try for ever.
+  for (int number : {SIGPIPE, SIGXFSZ, SIGTTIN, SIGTTOU}) {
+    KJ_ASSERT(signal(number, SIG_IGN) != SIG_ERR, number);
+  }
+  // A second heap would need mmap and mprotect under the serving filter.
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_MAX, 0);
+}
+
+kj::Own<Backend> openBackend(kj::UnixEventPort& events, Line& line, sandbox::ActorSetup& setup) {
+  auto kind = setup.config<ConsoleConfig>().getBackend();
+  switch (kind) {
+    case ConsoleConfig::Backend::STDIO:
+      return onStreams(events, line, setup, setup.fd("in"));
+    case ConsoleConfig::Backend::FILE:
+      return onStreams(events, line, setup, nullptr);
+    case ConsoleConfig::Backend::PTY:
+      return kj::heap<PtyBackend>(events, line, setup.fd("pty"));
+    case ConsoleConfig::Backend::SOCKET:
+      return kj::heap<SocketBackend>(events, line, setup.fd("listen"));
+  }
+  KJ_FAIL_REQUIRE("the configuration names no back end that exists", static_cast<uint16_t>(kind));
+}
+
+}  // namespace troupe::console

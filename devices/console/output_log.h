@@ -1,0 +1,91 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async.h>
+#include <kj/common.h>
+#include <kj/timer.h>
+#include <kj/vector.h>
+
+#include <cstdint>
+
+#include "devices/console/broadcast.h"
+#include "devices/console/replay_buffer.h"
+
+namespace troupe::console {
+
+// What the guest printed, on its way to any number of readers on the host, each at its own place.
+//
+// write() never waits and memory is the replay buffer's, whatever the readers do. The first reader
+// and a late one alike begin with the oldest byte kept. A reader that falls behind what is kept
+// goes on from there, after a line that tells how many bytes it missed.
+//
+// So that a reader who is merely slow misses nothing, a careful writer asks congested() first. It
+// is true while a reader that takes bytes is far behind; a reader that stopped taking them holds
+// the writer up once, for PATIENCE, and then not again before it is really taking some. Main thread
+// only.
+class OutputLog {
+ public:
+  static constexpr size_t CAPACITY = 1 << 20;
+
+  // How long a reader may take too little before the writer goes on without it. A Linux guest's
+  // console driver spins for its buffer meanwhile; a reader on a busy host may need as long to get
+  // its turn. Judged in two halves, so that a pause of this process itself is not taken for one of
+  // the reader.
+  static constexpr kj::Duration PATIENCE = 400 * kj::MILLISECONDS;
+
+  explicit OutputLog(kj::Timer& timer, size_t capacity = CAPACITY);
+  KJ_DISALLOW_COPY(OutputLog);
+
+  // One consumer, from its construction to its destruction. It must not outlive the log.
+  class Reader {
+   public:
+    explicit Reader(OutputLog& log);
+    ~Reader() noexcept(false);
+    KJ_DISALLOW_COPY(Reader);
+
+    // The next bytes in order; none when it has everything. Valid until the next write() or took().
+    kj::ArrayPtr<const kj::byte> next();
+
+    // The first `count` bytes of next() are delivered. Between the two calls the log may have been
+    // written.
+    void took(size_t count);
+
+    // Resolves when next() has something to give.
+    kj::Promise<void> whenMore();
+
+   private:
+    friend class OutputLog;
+    uint64_t behind() const;
+
+    OutputLog& log;
+    uint64_t position;
+    kj::String lostLine;  // being delivered: it stands before the byte at `position`
+    size_t lostLineTaken = 0;
+    uint64_t taken = 0;       // of everything, for judging its pace
+    uint64_t checkpoint = 0;  // value of `taken` when it was last judged
+    kj::uint idleTurns = 0;   // how often in a row it had taken too little by then
+    bool stuck = false;
+  };
+
+  void write(kj::ArrayPtr<const kj::byte> bytes);
+
+  bool congested() const;
+  kj::Promise<void> whenClear();
+
+  // Resolves when every reader has everything, or when none took a byte for `patience`.
+  kj::Promise<void> drained(kj::Duration patience);
+
+ private:
+  void judge();
+  bool empty() const;
+  uint64_t totalTaken() const;
+
+  kj::Timer& timer;
+  ReplayBuffer buffer;
+  kj::Vector<Reader*> readers;
+  Broadcast written;
+  Broadcast cleared;
+  Broadcast emptied;
+};
+
+}  // namespace troupe::console

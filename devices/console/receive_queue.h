@@ -1,0 +1,31 @@
+#pragma once
+
+#include <kj/async-unix.h>
+
+#include "devices/console/input_queue.h"
+#include "devices/console/kick.h"
+#include "devices/virtio/device_engine.h"
+
+namespace troupe::console {
+
+// receiveq of a port (§5.3.6): input goes into the buffers the driver puts there, and waits in its
+// InputQueue while there is none.
+class ReceiveQueue {
+ public:
+  ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, InputQueue& input);
+
+  // Runs the queue. Resolves when the driver broke the ring; destroying the promise stops it.
+  kj::Promise<void> run();
+
+ private:
+  enum class Outcome { NO_INPUT, NO_BUFFER, MORE, BROKEN };
+  Outcome serveSome();
+  void publish();
+
+  virtio::ActiveQueue queue;
+  InputQueue& input;
+  kj::Timer& timer;
+  Kick kick;
+};
+
+}  // namespace troupe::console

@@ -1,0 +1,22 @@
+# The host's side of the 16550. It speaks to nobody by RPC: where others have their pipe to the
+# broker, it has the socket that carries the port's bytes.
+#
+# Every number below "client" is in use while it serves a socket, so that accept() makes each
+# connection at a number of "client": the lowest that is free.
+actor: "serial"
+include: "sandbox/common/libc.profile"
+include: "sandbox/common/setup.profile"
+include: "sandbox/common/log.profile"
+include: "sandbox/common/event_loop.profile"
+include: "devices/console/backend.profile"
+
+fd { name: "uart" number: 3 kind: SOCKET }
+fd { name: "listen" number: 5 kind: SOCKET optional: true }
+fd { name: "client" number: 6 count: 16 kind: SOCKET from: PLACED optional: true }
+fd { name: "in" number: 22 kind: ANY optional: true }
+fd { name: "out" number: 23 kind: ANY optional: true }
+fd { name: "pty" number: 24 kind: TERMINAL optional: true }
+
+run {
+  rule { syscall: "read" syscall: "write" fd: "uart" reason: "the port's bytes" }
+}

@@ -1,0 +1,26 @@
+#include "devices/console/serial_main.h"
+
+#include <kj/async-io.h>
+#include <unistd.h>
+
+#include "devices/console/open_backend.h"
+#include "devices/console/uart_relay.h"
+#include "sandbox/actor_setup.h"
+
+namespace troupe::console {
+
+int serialMain() {
+  prepareProcess();
+  sandbox::ActorSetup setup;
+  auto io = kj::setupAsyncIo();
+  Line line(io.provider->getTimer());
+  auto backend = openBackend(io.unixEventPort, line, setup);
+  UartRelay relay(io.unixEventPort, line, setup.fd("uart"));
+  setup.enter("ready");
+  setup.enter("run");
+  relay.run().then([&]() { return line.output.drained(LAST_WORDS_WAIT); }).wait(io.waitScope);
+  // Not through the destructors: threads may sit in a read that nobody ends.
+  _exit(0);
+}
+
+}  // namespace troupe::console

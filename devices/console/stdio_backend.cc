@@ -1,0 +1,166 @@
+#include "devices/console/stdio_backend.h"
+
+#include <errno.h>
+#include <kj/debug.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/console/complaint.h"
+
+namespace troupe::console {
+
+namespace {
+
+// After one detach key: how long another may take to follow it.
+constexpr kj::Duration KEY_WAIT = 300 * kj::MILLISECONDS;
+
+// Between tries of something that the user may put right: a full disk, a shell's job control.
+constexpr kj::Duration RETRY_WAIT = 1 * kj::SECONDS;
+
+// Resolves when an fd that somebody else has made non-blocking is ready again.
+kj::Promise<void> whenReady(kj::UnixEventPort& events, int fd, FdThread::Direction direction) {
+  using Observer = kj::UnixEventPort::FdObserver;
+  bool reads = direction == FdThread::Direction::READ;
+  auto observer =
+      kj::heap<Observer>(events, fd, reads ? Observer::OBSERVE_READ : Observer::OBSERVE_WRITE);
+  auto ready = reads ? observer->whenBecomesReadable() : observer->whenBecomesWritable();
+  return ready.attach(kj::mv(observer));
+}
+
+}  // namespace
+
+class StdioBackend::Output {
+ public:
+  Output(kj::UnixEventPort& events, OutputLog& log, int fd, Host& host)
+      : events(events),
+        fd(fd),
+        reader(kj::heap<OutputLog::Reader>(log)),
+        thread(fd, FdThread::Direction::WRITE, [&host]() { host.confineThread("output"); }),
+        task(pump().eagerlyEvaluate(
+            [](kj::Exception&& e) { KJ_LOG(ERROR, "console output ended", e); })) {}
+
+ private:
+  kj::Promise<void> pump() {
+    return reader->whenMore().then([this]() {
+      auto bytes = reader->next();
+      size_t size = kj::min(bytes.size(), FdThread::BUFFER_SIZE);
+      memcpy(thread.buffer().begin(), bytes.begin(), size);
+      return thread.transfer(size).then([this](ssize_t result) { return written(result); });
+    });
+  }
+
+  kj::Promise<void> written(ssize_t result) {
+    if (result >= 0) {
+      reader->took(result);
+      complained = false;
+      return pump();
+    }
+    int error = -result;
+    if (error == EAGAIN) {
+      return whenReady(events, fd, FdThread::Direction::WRITE).then([this]() { return pump(); });
+    }
+    if (error == EPIPE || error == EBADF || error == EINVAL) {
+      // Nobody will read it any more. Without a reader the log waits for nobody.
+      reader = nullptr;
+      return kj::READY_NOW;
+    }
+    if (!complained) {
+      complained = true;
+      complain(kj::str("TRP-con-001: console output cannot be written: ", errnoText(error),
+                       ". It is tried again every second; the last MiB is kept."));
+    }
+    return events.getTimer().afterDelay(RETRY_WAIT).then([this]() { return pump(); });
+  }
+
+  kj::UnixEventPort& events;
+  int fd;
+  bool complained = false;  // since the last byte that went through
+  kj::Own<OutputLog::Reader> reader;
+  FdThread thread;
+  kj::Promise<void> task;
+};
+
+class StdioBackend::Input {
+ public:
+  Input(kj::UnixEventPort& events, InputQueue& queue, int fd, Host& host)
+      : events(events),
+        queue(queue),
+        fd(fd),
+        terminal(isatty(fd)),
+        host(host),
+        thread(fd, FdThread::Direction::READ, [&host]() { host.confineThread("input"); }),
+        task(pump().eagerlyEvaluate(
+            [](kj::Exception&& e) { KJ_LOG(ERROR, "console input ended", e); })) {}
+
+ private:
+  kj::Promise<void> pump() {
+    if (terminal) {
+      // Read on without room, so that the detach key works on a guest that takes nothing. What does
+      // not fit is lost, as it is on a terminal whose reader sleeps.
+      return transfer(FdThread::BUFFER_SIZE);
+    }
+    return queue.whenRoom().then([this]() { return transfer(queue.room()); });
+  }
+
+  kj::Promise<void> transfer(size_t size) {
+    return thread.transfer(kj::min(size, FdThread::BUFFER_SIZE)).then([this](ssize_t result) {
+      return read(result);
+    });
+  }
+
+  kj::Promise<void> read(ssize_t result) {
+    if (result > 0) {
+      take(thread.buffer().slice(0, result));
+      return pump();
+    }
+    if (result == -EAGAIN) {
+      return whenReady(events, fd, FdThread::Direction::READ).then([this]() { return pump(); });
+    }
+    if (result == -EIO && terminal) {
+      // The shell has put this job into the background: its terminal answers again in the
+      // foreground.
+      return events.getTimer().afterDelay(RETRY_WAIT).then([this]() { return pump(); });
+    }
+    return kj::READY_NOW;  // the end, or nothing that could ever be read
+  }
+
+  void take(kj::ArrayPtr<kj::byte> typed) {
+    if (!terminal) {
+      queue.append(typed);
+      return;
+    }
+    auto result = key.filter(typed);
+    queue.append(typed.slice(0, result.kept));
+    keyWait = nullptr;
+    if (result.detach) {
+      host.detach();
+    } else if (key.pending()) {
+      keyWait = events.getTimer()
+                    .afterDelay(KEY_WAIT)
+                    .then([this]() { host.detach(); })
+                    .eagerlyEvaluate(nullptr);
+    }
+  }
+
+  kj::UnixEventPort& events;
+  InputQueue& queue;
+  int fd;
+  bool terminal;
+  Host& host;
+  DetachKey key;
+  kj::Promise<void> keyWait = nullptr;
+  FdThread thread;
+  kj::Promise<void> task;
+};
+
+StdioBackend::StdioBackend(kj::UnixEventPort& events, Line& line, kj::Maybe<int> in, int out,
+                           Host& host)
+    : output(kj::heap<Output>(events, line.output, out, host)) {
+  KJ_IF_MAYBE (fd, in) {
+    input = kj::heap<Input>(events, line.input, *fd, host);
+  }
+}
+
+StdioBackend::~StdioBackend() noexcept(false) {}
+
+}  // namespace troupe::console
