@@ -5,12 +5,6 @@
 
 #include "broker/virtio_pci_bench.h"
 
-// KJ's own mutex, behind Bus, is a futex in a library the thread sanitizer does not see into.
-extern "C" const char* __tsan_default_suppressions();
-extern "C" const char* __tsan_default_suppressions() {
-  return "race:troupe::broker::Bus::\n";
-}
-
 namespace troupe::broker {
 namespace {
 
