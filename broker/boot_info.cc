@@ -1,0 +1,195 @@
+#include "broker/boot_info.h"
+
+#include <kj/debug.h>
+
+#include <cstring>
+
+#include "broker/boot_layout.h"
+#include "broker/refusal.h"
+
+namespace troupe::broker {
+namespace {
+
+constexpr uint64_t PAGE = 4096;
+constexpr uint8_t LOADER_UNDEFINED = 0xff;  // type_of_loader of a loader without a number
+
+struct StartInfo {  // struct hvm_start_info, version 1
+  uint32_t magic;
+  uint32_t version;
+  uint32_t flags;
+  uint32_t moduleCount;
+  uint64_t modules;
+  uint64_t commandLine;
+  uint64_t rsdp;
+  uint64_t memoryMap;
+  uint32_t memoryMapEntries;
+  uint32_t reserved;
+};
+static_assert(sizeof(StartInfo) == 56, "layout fixed by Xen");
+constexpr uint32_t START_INFO_MAGIC = 0x336ec578;
+
+struct Module {  // struct hvm_modlist_entry
+  uint64_t address;
+  uint64_t size;
+  uint64_t commandLine;
+  uint64_t reserved;
+};
+static_assert(sizeof(Module) == 32, "layout fixed by Xen");
+
+struct PvhMemoryMapEntry {  // struct hvm_memmap_table_entry
+  uint64_t address;
+  uint64_t size;
+  uint32_t type;
+  uint32_t reserved;
+};
+static_assert(sizeof(PvhMemoryMapEntry) == 24, "layout fixed by Xen");
+
+struct Initrd {
+  uint64_t address = 0;
+  uint64_t size = 0;
+};
+
+void put(const GuestRam& ram, uint64_t address, const void* bytes, size_t size) {
+  // Cannot fail: all we put lies in the first MiB, and the smallest RAM has two.
+  memcpy(KJ_ASSERT_NONNULL(ram.slice(address, size)).begin(), bytes, size);
+}
+
+void putCommandLine(const GuestRam& ram, const KernelImage& kernel, kj::StringPtr text) {
+  uint64_t most = kj::min(uint64_t(kernel.commandLineMost), COMMAND_LINE_ROOM - 1);
+  if (text.size() > most) {
+    refuse("TRP-boot-010: the command line has ", text.size(), " bytes; this kernel takes ", most);
+  }
+  if (memchr(text.begin(), 0, text.size()) != nullptr) {
+    refuse("TRP-boot-011: the command line has a zero byte in it");
+  }
+  put(ram, COMMAND_LINE_ADDRESS, text.cStr(), text.size() + 1);
+}
+
+Initrd loadInitrd(const GuestRam& ram, const KernelImage& kernel, const BootFile& file) {
+  uint64_t limit = kj::min(ram.lowEnd(), kernel.initrdLast + 1);
+  uint64_t size = file.size();
+  uint64_t floor = (kernel.end + PAGE - 1) & ~(PAGE - 1);
+  if (size > limit || ((limit - size) & ~(PAGE - 1)) < floor) {
+    refuse("TRP-boot-009: the ", file.what(), " of ", size,
+           " bytes does not fit between the kernel's end at 0x", kj::hex(kernel.end), " and 0x",
+           kj::hex(limit));
+  }
+  uint64_t address = (limit - size) & ~(PAGE - 1);
+  file.read(0, KJ_ASSERT_NONNULL(ram.slice(address, size)));
+  return Initrd{address, size};
+}
+
+void putDescriptors(const GuestRam& ram, BootProtocol protocol) {
+  // Flat segments. The registers are loaded without these; a kernel may reload from here.
+  constexpr uint64_t CODE64 = 0x00af9b000000ffff;
+  constexpr uint64_t CODE32 = 0x00cf9b000000ffff;
+  constexpr uint64_t DATA = 0x00cf93000000ffff;
+  constexpr uint64_t TASK = 0x00008b0000000067;
+  uint64_t table[] = {0, 0, protocol == BootProtocol::LINUX64 ? CODE64 : CODE32, DATA, TASK};
+  static_assert(sizeof(table) == BOOT_GDT_LIMIT + 1, "one descriptor per selector");
+  put(ram, BOOT_GDT_ADDRESS, table, sizeof(table));
+}
+
+// Maps the first 4 GiB to themselves in pages of 2 MiB: kernel, boot_params and command line are
+// all there, as the protocol wants.
+void putPageTables(const GuestRam& ram) {
+  constexpr uint64_t PRESENT_WRITABLE = 3;
+  constexpr uint64_t LARGE = 1 << 7;
+  constexpr size_t ENTRIES = 512;
+  constexpr size_t DIRECTORIES = 4;
+  uint64_t table[ENTRIES] = {};
+  uint64_t pointers = BOOT_PAGE_TABLES_ADDRESS + PAGE;
+  uint64_t directories = pointers + PAGE;
+
+  table[0] = pointers | PRESENT_WRITABLE;
+  put(ram, BOOT_PAGE_TABLES_ADDRESS, table, sizeof(table));
+  for (size_t i = 0; i < DIRECTORIES; ++i) {
+    table[i] = (directories + i * PAGE) | PRESENT_WRITABLE;
+  }
+  put(ram, pointers, table, sizeof(table));
+  for (size_t i = 0; i < DIRECTORIES; ++i) {
+    for (size_t j = 0; j < ENTRIES; ++j) {
+      table[j] = (i * ENTRIES + j) * 2 * MIB | PRESENT_WRITABLE | LARGE;
+    }
+    put(ram, directories + i * PAGE, table, sizeof(table));
+  }
+}
+
+BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const Initrd& initrd,
+                        uint64_t rsdp) {
+  boot_params params{};
+  KJ_IF_MAYBE (header, kernel.linuxHeader) {
+    params.hdr = *header;
+  } else {
+    // A vmlinux brings no header; these are what tells Linux that there is one at all.
+    params.hdr.boot_flag = 0xaa55;
+    params.hdr.header = 0x53726448;  // "HdrS"
+    params.hdr.version = 0x20c;
+    params.hdr.kernel_alignment = 2 * MIB;
+  }
+  params.hdr.type_of_loader = LOADER_UNDEFINED;
+  params.hdr.loadflags |= LOADED_HIGH;
+  params.hdr.cmd_line_ptr = uint32_t(COMMAND_LINE_ADDRESS);
+  params.hdr.ramdisk_image = uint32_t(initrd.address);
+  params.hdr.ramdisk_size = uint32_t(initrd.size);
+  params.acpi_rsdp_addr = rsdp;
+  for (auto& entry : memoryMap(ram)) {
+    params.e820_table[params.e820_entries++] =
+        boot_e820_entry{entry.address, entry.size, entry.type};
+  }
+  put(ram, BOOT_PARAMS_ADDRESS, &params, sizeof(params));
+  return BootState{BootProtocol::LINUX64, kernel.entry, BOOT_PARAMS_ADDRESS};
+}
+
+BootState putStartInfo(const GuestRam& ram, const KernelImage& kernel, const Initrd& initrd,
+                       uint64_t rsdp) {
+  StartInfo info{};
+  info.magic = START_INFO_MAGIC;
+  info.version = 1;
+  info.commandLine = COMMAND_LINE_ADDRESS;
+  info.rsdp = rsdp;
+  if (initrd.size > 0) {
+    Module module{initrd.address, initrd.size, 0, 0};
+    put(ram, PVH_MODULE_ADDRESS, &module, sizeof(module));
+    info.moduleCount = 1;
+    info.modules = PVH_MODULE_ADDRESS;
+  }
+  info.memoryMap = PVH_MEMORY_MAP_ADDRESS;
+  for (auto& entry : memoryMap(ram)) {
+    PvhMemoryMapEntry copy{entry.address, entry.size, entry.type, 0};
+    put(ram, PVH_MEMORY_MAP_ADDRESS + info.memoryMapEntries++ * sizeof(copy), &copy, sizeof(copy));
+  }
+  put(ram, PVH_START_INFO_ADDRESS, &info, sizeof(info));
+  return BootState{BootProtocol::PVH, kernel.entry, PVH_START_INFO_ADDRESS};
+}
+
+}  // namespace
+
+kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram) {
+  using E = MemoryMapEntry;
+  kj::Vector<MemoryMapEntry> map;
+  map.add(E{0, LOW_MEMORY_END, E::RAM});
+  map.add(E{ACPI_TABLES_ADDRESS, ACPI_TABLES_ROOM, E::RESERVED});
+  map.add(E{KERNEL_FLOOR, ram.lowEnd() - KERNEL_FLOOR, E::RAM});
+  map.add(E{ECAM_START, ECAM_SIZE, E::RESERVED});
+  // KVM's own pages on Intel, up to where RAM goes on.
+  map.add(E{KVM_IDENTITY_MAP_ADDRESS, HIGH_RAM_START - KVM_IDENTITY_MAP_ADDRESS, E::RESERVED});
+  for (auto& region : ram.regions().slice(1, ram.regions().size())) {
+    map.add(E{region.guestAddress, region.size, E::RAM});
+  }
+  return map;
+}
+
+BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel,
+                        kj::Maybe<const BootFile&> initrdFile, kj::StringPtr commandLine,
+                        uint64_t rsdp) {
+  putCommandLine(ram, kernel, commandLine);
+  Initrd initrd;
+  KJ_IF_MAYBE (file, initrdFile) initrd = loadInitrd(ram, kernel, *file);
+  putDescriptors(ram, kernel.protocol);
+  if (kernel.protocol == BootProtocol::PVH) return putStartInfo(ram, kernel, initrd, rsdp);
+  putPageTables(ram);
+  return putBootParams(ram, kernel, initrd, rsdp);
+}
+
+}  // namespace troupe::broker

@@ -1,0 +1,89 @@
+# troupe-broker: one VM. It holds KVM and all of guest RAM, and may start no process, open no path and
+# make no socket at any time.
+actor: "broker"
+include: "sandbox/common/actor.profile"
+include: "sandbox/common/threads.profile"
+
+fd { name: "kvm" number: 16 kind: KVM closed: true }
+fd { name: "serial" number: 17 kind: SOCKET optional: true }
+fd { name: "vm" number: 18 kind: KVM_VM from: PLACED }
+fd { name: "ram" number: 19 kind: MEMFD from: PLACED }
+fd { name: "mailbox" number: 20 kind: EVENTFD from: PLACED }
+fd { name: "kernel" number: 21 kind: FILE from: PLACED closed: true }
+fd { name: "initrd" number: 22 kind: FILE from: PLACED closed: true optional: true }
+fd { name: "device" number: 32 count: 31 kind: SOCKET from: PLACED optional: true }     # one a PCI slot
+fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: true }
+fd { name: "kick" number: 1024 count: 961 kind: EVENTFD from: PLACED optional: true }   # 31 a PCI slot
+fd { name: "call" number: 2048 count: 961 kind: EVENTFD from: PLACED optional: true }
+
+start {
+  rule {
+    syscall: "ioctl" fd: "kvm"
+    arg { index: 1 value: "KVM_GET_API_VERSION" value: "KVM_CHECK_EXTENSION" value: "KVM_GET_VCPU_MMAP_SIZE" value: "KVM_GET_SUPPORTED_CPUID" value: "KVM_CREATE_VM" }
+    reason: "what the host offers, and the VM"
+  }
+  rule {
+    syscall: "ioctl" fd: "vm"
+    arg { index: 1 value: "KVM_SET_USER_MEMORY_REGION" value: "KVM_SET_IDENTITY_MAP_ADDR" value: "KVM_SET_TSS_ADDR" value: "KVM_CREATE_IRQCHIP" value: "KVM_CREATE_VCPU" }
+    reason: "the parts of the VM"
+  }
+  rule {
+    syscall: "ioctl" fd: "vcpu"
+    arg { index: 1 value: "KVM_GET_TSC_KHZ" value: "KVM_SET_CPUID2" value: "KVM_SET_MSRS" value: "KVM_GET_LAPIC" value: "KVM_SET_LAPIC" value: "KVM_GET_SREGS" value: "KVM_SET_SREGS" value: "KVM_SET_REGS" }
+    reason: "vCPUs before their first instruction"
+  }
+  rule {
+    syscall: "mmap"
+    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
+    arg { index: 3 value: "MAP_SHARED" }
+    arg { index: 4 fd: "vcpu" }
+    reason: "what KVM and a vCPU's thread tell each other"
+  }
+  # 8 is MFD_NOEXEC_SEAL, which older kernels refuse.
+  rule { syscall: "memfd_create" arg { index: 1 value: "MFD_CLOEXEC|MFD_ALLOW_SEALING" value: "MFD_CLOEXEC|MFD_ALLOW_SEALING|8" } reason: "guest RAM" }
+  rule { syscall: "ftruncate" reason: "the size of guest RAM" }
+  rule { syscall: "fcntl" arg { index: 1 value: "F_ADD_SEALS" } arg { index: 2 value: "F_SEAL_SHRINK|F_SEAL_GROW|F_SEAL_SEAL" } reason: "guest RAM keeps its size" }
+  rule {
+    syscall: "mmap"
+    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
+    arg { index: 3 value: "MAP_SHARED|MAP_NORESERVE" }
+    arg { index: 4 fd: "ram" }
+    reason: "guest RAM"
+  }
+  rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTDUMP" } reason: "guest RAM is in no core dump" }
+  rule { syscall: "newfstatat" fd: "kernel" fd: "initrd" arg { index: 3 value: "AT_EMPTY_PATH" } reason: "what the files are, and their sizes" }
+  rule { syscall: "pread64" fd: "kernel" fd: "initrd" reason: "kernel and initrd go into guest RAM" }
+}
+
+run {
+  rule {
+    syscall: "ioctl" fd: "vm"
+    arg { index: 1 value: "KVM_IRQ_LINE" value: "KVM_SIGNAL_MSI" value: "KVM_SET_GSI_ROUTING" value: "KVM_IRQFD" value: "KVM_IOEVENTFD" }
+    reason: "interrupts and notifications, as drivers set them up and take them down"
+  }
+  rule { syscall: "read" syscall: "write" fd: "mailbox" reason: "work for the main loop from vCPU threads" }
+  rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes the guest sent while the socket was full" }
+  rule { syscall: "recvfrom" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT" } reason: "bytes for the guest" }
+  rule { syscall: "read" syscall: "recvmsg" syscall: "write" syscall: "writev" syscall: "sendmsg" fd: "device" reason: "RPC with devices" }
+  rule { syscall: "shutdown" fd: "device" arg { index: 1 value: "SHUT_WR" } reason: "orderly end of a connection" }
+  rule { syscall: "read" fd: "call" reason: "interrupts that go by a pin, or that are masked" }
+  rule { syscall: "write" fd: "kick" fd: "call" reason: "a notification that came as an exit; an interrupt that became due" }
+  rule { syscall: "getpid" reason: "pthread_kill" }
+  rule { syscall: "tgkill" arg { index: 2 value: "SIGUSR2" value: "SIGABRT" } reason: "stops vCPUs; abort()" }
+  rule { syscall: "rt_sigprocmask" reason: "pthread_kill and abort() block signals" }
+}
+
+thread {
+  name: "vcpu"
+  include: "sandbox/common/thread.profile"
+  rule { syscall: "ioctl" fd: "vcpu" arg { index: 1 value: "KVM_RUN" value: "KVM_GET_REGS" } reason: "runs the guest; where it was when it crashed" }
+  rule {
+    syscall: "ioctl" fd: "vm"
+    arg { index: 1 value: "KVM_IRQ_LINE" value: "KVM_SIGNAL_MSI" value: "KVM_SET_GSI_ROUTING" value: "KVM_IRQFD" value: "KVM_IOEVENTFD" }
+    reason: "registers that change interrupts and notifications"
+  }
+  rule { syscall: "write" fd: "mailbox" fd: "kick" fd: "call" reason: "work for the main loop; notifications that came as an exit; interrupts" }
+  rule { syscall: "read" fd: "call" reason: "an interrupt that waited while it was masked" }
+  rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes of the serial port" }
+  rule { syscall: "rt_sigreturn" reason: "the signal that stops a vCPU" }
+}

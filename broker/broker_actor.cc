@@ -1,0 +1,208 @@
+#include "broker/broker_actor.h"
+
+#include <kj/debug.h>
+
+#include "broker/boot_file.h"
+#include "broker/memory_map.h"
+#include "broker/refusal.h"
+
+namespace troupe::broker {
+namespace {
+
+constexpr uint32_t MOST_VCPUS = 255;  // ids of an xAPIC, 255 being the broadcast
+constexpr uint64_t MEMORY_UNIT = 2 * MIB;
+
+void requireSound(MachineConfig::Reader config) {
+  if (config.getCpus() == 0 || config.getCpus() > MOST_VCPUS) {
+    refuse("TRP-cfg-102: a VM of ", config.getCpus(), " vCPUs; it can have 1 to ", MOST_VCPUS);
+  }
+  if (config.getMemoryBytes() == 0 || config.getMemoryBytes() % MEMORY_UNIT != 0) {
+    refuse("TRP-cfg-103: guest memory of ", config.getMemoryBytes(),
+           " bytes; it comes in pieces of 2 MiB, at least one");
+  }
+}
+
+kj::Array<CpuFeature> maskOf(MachineConfig::Reader config) {
+  auto names = KJ_MAP(name, config.getCpuMask())->kj::StringPtr {
+    return name;
+  };
+  return cpuFeatures(names);
+}
+
+kj::Promise<int> fdOf(Handle::Client handle, kj::StringPtr what) {
+  return handle.getFd().then([handle, what](kj::Maybe<int> fd) mutable {
+    KJ_IF_MAYBE (number, fd) return *number;
+    refuse("TRP-int-101: the ", what, " came without its file descriptor");
+  });
+}
+
+}  // namespace
+
+BrokerActor::BrokerActor(BrokerGround ground) : ground(kj::mv(ground)) {}
+
+// Lets what comes later wait for `work`.
+kj::Promise<void> BrokerActor::step(kj::Promise<void> work) {
+  auto forked = work.fork();
+  auto both = kj::heapArrayBuilder<kj::Promise<void>>(2);
+  both.add(kj::mv(earlierSteps));
+  both.add(forked.addBranch());
+  earlierSteps = kj::joinPromises(both.finish());
+  return forked.addBranch();
+}
+
+kj::Promise<void> BrokerActor::afterEarlierSteps() {
+  auto earlier = kj::mv(earlierSteps);
+  earlierSteps = kj::READY_NOW;
+  return earlier;
+}
+
+Machine& BrokerActor::requireMachine() {
+  return *KJ_REQUIRE_NONNULL(machine, "create() comes first");
+}
+
+kj::Promise<void> BrokerActor::create(CreateContext context) {
+  return step(kj::evalNow([&]() -> kj::Promise<void> {
+    KJ_REQUIRE(machine == nullptr, "create() comes once");
+    auto config = context.getParams().getConfig();
+    requireSound(config);
+    kj::Maybe<int> serial;
+    if (config.getHasSerial()) serial = ground.serial;
+    MachineSettings settings{config.getCpus(), config.getMemoryBytes(), maskOf(config), serial};
+    auto& made = *machine.emplace(kj::heap<Machine>(
+        kj::mv(settings),
+        MachineGround{ground.vm(), ground.fds, ground.mailbox, ground.io.unixEventPort}));
+    ramPieces = KJ_MAP(region, made.ram().regions()) {
+      return RamPiece{region.guestAddress, region.fileOffset, region.size};
+    };
+    return kj::READY_NOW;
+  }));
+}
+
+kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
+  auto& machine = requireMachine();
+  uint16_t index = devices.size();
+  auto& device = *devices.add(kj::heap<PluggedDevice>());
+
+  // Devices describe themselves in any order, and take their slots in the order of the calls.
+  auto described = fdOf(context.getParams().getPipe(), "device pipe")
+                       .then([this, context, index](int fd) mutable {
+                         return connectDevice(index, context.getParams().getName(), fd);
+                       });
+  auto plugged =
+      described
+          .then([this, &machine, &device,
+                 turn = kj::mv(slotTurn)](DeviceDescription&& description) mutable {
+            return turn.then([&machine, &device, description = kj::mv(description)]() mutable {
+              device.function = kj::heap<VirtioPciFunction>(
+                  description, *KJ_ASSERT_NONNULL(device.remote), machine.pciSocket());
+            });
+          })
+          .fork();
+  slotTurn = plugged.addBranch();
+  return step(plugged.addBranch().then([this, &device]() { return attachDevice(device); }));
+}
+
+kj::Promise<DeviceDescription> BrokerActor::connectDevice(uint16_t index, kj::StringPtr name,
+                                                          int pipe) {
+  auto lost = [this](uint16_t index, kj::StringPtr name, kj::StringPtr why) {
+    requireMachine().end().report(
+        MachineEnd{EndReason::DEVICE_LOST, kj::str(name, " ", why), index});
+  };
+  auto& remote = *devices[index]->remote.emplace(kj::heap<RemoteDevice>(
+      ground.io, index, name, ground.fds.place("device", index, pipe), kj::mv(lost)));
+  return remote.describe();
+}
+
+kj::Promise<void> BrokerActor::attachDevice(PluggedDevice& device) {
+  auto& function = *KJ_ASSERT_NONNULL(device.function);
+  return KJ_ASSERT_NONNULL(device.remote)
+      ->attach(RamFile{requireMachine().ram().fd(), ramPieces}, function.queueFds(), function);
+}
+
+kj::Promise<void> BrokerActor::load(LoadContext context) {
+  requireMachine();
+  auto params = context.getParams();
+  if (!params.hasKernel()) refuse("TRP-int-101: the kernel came without its file descriptor");
+  auto kernel = fdOf(params.getKernel(), "kernel");
+  if (!params.hasInitrd()) {
+    return step(kernel.then([this, context](int fd) { loadFiles(context, fd, nullptr); }));
+  }
+  auto initrd = fdOf(params.getInitrd(), "initrd");
+  return step(kernel.then([this, context, initrd = kj::mv(initrd)](int kernelFd) mutable {
+    return initrd.then(
+        [this, context, kernelFd](int initrdFd) { loadFiles(context, kernelFd, initrdFd); });
+  }));
+}
+
+void BrokerActor::loadFiles(LoadContext context, int kernelFd, kj::Maybe<int> initrdFd) {
+  auto kernelCopy = ground.fds.place("kernel", 0, kernelFd);
+  BootFile kernel(kernelCopy, "kernel");
+  auto commandLine = context.getParams().getCommandLine();
+  auto load = [&](kj::Maybe<const BootFile&> initrd) {
+    auto boot = requireMachine().load(kernel, initrd, commandLine);
+    auto results = context.getResults();
+    results.setEntry(boot.entry);
+    results.setProtocol(boot.protocol == BootProtocol::PVH ? "pvh" : "linux64");
+  };
+  KJ_IF_MAYBE (fd, initrdFd) {
+    auto initrdCopy = ground.fds.place("initrd", 0, *fd);
+    BootFile initrd(initrdCopy, "initrd");
+    load(initrd);
+  } else {
+    load(nullptr);
+  }
+}
+
+kj::Promise<void> BrokerActor::prepare(PrepareContext) {
+  return step(afterEarlierSteps().then([this]() {
+    // Threads take their own filter in `start`; the process's next one is not for them.
+    requireMachine().start([this]() { ground.enterJail("thread:vcpu"); });
+    ground.enterJail("ready");
+  }));
+}
+
+kj::Promise<void> BrokerActor::run(RunContext) {
+  return step(afterEarlierSteps().then([this]() {
+    ground.enterJail("run");
+    requireMachine().run();
+  }));
+}
+
+kj::Promise<void> BrokerActor::waitForEnd(WaitForEndContext context) {
+  return requireMachine().end().whenReported().then([context](const MachineEnd* report) mutable {
+    auto end = context.getResults().initEnd();
+    end.setReason(report->reason);
+    end.setDetail(report->detail);
+    end.setDevice(report->device);
+  });
+}
+
+kj::Promise<void> BrokerActor::hostEvent(HostEventContext context) {
+  uint16_t index = context.getParams().getDevice();
+  KJ_REQUIRE(index < devices.size(), "no such device", index);
+  KJ_IF_MAYBE (remote, devices[index]->remote) {
+    (*remote)->hostEvent(context.getParams().getEvent());
+  }
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> BrokerActor::powerButton(PowerButtonContext) {
+  requireMachine().pressPowerButton();
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> BrokerActor::counters(CountersContext context) {
+  auto counters = context.getResults().initCounters();
+  uint64_t notifyExits = 0;
+  uint64_t deviceCalls = 0;
+  for (auto& device : devices) {
+    KJ_IF_MAYBE (function, device->function) notifyExits += (*function)->notifyExits();
+    KJ_IF_MAYBE (remote, device->remote) deviceCalls += (*remote)->callCount();
+  }
+  counters.setExits(requireMachine().exits());
+  counters.setNotifyExits(notifyExits);
+  counters.setDeviceCalls(deviceCalls);
+  return kj::READY_NOW;
+}
+
+}  // namespace troupe::broker

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <kj/async-io.h>
+#include <kj/common.h>
+#include <kj/function.h>
+#include <kj/memory.h>
+#include <kj/vector.h>
+
+#include "broker/fd_table.h"
+#include "broker/machine.h"
+#include "broker/remote_device.h"
+#include "broker/virtio_pci_function.h"
+#include "protos/broker.capnp.h"
+
+namespace troupe::broker {
+
+// What the broker's process gives its one machine.
+struct BrokerGround {
+  kj::AsyncIoContext& io;
+  Mailbox& mailbox;
+  FdTable& fds;
+  // Makes the VM, or throws why there is none; called once, by create().
+  kj::Function<KvmVm&()> vm;
+  int serial;  // fd of the 16550's socket; read only when the configuration says there is one
+  // Narrows the process to the filter "ready" or "run", or the calling thread to "thread:vcpu".
+  kj::Function<void(kj::StringPtr stage)> enterJail;
+};
+
+// The VM as `troupe` sees it: interface Broker in protos/broker.capnp. `troupe` may send all calls
+// at once; each waits for those before it, and fails when one of them did.
+class BrokerActor final: public Broker::Server {
+ public:
+  explicit BrokerActor(BrokerGround ground);
+
+  kj::Promise<void> create(CreateContext context) override;
+  kj::Promise<void> addDevice(AddDeviceContext context) override;
+  kj::Promise<void> load(LoadContext context) override;
+  kj::Promise<void> prepare(PrepareContext context) override;
+  kj::Promise<void> run(RunContext context) override;
+  kj::Promise<void> waitForEnd(WaitForEndContext context) override;
+  kj::Promise<void> hostEvent(HostEventContext context) override;
+  kj::Promise<void> powerButton(PowerButtonContext context) override;
+  kj::Promise<void> counters(CountersContext context) override;
+
+ private:
+  struct PluggedDevice {
+    kj::Maybe<kj::Own<RemoteDevice>> remote;
+    kj::Maybe<kj::Own<VirtioPciFunction>> function;
+  };
+
+  kj::Promise<void> step(kj::Promise<void> work);
+  kj::Promise<void> afterEarlierSteps();
+  Machine& requireMachine();
+  kj::Promise<DeviceDescription> connectDevice(uint16_t index, kj::StringPtr name, int pipe);
+  kj::Promise<void> attachDevice(PluggedDevice& device);
+  void loadFiles(LoadContext context, int kernel, kj::Maybe<int> initrd);
+
+  BrokerGround ground;
+  kj::Maybe<kj::Own<Machine>> machine;
+  kj::Array<RamPiece> ramPieces;
+  kj::Vector<kj::Own<PluggedDevice>> devices;
+  kj::Promise<void> slotTurn = kj::READY_NOW;  // when the next device may take its slot
+  kj::Promise<void> earlierSteps = kj::READY_NOW;
+};
+
+}  // namespace troupe::broker

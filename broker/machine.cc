@@ -1,0 +1,143 @@
+#include "broker/machine.h"
+
+#include <kj/debug.h>
+
+#include "broker/acpi_tables.h"
+#include "broker/boot_image.h"
+#include "broker/cpuid.h"
+#include "broker/kvm_call.h"
+#include "broker/memory_map.h"
+#include "broker/vcpu_state.h"
+
+namespace troupe::broker {
+namespace {
+
+constexpr uint16_t KEYBOARD_DATA_PORT = 0x60;
+
+// A function of its own because RAM must be in place before the interrupt controllers are.
+int withMemoryAndControllers(KvmVm& vm, const GuestRam& ram) {
+  vm.addMemory(ram);
+  vm.addInterruptControllers();
+  return vm.fd();
+}
+
+void setCpuid(int vcpu, kj::ArrayPtr<const kvm_cpuid_entry2> entries) {
+  size_t size = sizeof(kvm_cpuid2) + entries.size() * sizeof(kvm_cpuid_entry2);
+  auto words = kj::heapArray<uint64_t>((size + 7) / 8);
+  memset(words.begin(), 0, words.size() * 8);
+  auto& list = *reinterpret_cast<kvm_cpuid2*>(words.begin());
+  list.nent = entries.size();
+  memcpy(list.entries, entries.begin(), entries.size() * sizeof(kvm_cpuid_entry2));
+  kvmCall(vcpu, KVM_SET_CPUID2, &list, "KVM_SET_CPUID2");
+}
+
+uint32_t tscKhz(int vcpu) {
+  int khz = ::ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+  return khz > 0 ? khz : 0;
+}
+
+uint8_t addressBits(kj::ArrayPtr<const kvm_cpuid_entry2> entries, uint8_t otherwise) {
+  constexpr uint32_t LEAF_SIZES = 0x80000008;
+  for (auto& e : entries) {
+    if (e.function == LEAF_SIZES) return e.eax & 0xff;
+  }
+  return otherwise;
+}
+
+}  // namespace
+
+Machine::Machine(MachineSettings settings, MachineGround ground)
+    : ground(ground),
+      guestRam(settings.memoryBytes, ground.fds),
+      interrupts(withMemoryAndControllers(ground.vm, guestRam)),
+      intxLines(interrupts),
+      endLatch(ground.mailbox),
+      pci(mmio, pio),
+      serialPort(interrupts, ground.mailbox, ground.events, settings.serial),
+      acpiPorts(interrupts, endRequest(EndReason::POWERED_OFF), endRequest(EndReason::RESET)),
+      resetPort(endRequest(EndReason::RESET)) {
+  addPlatformDevices();
+  addVcpus(settings);
+  stopping = endLatch.whenReported()
+                 .then([this](const MachineEnd*) {
+                   for (auto& vcpu : vcpus)
+                     vcpu->stop();
+                 })
+                 .eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(ERROR, "stopping vCPUs", e); });
+}
+
+Machine::~Machine() noexcept(false) {
+  // Threads still held back have to pass to end.
+  for (auto& vcpu : vcpus)
+    vcpu->stop();
+  gate.open();
+}
+
+void Machine::addPlatformDevices() {
+  bool free = pio.add(SERIAL_PORT, 8, serialPort);
+  free = pio.add(ACPI_PORT, ACPI_PORT_COUNT, acpiPorts) && free;
+  free = pio.add(KEYBOARD_DATA_PORT, 1, resetPort) && free;
+  free = pio.add(I8042_COMMAND_PORT, 1, resetPort) && free;
+  KJ_ASSERT(free, "ports of the platform overlap");
+}
+
+GuestRequest Machine::endRequest(EndReason reason) {
+  return [this, reason]() { endLatch.report(MachineEnd{reason, kj::str(""), 0}); };
+}
+
+void Machine::addVcpus(const MachineSettings& settings) {
+  ground.vm.requireVcpus(settings.vcpus);
+  VcpuSurroundings surroundings{mmio, pio, endLatch, gate};
+  for (uint32_t i = 0; i < settings.vcpus; ++i) {
+    vcpus.add(
+        kj::heap<Vcpu>(i, ground.vm.addVcpu(i, ground.fds), ground.vm.runSize(), surroundings));
+  }
+  auto entries = planCpuid(supportedCpuid(ground.vm.kvm()),
+                           CpuidPlan{settings.vcpus, ground.vm.hasTscDeadlineTimer(),
+                                     tscKhz(vcpus[0]->fd()), settings.maskedFeatures});
+  physicalAddressBits = addressBits(entries, physicalAddressBits);
+  for (uint32_t i = 0; i < settings.vcpus; ++i) {
+    setApicId(entries, i);
+    setCpuid(vcpus[i]->fd(), entries);
+    setFirmwareMsrs(vcpus[i]->fd());
+  }
+  setLocalInterruptPins(vcpus[0]->fd());
+}
+
+PciSocket Machine::pciSocket() {
+  return PciSocket{pci, mmio, interrupts, intxLines, ground.mailbox, ground.fds, ground.events};
+}
+
+BootState Machine::load(const BootFile& kernelFile, kj::Maybe<const BootFile&> initrd,
+                        kj::StringPtr commandLine) {
+  KernelImage kernel = loadKernel(kernelFile, guestRam);
+  auto& last = guestRam.regions()[guestRam.regions().size() - 1];
+  uint64_t rsdp = writeAcpiTables(
+      guestRam,
+      AcpiMachine{uint32_t(vcpus.size()), last.guestAddress + last.size, physicalAddressBits});
+  auto state = writeBootInfo(guestRam, kernel, initrd, commandLine, rsdp);
+  boot = state;
+  return state;
+}
+
+void Machine::start(kj::Function<void()> enterJail) {
+  // The others wait for the first one's INIT and SIPI, inside of KVM.
+  setBootRegisters(vcpus[0]->fd(), KJ_REQUIRE_NONNULL(boot, "no kernel is loaded"));
+  for (auto& vcpu : vcpus) {
+    vcpu->start([&enterJail]() { enterJail(); });
+  }
+  gate.awaitArrivals(vcpus.size());
+}
+
+void Machine::run() {
+  gate.open();
+}
+
+uint64_t Machine::exits() const {
+  uint64_t sum = 0;
+  for (auto& vcpu : vcpus)
+    sum += vcpu->exits();
+  return sum;
+}
+
+}  // namespace troupe::broker

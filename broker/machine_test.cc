@@ -1,0 +1,177 @@
+#include "broker/machine.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "broker/boot_fakes.h"
+#include "broker/loop_mailbox.h"
+#include "broker/memory_map.h"
+
+namespace troupe::broker {
+namespace {
+
+using namespace testing;  // NOLINT: kernels in bytes
+
+// A machine on the host's KVM with a socket at its serial port.
+class Bench {
+ public:
+  explicit Bench(uint32_t vcpus = 1, uint64_t memory = 64 * MIB)
+      : io(kj::setupAsyncIo()),
+        mailbox(io.unixEventPort, kj::AutoCloseFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
+        serving(mailbox.serve().eagerlyEvaluate(
+            [](kj::Exception&& e) { ADD_FAILURE() << kj::str(e).cStr(); })),
+        kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC)),
+        vm(kvm, fds) {
+    int ends[2];
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
+    hostEnd = kj::AutoCloseFd(ends[0]);
+    guestEnd = kj::AutoCloseFd(ends[1]);
+    Vcpu::claimKickSignal();
+    machine = kj::heap<Machine>(MachineSettings{vcpus, memory, nullptr, int(guestEnd)},
+                                MachineGround{vm, fds, mailbox, io.unixEventPort});
+  }
+
+  BootState load(const Bytes& kernel, const char* commandLine = "") {
+    auto file = fileOf(kernel);
+    return machine->load(BootFile(file, "kernel"), nullptr, commandLine);
+  }
+
+  EndReason runToEnd() {
+    machine->start([]() {});
+    machine->run();
+    auto timeout = io.provider->getTimer().afterDelay(20 * kj::SECONDS).then([]() {
+      return static_cast<const MachineEnd*>(nullptr);
+    });
+    auto end = machine->end().whenReported().exclusiveJoin(kj::mv(timeout)).wait(io.waitScope);
+    KJ_REQUIRE(end != nullptr, "the guest did not end");
+    detail = kj::str(end->detail);
+    return end->reason;
+  }
+
+  std::string serialOutput() {
+    char text[4096];
+    ssize_t got = recv(hostEnd, text, sizeof(text), MSG_DONTWAIT);
+    return std::string(text, got > 0 ? got : 0);
+  }
+
+  kj::AsyncIoContext io;
+  UnplacedFds fds;
+  LoopMailbox mailbox;
+  kj::Promise<void> serving;
+  kj::AutoCloseFd kvm;
+  KvmVm vm;
+  kj::AutoCloseFd hostEnd;
+  kj::AutoCloseFd guestEnd;
+  kj::Own<Machine> machine;
+  kj::String detail;
+};
+
+TEST(Machine, RunsAPvhKernelThatPrintsAndPowersOff) {
+  Bench bench;
+  auto boot = bench.load(pvhKernel(print("hello") + powerOff() + haltForever()));
+  EXPECT_EQ(boot.protocol, BootProtocol::PVH);
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "hello");
+  EXPECT_GE(bench.machine->exits(), 6u);
+}
+
+TEST(Machine, HandsAPvhKernelItsStartInfoInEbx) {
+  Bench bench;
+  Bytes printMagic = {0x66, 0xba, 0xf8, 0x03,   // mov dx, 0x3f8
+                      0x8a, 0x03, 0xee,         // mov al, [ebx]; out dx, al
+                      0x8a, 0x43, 0x03, 0xee};  // mov al, [ebx + 3]; out dx, al
+  bench.load(pvhKernel(printMagic + powerOff() + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "\x78\x33");  // 0x336ec578
+}
+
+TEST(Machine, HandsALinuxKernelItsBootParametersInRsi) {
+  Bench bench;
+  Bytes printFlag = {0x66, 0xba, 0xf8, 0x03,                           // mov dx, 0x3f8
+                     0x48, 0x8a, 0x86, 0xfe, 0x01, 0x00, 0x00, 0xee};  // mov al, [rsi + 0x1fe]
+  auto boot = bench.load(bzImage(printFlag + powerOff() + haltForever()));
+  EXPECT_EQ(boot.protocol, BootProtocol::LINUX64);
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "\x55");  // boot_flag
+}
+
+TEST(Machine, EndsWithResetAtTheAcpiResetRegister) {
+  Bench bench;
+  bench.load(pvhKernel(outByte(0x602, 1) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+}
+
+TEST(Machine, EndsWithResetAtTheKeyboardController) {
+  Bench bench;
+  bench.load(pvhKernel(outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+}
+
+TEST(Machine, EndsAsCrashedAtATripleFault) {
+  Bench bench;
+  bench.load(pvhKernel({0x0f, 0x0b}));  // ud2, without any handler
+  EXPECT_EQ(bench.runToEnd(), EndReason::CRASHED);
+  EXPECT_TRUE(bench.detail.startsWith("triple fault on vCPU 0")) << bench.detail.cStr();
+}
+
+TEST(Machine, StartsASecondProcessorByInitAndSipi) {
+  Bench bench(2);
+  // Copies real-mode code to 0x8000 that prints and sets a flag, starts it and waits for the flag.
+  Bytes code = {
+      0xc7, 0x05, 0x00, 0x80, 0,    0,    0xba, 0xf8, 0x03, 0xb0,  // mov dx, 0x3f8; mov al,
+      0xc7, 0x05, 0x04, 0x80, 0,    0,    0x41, 0xee, 0xc6, 0x06,  // 'A'; out dx, al; mov byte
+      0xc7, 0x05, 0x08, 0x80, 0,    0,    0x00, 0x81, 0x01, 0xf4,  // [0x8100], 1; hlt
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x0c, 0x00,  // INIT to all others
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x08, 0x46, 0x0c, 0x00,  // SIPI, vector 8
+      0x80, 0x3d, 0x00, 0x81, 0,    0,    0x00, 0x74, 0xf7,        // until [0x8100] is set
+  };
+  bench.load(pvhKernel(code + print("B") + powerOff() + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "AB");
+}
+
+TEST(Machine, EchoesSerialInputAndReadsAbsentPortsAsOnes) {
+  Bench bench;
+  KJ_SYSCALL(send(bench.hostEnd, "x", 1, 0));
+  Bytes code = {
+      0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb,  // until data is ready
+      0x66, 0xba, 0xf8, 0x03, 0xec, 0xee,                    // in al, dx; out dx, al
+      0x66, 0xba, 0x00, 0x50, 0xec,                          // in al, 0x5000
+      0x66, 0xba, 0xf8, 0x03, 0xee,                          // out
+  };
+  bench.load(pvhKernel(code + powerOff() + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "x\xff");
+}
+
+TEST(Machine, StopsVcpusThatSpin) {
+  Bench bench(2);
+  bench.load(pvhKernel({0xeb, 0xfe}));
+  bench.machine->start([]() {});
+  bench.machine->run();
+  bench.machine = nullptr;  // would hang
+}
+
+TEST(Machine, EndsAsFailedWhenAVcpuCannotEnterItsJail) {
+  Bench bench;
+  bench.load(pvhKernel(haltForever()));
+  bench.machine->start([]() { KJ_FAIL_REQUIRE("no jail"); });
+  auto end = bench.machine->end().whenReported().wait(bench.io.waitScope);
+  EXPECT_EQ(end->reason, EndReason::FAILED);
+  EXPECT_EQ(bench.machine->exits(), 0u);
+}
+
+TEST(Machine, HoldsRamOnBothSidesOfTheHole) {
+  Bench bench(1, LOW_RAM_END + 64 * MIB);
+  Bytes code = {0xc6, 0x05, 0xff, 0xff, 0xff, 0xbf, 0x6c,  // mov byte [0xbfffffff], 'l'
+                0xa0, 0xff, 0xff, 0xff, 0xbf,              // mov al, [0xbfffffff]
+                0x66, 0xba, 0xf8, 0x03, 0xee};
+  bench.load(pvhKernel(code + powerOff() + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "l");
+}
+
+}  // namespace
+}  // namespace troupe::broker

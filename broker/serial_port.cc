@@ -1,0 +1,124 @@
+#include "broker/serial_port.h"
+
+#include <kj/debug.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "broker/memory_map.h"
+
+namespace troupe::broker {
+namespace {
+
+using FdObserver = kj::UnixEventPort::FdObserver;
+
+void report(kj::Exception&& exception) {
+  KJ_LOG(ERROR, "serial port", exception);
+}
+
+}  // namespace
+
+SerialPort::SerialPort(Interrupts& interrupts, Mailbox& mailbox, kj::UnixEventPort& events,
+                       kj::Maybe<int> socketFd)
+    : interrupts(interrupts), mailbox(mailbox), socket(socketFd) {
+  KJ_IF_MAYBE (fd, socket) {
+    observer = kj::heap<FdObserver>(events, *fd, FdObserver::OBSERVE_READ_WRITE);
+    receiving = receiveLoop().eagerlyEvaluate(report);
+  }
+}
+
+SerialPort::~SerialPort() noexcept(false) = default;
+
+void SerialPort::busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) {
+  auto lock = state.lockExclusive();
+  for (size_t i = 0; i < data.size(); ++i)
+    data[i] = lock->uart.read(offset + i);
+  updateLine(*lock);
+  if (lock->receiveWaits && lock->uart.room() > 0) {
+    lock->receiveWaits = false;
+    mailbox.post([this]() { receiving = receiveLoop().eagerlyEvaluate(report); });
+  }
+}
+
+void SerialPort::busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) {
+  auto lock = state.lockExclusive();
+  for (size_t i = 0; i < data.size(); ++i)
+    lock->uart.write(offset + i, data[i]);
+  // The pin is wired for rising edges: it has to fall between two bytes that each end in one.
+  updateLine(*lock);
+  if (lock->uart.sent().size() == 0 || lock->sendBlocked) return;
+  if (!send(*lock)) {
+    lock->sendBlocked = true;
+    mailbox.post([this]() { sending = sendLoop().eagerlyEvaluate(report); });
+  }
+  updateLine(*lock);
+}
+
+void SerialPort::updateLine(State& state) {
+  bool level = state.uart.interrupting();
+  if (level == state.line) return;
+  state.line = level;
+  interrupts.setLine(SERIAL_GSI, level);
+}
+
+// Passes on what the guest sent. False when the socket takes no more for now.
+bool SerialPort::send(State& state) {
+  auto& uart = state.uart;
+  KJ_IF_MAYBE (fd, socket) {
+    while (uart.sent().size() > 0) {
+      auto bytes = uart.sent();
+      ssize_t sent = ::send(*fd, bytes.begin(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent >= 0) {
+        uart.dropSent(sent);
+      } else if (errno == EAGAIN) {
+        return false;
+      } else if (errno != EINTR) {
+        break;
+      }
+    }
+  }
+  uart.dropSent(uart.sent().size());
+  return true;
+}
+
+kj::Promise<void> SerialPort::sendLoop() {
+  // Arm before trying: the socket may have drained since the vCPU found it full.
+  auto writable = KJ_ASSERT_NONNULL(observer)->whenBecomesWritable();
+  auto lock = state.lockExclusive();
+  if (!send(*lock)) return writable.then([this]() { return sendLoop(); });
+  lock->sendBlocked = false;
+  updateLine(*lock);
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> SerialPort::receiveLoop() {
+  auto readable = KJ_ASSERT_NONNULL(observer)->whenBecomesReadable();
+  if (!receive()) return kj::READY_NOW;
+  return readable.then([this]() { return receiveLoop(); });
+}
+
+// Takes what the socket holds and the FIFO has room for. True when more may come by itself; false
+// when the guest must read first, or nothing will ever come again.
+bool SerialPort::receive() {
+  int fd = KJ_ASSERT_NONNULL(socket);
+  auto lock = state.lockExclusive();
+  for (;;) {
+    uint8_t bytes[Uart::FIFO_SIZE];
+    size_t room = lock->uart.room();
+    if (room == 0) {
+      lock->receiveWaits = true;
+      return false;
+    }
+    ssize_t got = ::recv(fd, bytes, room, MSG_DONTWAIT);
+    if (got > 0) {
+      lock->uart.receive(kj::arrayPtr(bytes, got));
+      updateLine(*lock);
+    } else if (got < 0 && errno == EAGAIN) {
+      return true;
+    } else if (got == 0 || errno != EINTR) {
+      return false;
+    }
+  }
+}
+
+}  // namespace troupe::broker
