@@ -1,0 +1,18 @@
+#pragma once
+
+#include "guest/payload/command_line.h"
+#include "guest/payload/virtio_device.h"
+
+// The self-test of each kind of device: prints its rows (report.h). `number` counts the devices of
+// the kind. Each leaves its device running.
+namespace payload {
+
+void checkDisk(const DriverContext& context, const PciFunction& function, unsigned number,
+               bool mayScratch);
+void checkRng(const DriverContext& context, const PciFunction& function, unsigned number);
+
+// Also answers every byte received with the same byte until 'q', when `echo`.
+void checkConsole(const DriverContext& context, const PciFunction& function, unsigned number,
+                  bool echo);
+
+}  // namespace payload
