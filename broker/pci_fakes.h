@@ -129,7 +129,12 @@ class FakeDevice final: public VirtioDevice {
     features = newFeatures;
     queues = kj::mv(newQueues);
   }
-  void reset() override { ++resets; }
+  void reset() override {
+    ++resets;
+    KJ_IF_MAYBE (client, answersResetAtOnce) {
+      client->resetDone();
+    }
+  }
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override {
     writes.add(Write{offset, kj::heapArray<kj::byte>(data)});
   }
@@ -138,6 +143,7 @@ class FakeDevice final: public VirtioDevice {
     uint32_t offset;
     kj::Array<kj::byte> data;
   };
+  kj::Maybe<VirtioDeviceClient&> answersResetAtOnce;
   uint64_t activations = 0;
   uint64_t resets = 0;
   uint64_t features = 0;

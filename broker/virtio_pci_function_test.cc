@@ -127,6 +127,19 @@ TEST(VirtioPciFunction, RST01AResetIsNotDoneBeforeTheDeviceSaysSo) {
   EXPECT_EQ(bench.status(), 0);
 }
 
+TEST(VirtioPciFunction, RST01ADeviceMayAnswerAResetWithinTheCall) {
+  VirtioBench bench;
+  bench.device.answersResetAtOnce = bench.function;  // as one that is gone does
+  for (uint32_t i = 1; i <= 3; ++i) {
+    bench.start();
+    bench.status(0);
+    EXPECT_NE(bench.status(), 0);
+    bench.turn();
+    EXPECT_EQ(bench.status(), 0);
+    EXPECT_EQ(bench.device.resets, i);
+  }
+}
+
 TEST(VirtioPciFunction, RST01AMillionTogglesOfTheStatusKeepOneErrandWaiting) {
   VirtioBench bench;
   bench.command(WORKING);
