@@ -18,6 +18,9 @@ namespace {
 // Far above any profile; a setup that is larger did not come from the launcher.
 constexpr size_t MAX_SETUP_BYTES = 1 << 20;
 
+// Numbers below may be met by fds on their way: four messages full of them.
+constexpr int FIRST_NOT_RESERVED = 256;
+
 kj::Array<capnp::word> readToEnd(int fd) {
   kj::Array<capnp::word> words = kj::heapArray<capnp::word>(4096 / sizeof(capnp::word));
   size_t size = 0;
@@ -54,11 +57,12 @@ ActorSetup::ActorSetup() {
   message = kj::heap<capnp::FlatArrayMessageReader>(words);
 
   // Fds that arrive later take the lowest free number. Were that the number of another fd of the
-  // profile, place() would close one to put the other there: so these numbers are kept busy.
+  // profile, place() would close one to put the other there: so these numbers are kept busy. Beyond
+  // what can arrive at once this is not worth its time, and place() looks where it steps.
   for (auto slot : root().getFds()) {
     for (kj::uint i = 0; i < slot.getCount(); i++) {
       int number = slot.getNumber() + i;
-      if (isOpen(number)) continue;
+      if (number >= FIRST_NOT_RESERVED || isOpen(number)) continue;
       KJ_SYSCALL(dup3(LOG_FD, number, O_CLOEXEC), number);
       reserved.add(number);
     }
@@ -93,7 +97,8 @@ kj::uint ActorSetup::fdCount(kj::StringPtr name) const {
 
 int ActorSetup::place(kj::StringPtr name, kj::uint index, int from) const {
   int to = fd(name, index);
-  KJ_REQUIRE(from != to, "already there", name, index);
+  KJ_REQUIRE(from != to && (to < FIRST_NOT_RESERVED || !isOpen(to)),
+             "TRP-jail-023: another fd is at this number", name, index, to);
   KJ_SYSCALL(dup3(from, to, O_CLOEXEC), name, index, from);
   for (int& number : reserved) {
     if (number == to) number = -1;

@@ -30,8 +30,8 @@ class ActorSetup {
   }
 
   // The number of the fd `name` (or of the index-th of an fd range). Throws when the profile has no
-  // such fd, or when it is an optional one that was not handed over. The number is reserved: until
-  // the fd is placed, something harmless is open there.
+  // such fd, or when it is an optional one that was not handed over. The number is reserved: where
+  // it is below 256, something harmless is open there until the fd is placed or "ready" entered.
   int fd(kj::StringPtr name, kj::uint index = 0) const;
 
   // How many there are: of fds the launcher handed over, those; of others, what the profile says.
@@ -39,7 +39,8 @@ class ActorSetup {
   kj::uint fdCount(kj::StringPtr name) const;
 
   // Duplicates `fd` to the number the profile gives `name`, close-on-exec, and returns that number.
-  // The caller closes `fd` as before.
+  // The caller closes `fd` as before. What was placed there earlier is replaced (from number 256
+  // on, it must have been closed).
   int place(kj::StringPtr name, kj::uint index, int fd) const;
 
   // Narrows this process to the filter of `stage` ("ready", "run"; "run" without "ready" before it

@@ -94,8 +94,8 @@ TEST(Attest, FindsAnActorThatHasNotNarrowedItself) {
   Actor actor = bench.start();
   actor.sample.helloRequest().send().wait(bench.scope());
   expectFindings(differences(attest(SAMPLE_PROFILE, actor.child->pid())),
-                 {"it has 1 system call filters; its profile makes that 2", "its fd 17 is pipe:[",
-                  "its fd 18 is pipe:[", "its fd 19 is pipe:["});
+                 {"it has 1 system call filters; its profile makes that 2", "its fd 18 is pipe:[",
+                  "its fd 19 is pipe:[", "its fd 20 is pipe:["});
 }
 
 TEST(Attest, FindsAProcessThatIsGone) {

@@ -223,7 +223,7 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
              "a profile begins with its start filter", profile.actor);
   auto numbered = numberFds(profile, name, fds);
   auto setup = makeSetup(profile, name, fds, config, jailed);
-  int programNumber = executableFd(profile);
+  int programNumber = executableFd(profile.fds, profile.fdCount);
 
   auto memory = kj::heap<Prepared>();
   memory->fds = kj::heapArray<PlannedFd>(numbered.size() + 2);

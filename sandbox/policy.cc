@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "sandbox/constants.h"
+#include "sandbox/profile.h"
 #include "sandbox/profile_source.h"
 
 namespace troupe::sandbox {
@@ -233,10 +234,8 @@ class Resolver {
 
   // The launcher's execveat, of the one fd that holds the program.
   Verdict execution() const {
-    uint32_t end = 0;
-    for (const PolicyFd& fd : policy.fds)
-      end = std::max(end, fd.number + fd.count);
-    return {SCMP_SYS(execveat), {{0, Condition::MASKED_EQUAL, ALL_BITS, end}}, 0};
+    uint32_t fd = executableFd(policy.fds.data(), policy.fds.size());
+    return {SCMP_SYS(execveat), {{0, Condition::MASKED_EQUAL, ALL_BITS, fd}}, 0};
   }
 
   void addStage(const SourceFile& file, const std::string& name, const policy::Stage& stage,

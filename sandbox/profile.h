@@ -44,24 +44,35 @@ struct Profile {
   size_t limitCount;
 };
 
-// The number the program itself has at the moment of its execveat: the first beyond the table.
-inline uint32_t executableFd(const Profile& profile) {
-  uint32_t end = 0;
-  for (size_t i = 0; i < profile.fdCount; i++) {
-    uint32_t last = profile.fds[i].number + profile.fds[i].count;
-    if (last > end) end = last;
+// The number the program itself has at the moment of its execveat: above all that the launcher
+// hands over, low enough for any limit, and no fd's of the profile. `Fd` is ProfileFd, or has its
+// fields.
+template <typename Fd>
+uint32_t executableFd(const Fd* fds, size_t fdCount) {
+  uint32_t number = 0;
+  for (size_t i = 0; i < fdCount; i++) {
+    if (fds[i].handed && fds[i].number + fds[i].count > number) {
+      number = fds[i].number + fds[i].count;
+    }
   }
-  return end;
+  for (size_t i = 0; i < fdCount;) {
+    bool taken = fds[i].number <= number && number < fds[i].number + fds[i].count;
+    if (taken) number = fds[i].number + fds[i].count;
+    i = taken ? 0 : i + 1;
+  }
+  return number;
 }
 
 // RLIMIT_NOFILE where a profile sets none: its table, once more what arrives by RPC before it is
 // put there, and a little air.
 inline uint64_t defaultFileLimit(const Profile& profile) {
-  uint64_t limit = executableFd(profile) + 8;
+  uint64_t end = 0, placed = 0;
   for (size_t i = 0; i < profile.fdCount; i++) {
-    if (!profile.fds[i].handed && !profile.fds[i].made) limit += profile.fds[i].count;
+    const ProfileFd& fd = profile.fds[i];
+    if (fd.number + fd.count > end) end = fd.number + fd.count;
+    if (!fd.handed && !fd.made) placed += fd.count;
   }
-  return limit;
+  return end + placed + 8;
 }
 
 }  // namespace troupe::sandbox

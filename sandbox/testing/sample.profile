@@ -4,7 +4,7 @@ include: "sandbox/common/actor.profile"
 include: "sandbox/common/threads.profile"
 
 fd { name: "disk" number: 16 kind: FILE optional: true }
-fd { name: "events" number: 17 count: 3 kind: EVENTFD from: PLACED optional: true }
+fd { name: "events" number: 18 count: 3 kind: EVENTFD from: PLACED optional: true }
 
 start {
   rule { syscall: "pread64" fd: "disk" fd: "rpc" reason: "a rule that ready does not have" }
