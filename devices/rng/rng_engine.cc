@@ -73,7 +73,7 @@ struct RngEngine::Active {
   kj::Promise<void> serving;
 };
 
-RngEngine::RngEngine(kj::UnixEventPort& events): events(events) {}
+RngEngine::RngEngine(kj::UnixEventPort& events) : events(events) {}
 
 RngEngine::~RngEngine() noexcept(false) {}
 

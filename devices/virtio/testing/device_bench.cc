@@ -2,66 +2,16 @@
 
 #include <fcntl.h>
 #include <kj/debug.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "protos/handle.capnp.h"
 
 namespace troupe::virtio::testing {
-namespace {
-
-kj::AutoCloseFd makeEventFd() {
-  int fd;
-  KJ_SYSCALL(fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  return kj::AutoCloseFd(fd);
-}
-
-kj::AutoCloseFd duplicate(int fd) {
-  int copy;
-  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  return kj::AutoCloseFd(copy);
-}
-
-class FdHandle final: public Handle::Server {
- public:
-  explicit FdHandle(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
-
-class EmptyHandle final: public Handle::Server {};
-
-class HostActor final: public DeviceHost::Server {
- public:
-  explicit HostActor(FakeHost& host) : host(host) {}
-
-  kj::Promise<void> configChanged(ConfigChangedContext context) override {
-    auto params = context.getParams();
-    host.configChanges.add(
-        FakeHost::ConfigChange{params.getOffset(), kj::heapArray<kj::byte>(params.getData())});
-    return kj::READY_NOW;
-  }
-
-  kj::Promise<void> needsReset(NeedsResetContext) override {
-    ++host.resetsAsked;
-    return kj::READY_NOW;
-  }
-
- private:
-  FakeHost& host;
-};
-
-}  // namespace
-
-Handle::Client makeHandle(int fd) {
-  if (fd < 0) return kj::heap<EmptyHandle>();
-  return kj::heap<FdHandle>(duplicate(fd));
-}
 
 int FakeJail::place(kj::StringPtr name, uint32_t, int fd) {
-  return places.add(Place{kj::heapString(name), duplicate(fd)}).fd.get();
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  places.add(Place{kj::heapString(name), kj::AutoCloseFd(copy)});
+  return copy;
 }
 
 void FakeJail::close(kj::StringPtr name) {
@@ -70,128 +20,19 @@ void FakeJail::close(kj::StringPtr name) {
   }
 }
 
-DeviceBench::DeviceBench(FakeRam& ram, MakeEngine makeEngine)
-    : fakeRam(ram), engine(makeEngine(io)) {
+InProcessDevice::InProcessDevice(MakeEngine makeEngine) : engine(makeEngine(io)) {
   auto pipe = io.provider->newCapabilityPipe();
   deviceEnd = kj::mv(pipe.ends[0]);
   brokerEnd = kj::mv(pipe.ends[1]);
-  deviceRpc = kj::heap<capnp::TwoPartyClient>(*deviceEnd, MAX_FDS_PER_MESSAGE,
-                                              Device::Client(kj::heap<DeviceActor>(*engine, jail)),
-                                              capnp::rpc::twoparty::Side::SERVER);
-  brokerRpc = kj::heap<capnp::TwoPartyClient>(*brokerEnd, MAX_FDS_PER_MESSAGE);
-  client = brokerRpc->bootstrap().castAs<Device>();
-  for (size_t i = 0; i < engine->describe().queueSizes.size(); i++) {
-    events.add(Events{makeEventFd(), makeEventFd()});
-  }
+  rpc = kj::heap<capnp::TwoPartyClient>(*deviceEnd, MAX_FDS_PER_MESSAGE,
+                                        Device::Client(kj::heap<DeviceActor>(*engine, jail)),
+                                        capnp::rpc::twoparty::Side::SERVER);
 }
 
-DeviceBench::~DeviceBench() noexcept(false) {}
+InProcessDevice::~InProcessDevice() noexcept(false) {}
 
-capnp::Response<Device::DescribeResults> DeviceBench::describe() {
-  return await(
-      kj::Promise<capnp::Response<Device::DescribeResults>>(client.describeRequest().send()));
-}
-
-capnp::Request<Device::AttachParams, Device::AttachResults> DeviceBench::attachRequest() {
-  auto request = client.attachRequest();
-  fakeRam.describe(request.initMemory());
-  request.getMemory().setFile(makeHandle(fakeRam.fd()));
-  auto queues = request.initQueues(events.size());
-  for (size_t i = 0; i < events.size(); i++) {
-    queues[i].setKick(makeHandle(events[i].kick));
-    queues[i].setCall(makeHandle(events[i].call));
-  }
-  request.setHost(kj::heap<HostActor>(host));
-  return request;
-}
-
-void DeviceBench::attach() {
-  await(attachRequest().send().ignoreResult());
-}
-
-void DeviceBench::activate(uint64_t features, std::initializer_list<FakeDriver*> drivers) {
-  auto request = client.activateRequest();
-  request.setFeatures(features);
-  size_t count = 0;
-  for (FakeDriver* driver : drivers)
-    count += driver != nullptr;
-  auto queues = request.initQueues(count);
-  size_t next = 0;
-  uint16_t index = 0;
-  for (FakeDriver* driver : drivers) {
-    if (driver != nullptr) {
-      RingLayout layout = driver->layout();
-      auto queue = queues[next++];
-      queue.setIndex(index);
-      queue.setSize(layout.size);
-      queue.setDescriptorTable(layout.descriptorTable);
-      queue.setAvailableRing(layout.availableRing);
-      queue.setUsedRing(layout.usedRing);
-    }
-    ++index;
-  }
-  await(request.send().ignoreResult());
-}
-
-void DeviceBench::reset() {
-  await(client.resetRequest().send().ignoreResult());
-}
-
-void DeviceBench::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
-  auto request = client.writeConfigRequest();
-  request.setOffset(offset);
-  request.setData(data);
-  await(request.send().ignoreResult());
-}
-
-void DeviceBench::consoleSize(uint16_t columns, uint16_t rows) {
-  auto request = client.hostEventRequest();
-  auto size = request.initEvent().initConsoleSize();
-  size.setColumns(columns);
-  size.setRows(rows);
-  await(request.send().ignoreResult());
-}
-
-void DeviceBench::kick(uint16_t queue) {
-  KJ_SYSCALL(eventfd_write(events[queue].kick, 1));
-}
-
-bool DeviceBench::interrupted(uint16_t queue) {
-  eventfd_t count;
-  return eventfd_read(events[queue].call, &count) == 0;
-}
-
-void DeviceBench::waitForInterrupt(uint16_t queue) {
-  waitUntil([this, queue] { return interrupted(queue); });
-}
-
-void DeviceBench::waitUntil(kj::Function<bool()> done) {
-  auto& timer = io.provider->getTimer();
-  auto deadline = kj::systemPreciseMonotonicClock().now() + 10 * kj::SECONDS;
-  while (!done()) {
-    KJ_REQUIRE(kj::systemPreciseMonotonicClock().now() < deadline, "the device does not do it");
-    timer.afterDelay(100 * kj::MICROSECONDS).wait(io.waitScope);
-  }
-}
-
-FakeDriver::Used DeviceBench::waitForUsed(uint16_t queue, FakeDriver& driver) {
-  if (driver.shouldKick()) kick(queue);
-  kj::Maybe<FakeDriver::Used> used;
-  waitUntil([&] { return (used = driver.takeUsed()) != nullptr; });
-  return KJ_ASSERT_NONNULL(used);
-}
-
-void DeviceBench::settle() {
-  // A round trip behind everything sent so far, and a moment for the engine's own threads.
-  describe();
-  io.provider->getTimer().afterDelay(10 * kj::MILLISECONDS).wait(io.waitScope);
-  describe();
-}
-
-void DeviceBench::disconnect() {
-  client = nullptr;
-  brokerRpc = nullptr;
-  brokerEnd = nullptr;
-}
+DeviceBench::DeviceBench(FakeRam& ram, MakeEngine makeEngine)
+    : InProcessDevice(kj::mv(makeEngine)),
+      FakeBroker(io, ram, kj::mv(brokerEnd), engine->describe().queueSizes.size()) {}
 
 }  // namespace troupe::virtio::testing

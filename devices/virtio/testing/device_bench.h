@@ -4,28 +4,13 @@
 #include <kj/async-io.h>
 #include <kj/vector.h>
 
-#include <initializer_list>
-
 #include "devices/virtio/device_actor.h"
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/testing/fake_broker.h"
 #include "devices/virtio/testing/fake_driver.h"
 #include "devices/virtio/testing/fake_ram.h"
-#include "protos/device.capnp.h"
 
 namespace troupe::virtio::testing {
-
-// A Handle that carries a duplicate of `fd`; -1 makes one without.
-Handle::Client makeHandle(int fd);
-
-// The broker, as a device sees it: remembers what the device told it.
-struct FakeHost {
-  uint32_t resetsAsked = 0;
-  struct ConfigChange {
-    uint32_t offset;
-    kj::Array<kj::byte> data;
-  };
-  kj::Vector<ConfigChange> configChanges;
-};
 
 // The jail, as a device sees it: keeps the fds at numbers of its own and notes the stages.
 class FakeJail final: public ProcessJail {
@@ -44,81 +29,33 @@ class FakeJail final: public ProcessJail {
   kj::Vector<Place> places;
 };
 
-// One device, its actor served over a real socket pair, with this test as broker and driver. Device
-// and broker share one event loop, so every wait() turns both; threads of the engine run as ever.
-//
-// In the usual order: FakeRam, DeviceBench, attach(), FakeDrivers, activate(), kick() and
-// waitForInterrupt(), reset(). Every wait fails after ten seconds.
-class DeviceBench {
- public:
-  using MakeEngine = kj::Function<kj::Own<DeviceEngine>(kj::AsyncIoContext& io)>;
+using MakeEngine = kj::Function<kj::Own<DeviceEngine>(kj::AsyncIoContext& io)>;
 
-  DeviceBench(FakeRam& ram, MakeEngine makeEngine);
-  ~DeviceBench() noexcept(false);
-  KJ_DISALLOW_COPY(DeviceBench);
+// One device of this process and the actor that serves it.
+class InProcessDevice {
+ public:
+  explicit InProcessDevice(MakeEngine makeEngine);
+  ~InProcessDevice() noexcept(false);
+  KJ_DISALLOW_COPY(InProcessDevice);
 
   kj::AsyncIoContext io = kj::setupAsyncIo();
-  FakeHost host;
   FakeJail jail;
 
-  // The capability itself, for calls a well-behaved broker would not make.
-  Device::Client device() { return client; }
-  FakeRam& ram() { return fakeRam; }
-  int kickFd(uint16_t queue) const { return events[queue].kick; }
-  int callFd(uint16_t queue) const { return events[queue].call; }
-
-  // Each throws what the device answers.
-  capnp::Response<Device::DescribeResults> describe();
-  void attach();
-  // The i-th driver has queue i; a null driver leaves its queue disabled.
-  void activate(uint64_t features, std::initializer_list<FakeDriver*> drivers);
-  void reset();
-  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data);
-  void consoleSize(uint16_t columns, uint16_t rows);
-
-  // The parameters of attach() as the broker sends them, for a test to spoil.
-  capnp::Request<Device::AttachParams, Device::AttachResults> attachRequest();
-
-  // Notifies the queue, whether the device asked for that or not.
-  void kick(uint16_t queue);
-  // Returns once the device has interrupted for the queue since last asked.
-  void waitForInterrupt(uint16_t queue);
-  // Whether it has, looking without waiting.
-  bool interrupted(uint16_t queue);
-
-  // Turns the loop until `done()`, which is looked at again every millisecond at least.
-  void waitUntil(kj::Function<bool()> done);
-  // Kicks if asked to, and returns the next used element of `driver` when it is there.
-  FakeDriver::Used waitForUsed(uint16_t queue, FakeDriver& driver);
-  // Gives the device every chance to do what it should not.
-  void settle();
-
-  // Ends the connection as a dying broker does.
-  void disconnect();
-
-  template <typename T>
-  T await(kj::Promise<T>&& promise) {
-    return withDeadline(kj::mv(promise)).wait(io.waitScope);
-  }
+ protected:
+  kj::Own<DeviceEngine> engine;
+  kj::Own<kj::AsyncCapabilityStream> brokerEnd;
 
  private:
-  struct Events {
-    kj::AutoCloseFd kick;
-    kj::AutoCloseFd call;
-  };
-  template <typename T>
-  kj::Promise<T> withDeadline(kj::Promise<T>&& promise) {
-    return io.provider->getTimer().timeoutAfter(10 * kj::SECONDS, kj::mv(promise));
-  }
-
-  FakeRam& fakeRam;
-  kj::Own<DeviceEngine> engine;
-  kj::Vector<Events> events;
   kj::Own<kj::AsyncCapabilityStream> deviceEnd;
-  kj::Own<kj::AsyncCapabilityStream> brokerEnd;
-  kj::Own<capnp::TwoPartyClient> deviceRpc;
-  kj::Own<capnp::TwoPartyClient> brokerRpc;
-  Device::Client client = nullptr;
+  kj::Own<capnp::TwoPartyClient> rpc;
+};
+
+// One device, its actor served over a real socket pair, with this test as broker and driver (see
+// FakeBroker). Device and broker share one event loop, so every wait turns both; threads of the
+// engine run as ever.
+class DeviceBench: public InProcessDevice, public FakeBroker {
+ public:
+  DeviceBench(FakeRam& ram, MakeEngine makeEngine);
 };
 
 }  // namespace troupe::virtio::testing

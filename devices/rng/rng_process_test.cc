@@ -1,0 +1,104 @@
+// troupe-rng in its jail, with this test as broker and guest.
+#include <gtest/gtest.h>
+#include <kj/debug.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "devices/rng/rng_engine.h"
+#include "devices/rng/rng_profile.h"
+#include "devices/virtio/testing/process_bench.h"
+
+namespace troupe::rng {
+namespace {
+
+using virtio::testing::FakeDriver;
+using virtio::testing::FakeRam;
+using virtio::testing::ProcessBench;
+using virtio::testing::writable;
+
+constexpr uint64_t FEATURES = virtio::F_VERSION_1 | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX;
+
+struct Bench {
+  FakeRam ram;
+  ProcessBench device{ram, RNG_PROFILE, "troupe-rng", /*queueCount=*/1};
+
+  void attach() {
+    device.attach();
+    device.describe();  // behind it the fds that came with attach() are closed
+  }
+  kj::String differences(sandbox::Stage stage) { return kj::strArray(device.attest(stage), "\n"); }
+};
+
+TEST(RngProcess, JailIsAsTheProfileSaysInEachStage) {
+  Bench bench;
+  bench.attach();
+  EXPECT_EQ(bench.differences(sandbox::Stage::READY), "");
+  FakeDriver driver(bench.ram, 8);
+  bench.device.activate(FEATURES, {&driver});
+  EXPECT_EQ(bench.differences(sandbox::Stage::RUN), "");
+}
+
+TEST(RngProcess, ServesRequestsResetsAndDriversAgain) {
+  Bench bench;
+  bench.attach();
+  for (int round = 0; round < 3; round++) {
+    FakeDriver driver(bench.ram, 8);
+    bench.device.activate(FEATURES, {&driver});
+    driver.wantInterrupts(true);
+    uint64_t address = bench.ram.allocate(8192);
+    driver.addIndirect({writable(address, 4096), writable(address + 4096, 4096)});
+    EXPECT_EQ(bench.device.waitForUsed(0, driver).written, 8192);
+    bench.device.waitForInterrupt(0);
+    bench.device.reset();
+  }
+}
+
+TEST(RngProcess, RNG01_GigabytesAreAnsweredWithABoundedAmount) {
+  Bench bench;
+  bench.attach();
+  FakeDriver driver(bench.ram, 8);
+  bench.device.activate(FEATURES, {&driver});
+  for (int i = 0; i < 8; i++)
+    driver.add({writable(FakeRam::MIB, 3 * FakeRam::MIB)});
+  for (int i = 0; i < 8; i++) {
+    EXPECT_EQ(bench.device.waitForUsed(0, driver).written, MAX_BYTES_PER_REQUEST);
+  }
+}
+
+TEST(RngProcess, BrokenRingAsksForAResetAndTheProcessLives) {
+  Bench bench;
+  bench.attach();
+  FakeDriver driver(bench.ram, 8);
+  bench.device.activate(FEATURES, {&driver});
+  driver.makeAvailable(0xffff);
+  bench.device.kick(0);
+  bench.device.waitUntil([&] { return bench.device.host.resetsAsked == 1; });
+  bench.device.reset();
+  bench.device.describe();
+}
+
+// A refused call is an answer, under the filter too: throwing needs no system call of its own.
+TEST(RngProcess, WrongCallsAreRefusedAndTheProcessLives) {
+  Bench bench;
+  bench.attach();
+  EXPECT_ANY_THROW(bench.device.attach());
+  EXPECT_ANY_THROW(bench.device.activate(1, {}));
+  FakeDriver driver(bench.ram, 8);
+  bench.device.activate(FEATURES, {&driver});
+  EXPECT_ANY_THROW(bench.device.activate(FEATURES, {&driver}));
+  bench.device.describe();
+}
+
+TEST(RngProcess, EndsWhenTheBrokerIsGone) {
+  Bench bench;
+  bench.attach();
+  FakeDriver driver(bench.ram, 8);
+  bench.device.activate(FEATURES, {&driver});
+  bench.device.disconnect();
+  int status = bench.device.waitForExit();
+  EXPECT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace troupe::rng
