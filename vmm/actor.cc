@@ -1,0 +1,69 @@
+#include "vmm/actor.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace troupe {
+
+namespace {
+
+struct LogPipe {
+  kj::AutoCloseFd read;
+  kj::AutoCloseFd write;
+};
+
+LogPipe makeLogPipe() {
+  int fds[2];
+  KJ_SYSCALL(pipe2(fds, O_CLOEXEC));
+  LogPipe pipe = {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
+  // An actor never waits for its log to be read: what does not fit is lost.
+  KJ_SYSCALL(fcntl(pipe.write, F_SETFL, O_NONBLOCK));
+  return pipe;
+}
+
+kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, int log) {
+  start.fds.add(sandbox::HandedFd{"log", 0, log});
+  return launcher.launch(start.profile, start.executable, start.argv0, start.name, start.fds,
+                         start.config);
+}
+
+}  // namespace
+
+SocketPair makeSocketPair() {
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+  return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
+}
+
+Actor::Actor(kj::AsyncIoContext& io, sandbox::Launcher& launcher, ActorStart start)
+    : actorName(kj::heapString(start.name)),
+      actorKind(kj::heapString(start.kind)),
+      role(kj::mv(start.role)),
+      actorProfile(start.profile),
+      begun(nullptr),
+      exited(nullptr) {
+  auto pipe = makeLogPipe();
+  process = launch(launcher, start, pipe.write);
+  messages = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(pipe.read)), actorName,
+                                io.provider->getTimer());
+  begun = process->started()
+              .catch_([this](kj::Exception&& exception) {
+                failure = kj::cp(exception);
+                kj::throwFatalException(kj::mv(exception));
+              })
+              .fork();
+  exited = process->onExit()
+               .then([this](int waitStatus) {
+                 status = waitStatus;
+                 return waitStatus;
+               })
+               .fork();
+}
+
+kj::String Actor::describe() const {
+  return role.size() == 0 ? kj::heapString(actorName) : kj::str(actorName, " (", role, ")");
+}
+
+}  // namespace troupe

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <capnp/any.h>
+#include <kj/async-io.h>
+#include <kj/string.h>
+
+#include "sandbox/launcher.h"
+#include "vmm/child_log.h"
+
+namespace troupe {
+
+// What to start an actor with.
+struct ActorStart {
+  const sandbox::Profile& profile;
+  int executable;
+  kj::StringPtr argv0;
+  kj::StringPtr name;                 // within the VM: "blk0"
+  kj::StringPtr kind;                 // "broker", "blk", …
+  kj::String role;                    // for people: `the device of disk "root.img"`
+  kj::Vector<sandbox::HandedFd> fds;  // beyond the log pipe, borrowed until start() returns
+  kj::Maybe<capnp::AnyPointer::Reader> config;
+};
+
+// One process of a VM, from its start to its reaping, with what it prints. Destruction kills it.
+class Actor {
+ public:
+  Actor(kj::AsyncIoContext& io, sandbox::Launcher& launcher, ActorStart start);
+  KJ_DISALLOW_COPY(Actor);
+
+  kj::StringPtr name() const { return actorName; }
+  kj::StringPtr kind() const { return actorKind; }
+  const sandbox::Profile& profile() const { return actorProfile; }
+  sandbox::Child& child() { return *process; }
+  ChildLog& log() { return *messages; }
+
+  // "broker" or "blk0 (the device of disk \"root.img\")".
+  kj::String describe() const;
+
+  // Resolves with the wait status. Any number of callers.
+  kj::Promise<int> onExit() { return exited.addBranch(); }
+
+  // The wait status, once it has ended.
+  kj::Maybe<int> waitStatus() const { return status; }
+
+  // Why its jail could not be closed around it, once that is known.
+  kj::Maybe<kj::Exception&> startFailure() { return failure; }
+
+  // Fails when the jail could not be closed around it.
+  kj::Promise<void> started() { return begun.addBranch(); }
+
+ private:
+  kj::String actorName;
+  kj::String actorKind;
+  kj::String role;
+  const sandbox::Profile& actorProfile;
+  kj::Own<ChildLog> messages;
+  kj::Own<sandbox::Child> process;
+  kj::Maybe<int> status;
+  kj::Maybe<kj::Exception> failure;
+  kj::ForkedPromise<void> begun;
+  kj::ForkedPromise<int> exited;
+};
+
+// Two ends of a connected stream socket.
+struct SocketPair {
+  kj::AutoCloseFd ours;
+  kj::AutoCloseFd theirs;
+};
+
+SocketPair makeSocketPair();
+
+}  // namespace troupe

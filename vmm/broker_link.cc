@@ -1,0 +1,30 @@
+#include "vmm/broker_link.h"
+
+namespace troupe {
+
+namespace {
+
+capnp::ReaderOptions boundedReading() {
+  capnp::ReaderOptions options;
+  options.traversalLimitInWords = 32 * 1024;  // 256 KiB: its answers are a few hundred bytes
+  options.nestingLimit = 16;
+  return options;
+}
+
+}  // namespace
+
+BrokerLink::BrokerLink(kj::AsyncIoContext& io, kj::AutoCloseFd pipe)
+    : stream(io.lowLevelProvider->wrapUnixSocketFd(kj::mv(pipe),
+                                                   kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK)),
+      network(*stream, /*maxFdsPerMessage=*/0, capnp::rpc::twoparty::Side::CLIENT,
+              boundedReading()),
+      rpc(capnp::makeRpcClient(network)) {}
+
+Broker::Client BrokerLink::broker() {
+  capnp::MallocMessageBuilder message(8);
+  auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+  vatId.setSide(capnp::rpc::twoparty::Side::SERVER);
+  return rpc.bootstrap(vatId).castAs<Broker>();
+}
+
+}  // namespace troupe

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <capnp/rpc-twoparty.h>
+#include <kj/async-io.h>
+#include <kj/io.h>
+
+#include "protos/broker.capnp.h"
+
+namespace troupe {
+
+// `troupe`'s end of the pipe to the broker. The broker holds the largest surface a guest can
+// attack, so its messages are bounded and no fd is accepted from it.
+class BrokerLink {
+ public:
+  BrokerLink(kj::AsyncIoContext& io, kj::AutoCloseFd pipe);
+  KJ_DISALLOW_COPY(BrokerLink);
+
+  Broker::Client broker();
+
+ private:
+  kj::Own<kj::AsyncCapabilityStream> stream;
+  capnp::TwoPartyVatNetwork network;
+  capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
+};
+
+}  // namespace troupe

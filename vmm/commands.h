@@ -1,0 +1,23 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/string.h>
+
+#include "vmm/exit_codes.h"
+
+namespace troupe {
+
+// The verbs of `troupe`. Each gets the words after its name, prints what it has to say, and returns
+// what to exit with or throws a user error.
+ExitCode runCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode doctorCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode versionCommand(kj::ArrayPtr<const kj::StringPtr> words);
+
+// Writes to standard output; throws when it cannot.
+void printOut(kj::StringPtr text);
+
+}  // namespace troupe

@@ -1,0 +1,185 @@
+#include "vmm/company.h"
+
+#include <capnp/message.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "broker/broker_profile.h"
+#include "devices/blk/blk.capnp.h"
+#include "devices/blk/blk_profile.h"
+#include "devices/console/console.capnp.h"
+#include "devices/console/console_profile.h"
+#include "devices/console/serial_profile.h"
+#include "devices/rng/rng_profile.h"
+#include "vmm/front/front_profile.h"
+#include "vmm/quote.h"
+#include "vmm/terminal.h"
+
+namespace troupe {
+
+namespace {
+
+using sandbox::HandedFd;
+
+ConsoleConfig::Backend backendOf(Endpoint::Kind kind) {
+  switch (kind) {
+    case Endpoint::Kind::PTY:
+      return ConsoleConfig::Backend::PTY;
+    case Endpoint::Kind::FILE:
+      return ConsoleConfig::Backend::FILE;
+    case Endpoint::Kind::SOCKET:
+      return ConsoleConfig::Backend::SOCKET;
+    default:
+      return ConsoleConfig::Backend::STDIO;
+  }
+}
+
+void handEndpoint(const EndpointFiles& files, kj::Vector<HandedFd>& fds) {
+  switch (files.kind) {
+    case Endpoint::Kind::NONE:
+      return;
+    case Endpoint::Kind::STDIO:
+      fds.add(HandedFd{"in", 0, STDIN_FILENO});
+      fds.add(HandedFd{"out", 0, STDOUT_FILENO});
+      return;
+    case Endpoint::Kind::PTY:
+      fds.add(HandedFd{"pty", 0, files.file});
+      return;
+    case Endpoint::Kind::FILE:
+      fds.add(HandedFd{"out", 0, files.file});
+      return;
+    case Endpoint::Kind::SOCKET:
+      KJ_IF_MAYBE (socket, files.socket) {
+        fds.add(HandedFd{"listen", 0, (*socket)->fd()});
+      }
+      return;
+  }
+}
+
+capnp::AnyPointer::Reader consoleConfig(capnp::MallocMessageBuilder& message, Endpoint::Kind kind) {
+  auto config = message.initRoot<ConsoleConfig>();
+  config.setBackend(backendOf(kind));
+  if (kind == Endpoint::Kind::STDIO) {
+    KJ_IF_MAYBE (size, terminalSize()) {
+      config.setColumns(size->columns);
+      config.setRows(size->rows);
+    }
+  }
+  return message.getRoot<capnp::AnyPointer>().asReader();
+}
+
+// Launches the actors of one VM one after the other; what they share is kept here.
+class Launching {
+ public:
+  Launching(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const Programs& programs)
+      : io(io), launcher(launcher), programs(programs) {}
+
+  kj::Own<Actor> broker(int rpc, int serial, int kvm) {
+    ActorStart start = {
+        BROKER_PROFILE, programs.broker, "troupe-broker", "broker", "broker", nullptr, {}, nullptr};
+    start.fds.add(HandedFd{"rpc", 0, rpc});
+    start.fds.add(HandedFd{"serial", 0, serial});
+    start.fds.add(HandedFd{"kvm", 0, kvm});
+    return kj::heap<Actor>(io, launcher, kj::mv(start));
+  }
+
+  kj::Own<Actor> serial(int uart, const Endpoint& endpoint, const EndpointFiles& files) {
+    capnp::MallocMessageBuilder message(32);
+    ActorStart start = {SERIAL_PROFILE,
+                        programs.devices,
+                        "troupe-serial",
+                        "serial",
+                        "serial",
+                        kj::str("the serial port's output"),
+                        {},
+                        consoleConfig(message, endpoint.kind)};
+    start.fds.add(HandedFd{"uart", 0, uart});
+    handEndpoint(files, start.fds);
+    return kj::heap<Actor>(io, launcher, kj::mv(start));
+  }
+
+  DeviceActor blk(uint16_t index, const DiskPlan& disk, const OpenFile& file) {
+    capnp::MallocMessageBuilder message(64);
+    auto config = message.initRoot<BlkConfig>();
+    config.setId(disk.id);
+    config.setReadOnly(disk.readOnly);
+    config.setQueues(disk.queues);
+    auto name = kj::str("blk", index);
+    ActorStart start = {BLK_PROFILE,  programs.devices,
+                        "troupe-blk", name,
+                        "blk",        kj::str("disk ", quote(disk.path)),
+                        {},           message.getRoot<capnp::AnyPointer>().asReader()};
+    start.fds.add(HandedFd{"disk", 0, file.fd});
+    return device(kj::mv(start));
+  }
+
+  DeviceActor console(const Endpoint& endpoint, const EndpointFiles& files) {
+    capnp::MallocMessageBuilder message(32);
+    ActorStart start = {CONSOLE_PROFILE,
+                        programs.devices,
+                        "troupe-console",
+                        "console0",
+                        "console",
+                        kj::str("the virtio console"),
+                        {},
+                        consoleConfig(message, endpoint.kind)};
+    handEndpoint(files, start.fds);
+    return device(kj::mv(start));
+  }
+
+  DeviceActor rng() {
+    return device({RNG_PROFILE,
+                   programs.devices,
+                   "troupe-rng",
+                   "rng0",
+                   "rng",
+                   kj::str("the random number generator"),
+                   {},
+                   nullptr});
+  }
+
+ private:
+  DeviceActor device(ActorStart start) {
+    auto pipe = makeSocketPair();
+    start.fds.add(HandedFd{"rpc", 0, pipe.theirs});
+    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours)};
+  }
+
+  kj::AsyncIoContext& io;
+  sandbox::Launcher& launcher;
+  const Programs& programs;
+};
+
+}  // namespace
+
+Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const VmPlan& plan,
+                      const VmFiles& files, const Programs& programs) {
+  Launching launching(io, launcher, programs);
+  Company company;
+  auto rpc = makeSocketPair();
+  auto uart = makeSocketPair();
+  company.broker = launching.broker(rpc.theirs, uart.ours, files.kvm);
+  company.brokerPipe = kj::mv(rpc.ours);
+  for (uint16_t i = 0; i < plan.disks.size(); i++) {
+    company.devices.add(launching.blk(i, plan.disks[i], files.disks[i]));
+  }
+  if (plan.console.kind != Endpoint::Kind::NONE) {
+    if (plan.console.kind == Endpoint::Kind::STDIO) {
+      company.terminalConsole = static_cast<uint16_t>(company.devices.size());
+    }
+    company.devices.add(launching.console(plan.console, files.console));
+  }
+  if (plan.rng) company.devices.add(launching.rng());
+  company.serial = launching.serial(uart.theirs, plan.serial, files.serial);
+  return company;
+}
+
+kj::Own<Actor> launchFront(kj::AsyncIoContext& io, sandbox::Launcher& launcher,
+                           const Programs& programs, int pipe) {
+  ActorStart start = {FRONT_PROFILE, programs.front, "troupe-front", "front", "front", nullptr, {},
+                      nullptr};
+  start.fds.add(HandedFd{"rpc", 0, pipe});
+  return kj::heap<Actor>(io, launcher, kj::mv(start));
+}
+
+}  // namespace troupe

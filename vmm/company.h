@@ -1,0 +1,43 @@
+#pragma once
+
+#include <kj/async-io.h>
+#include <kj/vector.h>
+
+#include "vmm/actor.h"
+#include "vmm/programs.h"
+#include "vmm/vm_files.h"
+
+namespace troupe {
+
+// A device on PCI: its process, and the broker's end of the pipe to it until the broker has it.
+struct DeviceActor {
+  kj::Own<Actor> actor;
+  kj::AutoCloseFd brokerEnd;
+};
+
+// The processes of one VM. Launching starts them all at once; each then goes on by itself.
+struct Company {
+  kj::Own<Actor> broker;
+  kj::Own<Actor> serial;
+  kj::Vector<DeviceActor> devices;      // in the order of their PCI slots: disks, console, rng
+  kj::Maybe<uint16_t> terminalConsole;  // the device whose terminal is the user's
+  kj::AutoCloseFd brokerPipe;           // `troupe`'s end, until it is taken
+
+  // All of them, the broker first.
+  template <typename Function>
+  void forEach(Function&& function) {
+    if (broker.get() != nullptr) function(*broker);
+    if (serial.get() != nullptr) function(*serial);
+    for (auto& device : devices)
+      function(*device.actor);
+  }
+};
+
+Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const VmPlan& plan,
+                      const VmFiles& files, const Programs& programs);
+
+// The jailed end of the VM's control socket.
+kj::Own<Actor> launchFront(kj::AsyncIoContext& io, sandbox::Launcher& launcher,
+                           const Programs& programs, int pipe);
+
+}  // namespace troupe

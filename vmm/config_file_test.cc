@@ -1,0 +1,123 @@
+#include "vmm/config_file.h"
+
+#include <capnp/message.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace troupe {
+namespace {
+
+// The first line of the error `json` gives, or "" when it is accepted.
+std::string errorOf(kj::StringPtr json) {
+  capnp::MallocMessageBuilder message;
+  auto config = message.initRoot<VmConfig>();
+  KJ_IF_MAYBE (exception,
+               kj::runCatchingExceptions([&]() { parseConfig(json, "c.json", config); })) {
+    std::string text = exception->getDescription().cStr();
+    return text.substr(0, text.find('\n'));
+  }
+  return "";
+}
+
+TEST(ConfigFile, EveryKeyIsRead) {
+  capnp::MallocMessageBuilder message;
+  auto config = message.initRoot<VmConfig>();
+  parseConfig(R"({"name": "n", "kernel": "k", "initrd": "i", "cmdline": "", "cpus": 3,
+                  "memory": "1G", "console": "pty", "serial": "file=s", "rng": "off",
+                  "cpu-mask": ["avx2"], "jail": "off",
+                  "disk": [{"path": "a", "ro": true, "id": "x", "format": "raw", "direct": true,
+                            "queues": 4}]})"_kj,
+              "c.json", config);
+  EXPECT_STREQ(config.getName().cStr(), "n");
+  EXPECT_TRUE(config.hasCmdline());
+  EXPECT_EQ(config.getCpus(), 3);
+  EXPECT_STREQ(config.getCpuMask()[0].cStr(), "avx2");
+  auto disk = config.getDisks()[0];
+  EXPECT_STREQ(disk.getPath().cStr(), "a");
+  EXPECT_TRUE(disk.getRo());
+  EXPECT_TRUE(disk.getDirect());
+  EXPECT_EQ(disk.getQueues(), 4);
+}
+
+TEST(ConfigFile, WhatIsLeftOutKeepsItsDefault) {
+  capnp::MallocMessageBuilder message;
+  auto config = message.initRoot<VmConfig>();
+  parseConfig(R"({"kernel": "k"})"_kj, "c.json", config);
+  EXPECT_EQ(config.getCpus(), 1);
+  EXPECT_STREQ(config.getMemory().cStr(), "512M");
+  EXPECT_FALSE(config.hasCmdline());
+}
+
+TEST(ConfigFile, AnUnknownKeyIsRefusedWithTheNearest) {
+  EXPECT_EQ(errorOf(R"({"kernal": "k"})"),
+            "TRP-cfg-009: \"c.json\": unknown key \"kernal\"; did you mean kernel?");
+  EXPECT_EQ(errorOf(R"({"disk": [{"pth": "a"}]})"),
+            "TRP-cfg-009: \"c.json\": unknown key \"disk[0].pth\"; did you mean path?");
+}
+
+TEST(ConfigFile, TheFieldsOwnNameIsNoKey) {
+  EXPECT_EQ(errorOf(R"({"cpuMask": []})").substr(0, 11), "TRP-cfg-009");
+  EXPECT_EQ(errorOf(R"({"disks": []})").substr(0, 11), "TRP-cfg-009");
+}
+
+TEST(ConfigFile, AKeyThatStandsTwiceIsRefused) {
+  EXPECT_EQ(errorOf(R"({"cpus": 1, "cpus": 2})"),
+            "TRP-cfg-009: \"c.json\": key \"cpus\" stands there twice");
+}
+
+TEST(ConfigFile, WrongTypesAreRefused) {
+  EXPECT_EQ(
+      errorOf(R"({"cpus": "2"})"),
+      "TRP-cfg-010: \"c.json\": \"cpus\" expects a whole number from 0 to 4294967295, not text "
+      "\"2\"");
+  for (auto json : {R"({"cpus": -1})", R"({"cpus": 1.5})", R"({"cpus": 1e300})",
+                    R"({"memory": 512})", R"({"disk": {}})", R"({"disk": ["a"]})",
+                    R"({"disk": [{"ro": "yes"}]})", R"({"kernel": null})", R"([])", R"("x")",
+                    R"({"cpu-mask": [1]})", R"({"kernel": "a\u0000b"})"}) {
+    EXPECT_EQ(errorOf(json).substr(0, 11), "TRP-cfg-010") << json;
+  }
+}
+
+TEST(ConfigFile, WhatIsNoJsonIsRefused) {
+  for (auto json : {"", "{", "{\"a\": }", "nonsense", "{} {}", "{'kernel': 1}"}) {
+    EXPECT_EQ(errorOf(json).substr(0, 11), "TRP-cfg-008") << json;
+  }
+}
+
+TEST(ConfigFile, DeepNestingIsRefused) {
+  std::string deep(100000, '[');
+  EXPECT_EQ(errorOf(deep.c_str()).substr(0, 11), "TRP-cfg-008");
+}
+
+TEST(ConfigFile, EscapesOfEveryKindAreRead) {
+  capnp::MallocMessageBuilder message;
+  auto config = message.initRoot<VmConfig>();
+  parseConfig(R"({"kernel": "\u00e4 \u00E4 \ud83d\ude00 \u0022 \u005c \\u00e4 \u001b"})"_kj,
+              "c.json", config);
+  EXPECT_STREQ(config.getKernel().cStr(), "\xc3\xa4 \xc3\xa4 \xf0\x9f\x98\x80 \" \\ \\u00e4 \x1b");
+}
+
+TEST(ConfigFile, MalformedEscapesAreRefused) {
+  for (auto json : {R"({"kernel": "\u00g0"})", R"({"kernel": "\ud83d"})", R"({"kernel": "\u00"})",
+                    R"({"kernel": "\ude00\ud83d"})"}) {
+    EXPECT_EQ(errorOf(json).substr(0, 11), "TRP-cfg-008") << json;
+  }
+}
+
+TEST(ConfigFile, WhatIsPrintedReadsBackAlike) {
+  capnp::MallocMessageBuilder first;
+  auto config = first.initRoot<VmConfig>();
+  parseConfig(
+      R"({"kernel": "k\"\n\u00e4\u001f", "disk": [{"path": "a,b"}], "cpu-mask": ["avx"]})"_kj,
+      "c.json", config);
+  auto printed = printConfig(config);
+  capnp::MallocMessageBuilder second;
+  auto again = second.initRoot<VmConfig>();
+  parseConfig(printed, "printed", again);
+  EXPECT_EQ(printConfig(again), printed);
+  EXPECT_STREQ(again.getKernel().cStr(), "k\"\n\xc3\xa4\x1f");
+}
+
+}  // namespace
+}  // namespace troupe

@@ -1,0 +1,39 @@
+#include "vmm/control_actor.h"
+
+#include <kj/debug.h>
+
+namespace troupe {
+
+kj::Promise<void> ControlActor::status(StatusContext context) {
+  vm.describe(context.getResults().initStatus());
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> ControlActor::stop(StopContext) {
+  vm.stop(kj::str("stopped through its control socket"));
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> ControlActor::powerButton(PowerButtonContext) {
+  return bounded(vm.powerButton());
+}
+
+kj::Promise<void> ControlActor::counters(CountersContext context) {
+  return bounded(vm.counters().then([context](BrokerCounters counts) mutable {
+    auto counters = context.getResults().initCounters();
+    counters.setExits(counts.exits);
+    counters.setNotifyExits(counts.notifyExits);
+    counters.setDeviceCalls(counts.deviceCalls);
+  }));
+}
+
+kj::Promise<void> ControlActor::bounded(kj::Promise<void> call) {
+  if (calls >= MOST_CALLS) {
+    kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+                                          kj::str("too many calls are under way")));
+  }
+  calls++;
+  return call.attach(kj::defer([this]() { calls--; }));
+}
+
+}  // namespace troupe

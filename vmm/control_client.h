@@ -1,0 +1,37 @@
+#pragma once
+
+#include <capnp/rpc-twoparty.h>
+#include <kj/async-io.h>
+
+#include "protos/control.capnp.h"
+
+namespace troupe {
+
+// A connection to a running VM's control socket. Its answers come from a process that decodes
+// strangers' bytes, so they are bounded, and shown only escaped.
+class ControlClient {
+ public:
+  // Throws a user error if no VM of that name runs.
+  ControlClient(kj::AsyncIoContext& io, kj::StringPtr name);
+  KJ_DISALLOW_COPY(ControlClient);
+
+  Vm::Client vm();
+
+  // Fails when the VM does not answer in time.
+  template <typename T>
+  T await(kj::Promise<T> promise) {
+    return promise.exclusiveJoin(patience().then([this]() -> T { silent(); })).wait(io.waitScope);
+  }
+
+ private:
+  kj::Promise<void> patience();
+  [[noreturn]] void silent();
+
+  kj::AsyncIoContext& io;
+  kj::String name;
+  kj::Own<kj::AsyncIoStream> stream;
+  capnp::TwoPartyVatNetwork network;
+  capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
+};
+
+}  // namespace troupe

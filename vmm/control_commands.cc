@@ -1,0 +1,163 @@
+#include <capnp/compat/json.h>
+#include <capnp/message.h>
+#include <kj/async-io.h>
+#include <kj/debug.h>
+
+#include "vmm/command_line.h"
+#include "vmm/commands.h"
+#include "vmm/control_client.h"
+#include "vmm/quote.h"
+#include "vmm/run_folder.h"
+#include "vmm/table.h"
+#include "vmm/user_error.h"
+#include "vmm/vm_plan.h"
+
+namespace troupe {
+
+namespace {
+
+// Options and the one argument of a command about one VM.
+struct VmWords {
+  kj::StringPtr name;
+  bool json;
+};
+
+kj::Maybe<VmWords> parseVmWords(CommandLine& line, kj::ArrayPtr<const kj::StringPtr> words,
+                                bool offersJson) {
+  bool json = false;
+  if (offersJson) {
+    line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { json = true; }});
+  }
+  auto arguments = line.parse(words, 1);
+  KJ_IF_MAYBE (found, arguments) {
+    if (found->size() == 0) {
+      UserError(codes::ARGUMENTS, kj::str("which VM? give its name"))
+          .advice("see", "troupe list")
+          .raise();
+    }
+    return VmWords{(*found)[0], json};
+  }
+  printOut(line.help());
+  return nullptr;
+}
+
+kj::String durationText(uint64_t milliseconds) {
+  uint64_t seconds = milliseconds / 1000;
+  if (seconds < 60) return kj::str(seconds, " s");
+  if (seconds < 3600) return kj::str(seconds / 60, " min");
+  return kj::str(seconds / 3600, " h ", seconds / 60 % 60, " min");
+}
+
+// A copy of what a VM says of itself with every text made safe to show.
+void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
+  to.setName(escape(from.getName(), LONGEST_NAME));
+  to.setPid(from.getPid());
+  to.setState(escape(from.getState(), 20));
+  to.setUptimeMs(from.getUptimeMs());
+  to.setCpus(from.getCpus());
+  to.setMemoryBytes(from.getMemoryBytes());
+  auto actors = from.getActors();
+  constexpr kj::uint MOST_ACTORS = 64;
+  auto copies = to.initActors(kj::min(actors.size(), MOST_ACTORS));
+  for (kj::uint i = 0; i < copies.size(); i++) {
+    copies[i].setName(escape(actors[i].getName(), 40));
+    copies[i].setKind(escape(actors[i].getKind(), 20));
+    copies[i].setPid(actors[i].getPid());
+    copies[i].setJail(escape(actors[i].getJail(), 20));
+  }
+}
+
+void askStatus(kj::AsyncIoContext& io, kj::StringPtr name, VmStatus::Builder status) {
+  ControlClient client(io, name);
+  client.await(client.vm().statusRequest().send().then(
+      [status](auto&& response) mutable { copyStatus(response.getStatus(), status); }));
+}
+
+kj::String toJson(VmStatus::Reader status) {
+  capnp::JsonCodec codec;
+  codec.setPrettyPrint(true);
+  return codec.encode(status);
+}
+
+}  // namespace
+
+ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  bool json = false;
+  CommandLine line("list", "Lists your running VMs.", "");
+  line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { json = true; }});
+  if (line.parse(words, 0) == nullptr) {
+    printOut(line.help());
+    return ExitCode::POWERED_OFF;
+  }
+  auto io = kj::setupAsyncIo();
+  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj, "STATE"_kj,  "UP"_kj,
+                                        "CPUS"_kj, "MEMORY"_kj, "PID"_kj};
+  Table table(HEADINGS);
+  kj::Vector<kj::String> objects;
+  for (auto& name : livingVms()) {
+    capnp::MallocMessageBuilder message;
+    auto status = message.initRoot<VmStatus>();
+    auto failure = kj::runCatchingExceptions([&]() { askStatus(io, name, status); });
+    if (failure != nullptr) {
+      // It may have ended since, or it is stuck: either way the others are shown.
+      status.setName(escape(name));
+      status.setState("silent");
+    }
+    table.add(kj::arr(kj::str(status.getName()), kj::str(status.getState()),
+                      durationText(status.getUptimeMs()), kj::str(status.getCpus()),
+                      sizeText(status.getMemoryBytes()), kj::str(status.getPid())));
+    objects.add(toJson(status));
+  }
+  if (json) {
+    printOut(kj::str("[", kj::strArray(objects, ",\n"), "]\n"));
+  } else if (objects.size() == 0) {
+    printOut("no VM is running\n");
+  } else {
+    printOut(table.render());
+  }
+  return ExitCode::POWERED_OFF;
+}
+
+ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  CommandLine line("status", "Shows one running VM and its actors.", "VM");
+  KJ_IF_MAYBE (asked, parseVmWords(line, words, true)) {
+    auto io = kj::setupAsyncIo();
+    capnp::MallocMessageBuilder message;
+    auto status = message.initRoot<VmStatus>();
+    askStatus(io, asked->name, status);
+    if (asked->json) {
+      printOut(kj::str(toJson(status), "\n"));
+      return ExitCode::POWERED_OFF;
+    }
+    constexpr kj::StringPtr HEADINGS[] = {"ACTOR"_kj, "KIND"_kj, "PID"_kj, "JAIL"_kj};
+    Table table(HEADINGS);
+    for (auto actor : status.getActors()) {
+      table.add(kj::arr(kj::str(actor.getName()), kj::str(actor.getKind()), kj::str(actor.getPid()),
+                        kj::str(actor.getJail())));
+    }
+    printOut(kj::str(status.getName(), ": ", status.getState(), " for ",
+                     durationText(status.getUptimeMs()), ", ", status.getCpus(), " CPU(s), ",
+                     sizeText(status.getMemoryBytes()), " of RAM, troupe has pid ", status.getPid(),
+                     "\n", table.render()));
+  }
+  return ExitCode::POWERED_OFF;
+}
+
+ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  CommandLine line("stop", "Ends a running VM at once, without asking the guest.", "VM");
+  KJ_IF_MAYBE (asked, parseVmWords(line, words, false)) {
+    auto io = kj::setupAsyncIo();
+    ControlClient client(io, asked->name);
+    // The VM may be gone before its answer is.
+    auto stopped =
+        client.vm().stopRequest().send().ignoreResult().catch_([](kj::Exception&& exception) {
+          if (exception.getType() != kj::Exception::Type::DISCONNECTED) {
+            kj::throwFatalException(kj::mv(exception));
+          }
+        });
+    client.await(kj::mv(stopped));
+  }
+  return ExitCode::POWERED_OFF;
+}
+
+}  // namespace troupe

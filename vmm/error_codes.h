@@ -1,0 +1,107 @@
+#pragma once
+
+#include <kj/common.h>
+#include <kj/string.h>
+
+#include "vmm/exit_codes.h"
+
+// The stable codes of the errors `troupe` itself reports. Each has its row in docs/errors.md, and a
+// number is never used for a second meaning.
+namespace troupe::codes {
+
+struct ErrorCode {
+  const char* text;
+  ExitCode exit;
+};
+
+// The command line and the configuration.
+constexpr ErrorCode UNKNOWN_COMMAND{"TRP-cfg-001", ExitCode::USAGE};
+constexpr ErrorCode UNKNOWN_OPTION{"TRP-cfg-002", ExitCode::USAGE};
+constexpr ErrorCode OPTION_VALUE{"TRP-cfg-003", ExitCode::USAGE};
+constexpr ErrorCode ARGUMENTS{"TRP-cfg-004", ExitCode::USAGE};
+constexpr ErrorCode GIVEN_TWICE{"TRP-cfg-005", ExitCode::USAGE};
+constexpr ErrorCode NOT_A_CHOICE{"TRP-cfg-006", ExitCode::USAGE};
+constexpr ErrorCode CONFIG_UNREADABLE{"TRP-cfg-007", ExitCode::USAGE};
+constexpr ErrorCode CONFIG_NOT_JSON{"TRP-cfg-008", ExitCode::USAGE};
+constexpr ErrorCode CONFIG_KEY{"TRP-cfg-009", ExitCode::USAGE};
+constexpr ErrorCode CONFIG_TYPE{"TRP-cfg-010", ExitCode::USAGE};
+constexpr ErrorCode NO_KERNEL{"TRP-cfg-011", ExitCode::USAGE};
+constexpr ErrorCode MEMORY_SIZE{"TRP-cfg-012", ExitCode::USAGE};
+constexpr ErrorCode CPU_COUNT{"TRP-cfg-013", ExitCode::USAGE};
+constexpr ErrorCode DISK_OPTION{"TRP-cfg-014", ExitCode::USAGE};
+constexpr ErrorCode DISK_ID{"TRP-cfg-015", ExitCode::USAGE};
+constexpr ErrorCode STDIO_TWICE{"TRP-cfg-016", ExitCode::USAGE};
+constexpr ErrorCode VM_NAME{"TRP-cfg-017", ExitCode::USAGE};
+constexpr ErrorCode FILE_UNREADABLE{"TRP-cfg-018", ExitCode::USAGE};
+constexpr ErrorCode FILE_KIND{"TRP-cfg-019", ExitCode::USAGE};
+constexpr ErrorCode FILE_EMPTY{"TRP-cfg-020", ExitCode::USAGE};
+constexpr ErrorCode FILE_EXCEEDS_RAM{"TRP-cfg-021", ExitCode::USAGE};
+constexpr ErrorCode DISK_SIZE{"TRP-cfg-022", ExitCode::USAGE};
+constexpr ErrorCode DISK_TWICE{"TRP-cfg-023", ExitCode::USAGE};
+constexpr ErrorCode DISK_IN_USE{"TRP-cfg-024", ExitCode::USAGE};
+constexpr ErrorCode BACKEND_FILE{"TRP-cfg-025", ExitCode::USAGE};
+constexpr ErrorCode BACKEND_SOCKET{"TRP-cfg-026", ExitCode::USAGE};
+constexpr ErrorCode NAME_IN_USE{"TRP-cfg-027", ExitCode::USAGE};
+constexpr ErrorCode NO_SUCH_VM{"TRP-cfg-028", ExitCode::USAGE};
+constexpr ErrorCode TOO_MANY_DISKS{"TRP-cfg-029", ExitCode::USAGE};
+constexpr ErrorCode MEMORY_EXCEEDS_HOST{"TRP-cfg-030", ExitCode::USAGE};
+constexpr ErrorCode CMDLINE{"TRP-cfg-031", ExitCode::USAGE};
+constexpr ErrorCode CPU_MASK{"TRP-cfg-032", ExitCode::USAGE};
+
+// The host.
+constexpr ErrorCode NO_KVM{"TRP-host-001", ExitCode::HOST};
+constexpr ErrorCode KVM_FORBIDDEN{"TRP-host-002", ExitCode::HOST};
+constexpr ErrorCode KVM_UNUSABLE{"TRP-host-003", ExitCode::HOST};
+constexpr ErrorCode RUN_FOLDER{"TRP-host-004", ExitCode::HOST};
+constexpr ErrorCode RUN_FOLDER_UNSAFE{"TRP-host-005", ExitCode::HOST};
+constexpr ErrorCode PROGRAM_MISSING{"TRP-host-006", ExitCode::HOST};
+constexpr ErrorCode NO_PTY{"TRP-host-007", ExitCode::HOST};
+constexpr ErrorCode CONTROL_SOCKET{"TRP-host-008", ExitCode::HOST};
+constexpr ErrorCode HOST_CHECK_FAILED{"TRP-host-009", ExitCode::HOST};
+
+// A VM that starts or runs.
+constexpr ErrorCode ACTOR_DIED{"TRP-run-001", ExitCode::START};
+constexpr ErrorCode START_REFUSED{"TRP-run-002", ExitCode::START};
+constexpr ErrorCode START_TIMEOUT{"TRP-run-003", ExitCode::START};
+constexpr ErrorCode DEVICE_LOST{"TRP-run-004", ExitCode::DEVICE_LOST};
+constexpr ErrorCode BROKER_FAILED{"TRP-run-005", ExitCode::BROKER_FAILED};
+constexpr ErrorCode GUEST_CRASHED{"TRP-run-006", ExitCode::GUEST_CRASHED};
+constexpr ErrorCode VM_SILENT{"TRP-run-007", ExitCode::INTERNAL};
+
+constexpr ErrorCode INTERNAL{"TRP-int-001", ExitCode::INTERNAL};
+
+constexpr ErrorCode ALL[] = {
+    UNKNOWN_COMMAND,   UNKNOWN_OPTION,    OPTION_VALUE,    ARGUMENTS,      GIVEN_TWICE,
+    NOT_A_CHOICE,      CONFIG_UNREADABLE, CONFIG_NOT_JSON, CONFIG_KEY,     CONFIG_TYPE,
+    NO_KERNEL,         MEMORY_SIZE,       CPU_COUNT,       DISK_OPTION,    DISK_ID,
+    STDIO_TWICE,       VM_NAME,           FILE_UNREADABLE, FILE_KIND,      FILE_EMPTY,
+    FILE_EXCEEDS_RAM,  DISK_SIZE,         DISK_TWICE,      DISK_IN_USE,    BACKEND_FILE,
+    BACKEND_SOCKET,    NAME_IN_USE,       NO_SUCH_VM,      TOO_MANY_DISKS, MEMORY_EXCEEDS_HOST,
+    CMDLINE,           CPU_MASK,          NO_KVM,          KVM_FORBIDDEN,  KVM_UNUSABLE,
+    RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
+    HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
+    BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       INTERNAL,
+};
+
+// What an error of another actor means for whoever started `troupe`, by the area of its code; an
+// exact entry of ALL comes first.
+struct AreaExit {
+  const char* area;
+  ExitCode exit;
+};
+
+constexpr AreaExit AREAS[] = {
+    {"cfg", ExitCode::USAGE},     // said by the actor that understands the value
+    {"boot", ExitCode::USAGE},    // the kernel, initrd or command line does not do
+    {"host", ExitCode::HOST},     // the machine
+    {"kvm", ExitCode::HOST},      // its hypervisor
+    {"jail", ExitCode::JAIL},     // the sandbox
+    {"blk", ExitCode::START},     // a device could not begin
+    {"con", ExitCode::START},     //
+    {"rng", ExitCode::START},     //
+    {"pci", ExitCode::START},     //
+    {"run", ExitCode::START},     //
+    {"int", ExitCode::INTERNAL},  //
+};
+
+}  // namespace troupe::codes

@@ -1,0 +1,15 @@
+# The front end of a VM's control socket: decodes what outside clients send, forwards typed calls.
+actor: "front"
+include: "sandbox/common/actor.profile"
+
+fd { name: "client" number: 16 count: 16 kind: SOCKET from: PLACED optional: true }
+
+run {
+  rule { syscall: "dup3" arg { index: 1 fd: "client" } arg { index: 2 value: "O_CLOEXEC" } reason: "a new connection takes its place" }
+  rule { syscall: "read" fd: "client" reason: "what a client sends" }
+  rule { syscall: "write" syscall: "writev" fd: "client" reason: "answers" }
+  rule { syscall: "shutdown" fd: "client" arg { index: 1 value: "SHUT_WR" } reason: "orderly end of a connection" }
+}
+
+# Sixteen clients with full buffers, many times over.
+limit { resource: "AS" value: 268435456 }

@@ -1,0 +1,123 @@
+#include "vmm/front/front_actor.h"
+
+#include <capnp/rpc-twoparty.h>
+#include <kj/debug.h>
+
+namespace troupe::front {
+
+namespace {
+
+constexpr size_t MESSAGE_LIMIT_WORDS = 1024;  // 8 KiB; no call of Vm has a parameter
+constexpr size_t UNTAKEN_LIMIT_BYTES = 256
+                                       << 10;  // answers waiting for a client that does not read
+constexpr uint32_t CALLS_PER_CONNECTION = 100000;
+constexpr kj::Duration LONGEST_CONNECTION = 1 * kj::HOURS;  // idle clients give their place back
+
+capnp::ReaderOptions boundedReading() {
+  capnp::ReaderOptions options;
+  options.traversalLimitInWords = MESSAGE_LIMIT_WORDS;
+  options.nestingLimit = 8;
+  return options;
+}
+
+// What one client talks to: passes its calls on, typed and counted, and ends the connection of a
+// client that goes too far.
+class BoundedVm final: public Vm::Server {
+ public:
+  BoundedVm(Vm::Client vm, capnp::TwoPartyVatNetwork& network,
+            kj::Own<kj::PromiseFulfiller<void>> excess)
+      : vm(kj::mv(vm)), network(network), excess(kj::mv(excess)) {}
+
+  kj::Promise<void> status(StatusContext context) override {
+    count();
+    return vm.statusRequest().send().then([context](auto&& response) mutable {
+      context.getResults().setStatus(response.getStatus());
+    });
+  }
+
+  kj::Promise<void> stop(StopContext) override {
+    count();
+    return vm.stopRequest().send().ignoreResult();
+  }
+
+  kj::Promise<void> powerButton(PowerButtonContext) override {
+    count();
+    return vm.powerButtonRequest().send().ignoreResult();
+  }
+
+  kj::Promise<void> counters(CountersContext context) override {
+    count();
+    return vm.countersRequest().send().then([context](auto&& response) mutable {
+      context.getResults().setCounters(response.getCounters());
+    });
+  }
+
+ private:
+  void count() {
+    if (++calls <= CALLS_PER_CONNECTION && network.getCurrentQueueSize() <= UNTAKEN_LIMIT_BYTES) {
+      return;
+    }
+    excess->fulfill();
+    kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+                                          kj::str("too many calls on one connection")));
+  }
+
+  Vm::Client vm;
+  capnp::TwoPartyVatNetwork& network;
+  kj::Own<kj::PromiseFulfiller<void>> excess;
+  uint32_t calls = 0;
+};
+
+// One client's connection and all that serves it.
+struct Session {
+  kj::Own<kj::AsyncIoStream> stream;
+  capnp::TwoPartyVatNetwork network;
+  kj::Maybe<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc;
+
+  explicit Session(kj::Own<kj::AsyncIoStream> streamParam)
+      : stream(kj::mv(streamParam)),
+        network(*stream, capnp::rpc::twoparty::Side::SERVER, boundedReading()) {}
+};
+
+}  // namespace
+
+FrontActor::FrontActor(kj::AsyncIoContext& io, ConnectionSlots& slots, kj::Function<void()> narrow)
+    : io(io), slots(slots), narrow(kj::mv(narrow)) {}
+
+kj::Promise<void> FrontActor::ready(ReadyContext) {
+  narrow();
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> FrontActor::serve(ServeContext context) {
+  auto params = context.getParams();
+  auto connection = params.getConnection();
+  auto vm = params.getVm();
+  context.releaseParams();
+  return connection.getFd().then(
+      [this, connection, vm = kj::mv(vm)](kj::Maybe<int> fd) mutable -> kj::Promise<void> {
+        auto placed = slots.place(KJ_REQUIRE_NONNULL(fd, "a connection without its fd"));
+        connection = nullptr;  // and with it the fd as it came
+        uint32_t slot = placed.slot;
+        auto stream = io.lowLevelProvider->wrapSocketFd(
+            kj::mv(placed.fd), kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
+                                   kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
+        return serveClient(kj::mv(stream), kj::mv(vm), io.provider->getTimer())
+            .attach(kj::defer([this, slot]() { slots.release(slot); }));
+      });
+}
+
+kj::Promise<void> serveClient(kj::Own<kj::AsyncIoStream> stream, Vm::Client vm, kj::Timer& timer) {
+  auto session = kj::heap<Session>(kj::mv(stream));
+  auto excess = kj::newPromiseAndFulfiller<void>();
+  auto& rpc = session->rpc.emplace(capnp::makeRpcServer(
+      session->network,
+      kj::heap<BoundedVm>(kj::mv(vm), session->network, kj::mv(excess.fulfiller))));
+  rpc.setFlowLimit(4 * MESSAGE_LIMIT_WORDS);
+  auto left = session->network.onDisconnect();
+  return left.exclusiveJoin(kj::mv(excess.promise))
+      .exclusiveJoin(timer.afterDelay(LONGEST_CONNECTION))
+      .attach(kj::mv(session));
+}
+
+}  // namespace troupe::front

@@ -1,0 +1,66 @@
+#include <capnp/rpc-twoparty.h>
+#include <kj/async-io.h>
+#include <kj/debug.h>
+#include <unistd.h>
+
+#include "sandbox/actor_setup.h"
+#include "vmm/front/front_actor.h"
+
+// The jailed front end of one VM's control socket: ends outside connections and decodes their
+// bytes, so that `troupe` need not.
+namespace troupe::front {
+
+namespace {
+
+// The connections of clients, at the numbers the profile gives them.
+class ProfileSlots final: public ConnectionSlots {
+ public:
+  explicit ProfileSlots(const sandbox::ActorSetup& setup)
+      : setup(setup), taken(kj::heapArray<bool>(MOST_CLIENTS)) {
+    for (auto& slot : taken)
+      slot = false;
+  }
+
+  Placed place(int fd) override {
+    for (uint32_t slot = 0; slot < MOST_CLIENTS; slot++) {
+      if (taken[slot]) continue;
+      taken[slot] = true;
+      return {slot, kj::AutoCloseFd(setup.place("client", slot, fd))};
+    }
+    KJ_FAIL_REQUIRE("more connections than there is room for");
+  }
+
+  void release(uint32_t slot) override { taken[slot] = false; }
+
+ private:
+  const sandbox::ActorSetup& setup;
+  kj::Array<bool> taken;
+};
+
+void serve() {
+  sandbox::ActorSetup setup;
+  auto io = kj::setupAsyncIo();
+  ProfileSlots slots(setup);
+  auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
+                                                      kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
+  capnp::TwoPartyVatNetwork network(*stream, MAX_FDS_PER_MESSAGE,
+                                    capnp::rpc::twoparty::Side::SERVER);
+  auto rpc = capnp::makeRpcServer(network, kj::heap<FrontActor>(io, slots, [&setup]() {
+                                    setup.enter("ready");
+                                    setup.enter("run");
+                                  }));
+  network.onDisconnect().wait(io.waitScope);
+}
+
+}  // namespace
+
+}  // namespace troupe::front
+
+int main() {
+  // Not through destructors: `troupe` has gone, and nothing is left to be told.
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([]() { troupe::front::serve(); })) {
+    KJ_LOG(ERROR, "the front end ends", *exception);
+    _exit(1);
+  }
+  _exit(0);
+}

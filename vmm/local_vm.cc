@@ -1,0 +1,440 @@
+#include "vmm/local_vm.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "devices/console/detach.h"
+#include "sandbox/attest.h"
+#include "vmm/control_actor.h"
+#include "vmm/fd_handle.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+#include "vmm/wait_status.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr kj::Duration START_DEADLINE = 60 * kj::SECONDS;  // a big initrd from a slow disk
+// A death is often seen first through what it breaks. This long we wait for its cause to show.
+constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
+// Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
+constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
+constexpr size_t LONGEST_DETAIL = 400;
+
+bool isGuestsOwnEnd(EndReason reason) {
+  return reason == EndReason::POWERED_OFF || reason == EndReason::RESET ||
+         reason == EndReason::CRASHED;
+}
+
+// How strongly a wait status suggests that this actor is where the trouble began: the others end
+// quietly when their pipes close.
+int blame(int status) {
+  if (WIFSIGNALED(status)) return 2;
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
+}
+
+// Resolves when all have; fails as soon as one does.
+kj::Promise<void> allOrFirstFailure(kj::Vector<kj::Promise<void>> promises) {
+  auto failure = kj::newPromiseAndFulfiller<void>();
+  auto* reject = failure.fulfiller.get();
+  auto watched = KJ_MAP(promise, promises) {
+    return promise.catch_([reject](kj::Exception&& exception) {
+      reject->reject(kj::cp(exception));
+      kj::throwFatalException(kj::mv(exception));
+    });
+  };
+  return kj::joinPromises(kj::mv(watched))
+      .exclusiveJoin(kj::mv(failure.promise))
+      .attach(kj::mv(failure.fulfiller));
+}
+
+kj::AutoCloseFd duplicate(int fd) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  return kj::AutoCloseFd(copy);
+}
+
+Handle::Client handleTo(kj::AutoCloseFd fd) {
+  return kj::heap<FdHandle>(kj::mv(fd));
+}
+
+}  // namespace
+
+kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config) {
+  return kj::heap<LocalVm>(io, config);
+}
+
+LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config)
+    : io(io),
+      startedAt(io.provider->getTimer().now()),
+      plan(planVm(config)),
+      files(openVmFiles(plan)),
+      programs(openPrograms()),
+      place(plan.name),
+      launcher(io.unixEventPort, plan.jail),
+      stopRequested(nullptr),
+      life(nullptr) {
+  bool takesTerminal =
+      plan.serial.kind == Endpoint::Kind::STDIO || plan.console.kind == Endpoint::Kind::STDIO;
+  if (takesTerminal) terminal = kj::heap<GuestTerminal>();
+  company = launchCompany(io, launcher, plan, files, programs);
+
+  auto stopping = kj::newPromiseAndFulfiller<void>();
+  stopFulfiller = kj::mv(stopping.fulfiller);
+  stopRequested = kj::mv(stopping.promise);
+  frontDoor = kj::heap<FrontDoor>(
+      io, place.socket(), kj::heap<ControlActor>(*this),
+      [this](int pipe) { return launchFront(this->io, launcher, programs, pipe); },
+      [this](Actor& front) { attest(kj::arr(&front)); });
+  life = live().eagerlyEvaluate(nullptr);
+}
+
+void LocalVm::stop(kj::String reason) {
+  if (stopReason != nullptr) return;
+  stopReason = kj::mv(reason);
+  stopFulfiller->fulfill();
+}
+
+kj::Promise<void> LocalVm::powerButton() {
+  KJ_IF_MAYBE (client, broker) {
+    return client->powerButtonRequest().send().ignoreResult();
+  }
+  KJ_FAIL_REQUIRE("the VM has ended");
+}
+
+kj::Promise<BrokerCounters> LocalVm::counters() {
+  KJ_IF_MAYBE (client, broker) {
+    return client->countersRequest().send().then([](auto&& response) {
+      auto counters = response.getCounters();
+      return BrokerCounters{counters.getExits(), counters.getNotifyExits(),
+                            counters.getDeviceCalls()};
+    });
+  }
+  KJ_FAIL_REQUIRE("the VM has ended");
+}
+
+void LocalVm::terminalResized() {
+  KJ_IF_MAYBE (device, company.terminalConsole) {
+    KJ_IF_MAYBE (client, broker) {
+      KJ_IF_MAYBE (size, terminalSize()) {
+        auto request = client->hostEventRequest();
+        request.setDevice(*device);
+        auto cells = request.initEvent().initConsoleSize();
+        cells.setColumns(size->columns);
+        cells.setRows(size->rows);
+        // A console that is not told keeps its old size.
+        request.send().ignoreResult().detach([](kj::Exception&&) {});
+      }
+    }
+  }
+}
+
+void LocalVm::terminalResumed() {
+  KJ_IF_MAYBE (guestTerminal, terminal) {
+    (*guestTerminal)->resume();
+  }
+  terminalResized();
+}
+
+void LocalVm::describe(VmStatus::Builder status) {
+  status.setName(place.name());
+  status.setPid(getpid());
+  status.setState(running ? "running" : "starting");
+  status.setUptimeMs((io.provider->getTimer().now() - startedAt) / kj::MILLISECONDS);
+  status.setCpus(plan.cpus);
+  status.setMemoryBytes(plan.memoryBytes);
+
+  kj::Vector<Actor*> actors;
+  company.forEach([&](Actor& actor) { actors.add(&actor); });
+  KJ_IF_MAYBE (door, frontDoor) {
+    KJ_IF_MAYBE (front, (*door)->actor()) {
+      actors.add(front);
+    }
+  }
+  auto list = status.initActors(actors.size());
+  for (kj::uint i = 0; i < actors.size(); i++) {
+    list[i].setName(actors[i]->name());
+    list[i].setKind(actors[i]->kind());
+    list[i].setPid(actors[i]->child().pid());
+    list[i].setJail(plan.jail == sandbox::Jail::OFF ? "off" : attested ? "attested" : "closing");
+  }
+}
+
+kj::Promise<VmEnd> LocalVm::live() {
+  auto course = start().then([this]() { return serve(); });
+  return course.exclusiveJoin(kj::mv(stopRequested)).then([this]() {
+    auto end = verdict();
+    auto leaving = letEveryoneLeave();
+    return leaving.then([end = kj::mv(end)]() mutable { return kj::mv(end); });
+  });
+}
+
+kj::Promise<void> LocalVm::start() {
+  auto deadline = io.provider->getTimer().afterDelay(START_DEADLINE).then([this]() {
+    UserError error(codes::START_TIMEOUT,
+                    kj::str("the VM did not start within ", START_DEADLINE / kj::SECONDS, " s"));
+    for (auto& open : openSteps)
+      error.cause(kj::str("still waiting: ", open));
+    error.raise();
+  });
+  auto death = anyDeath().then([]() {
+    KJ_FAIL_REQUIRE("an actor died");  // explainFailure() finds out which and why
+  });
+  return askBroker()
+      .exclusiveJoin(kj::mv(deadline))
+      .exclusiveJoin(kj::mv(death))
+      .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
+      .then([this]() {
+        kj::Vector<Actor*> actors;
+        company.forEach([&](Actor& actor) { actors.add(&actor); });
+        attest(actors);
+        attested = plan.jail == sandbox::Jail::ON;
+        auto request = KJ_ASSERT_NONNULL(broker).runRequest();
+        return request.send().ignoreResult().catch_(
+            [this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); });
+      })
+      .then([this]() {
+        running = true;
+        company.forEach([](Actor& actor) { actor.log().live(); });
+      });
+}
+
+template <typename Request>
+void LocalVm::step(kj::Vector<kj::Promise<void>>& steps, kj::String description,
+                   Request&& request) {
+  openSteps.add(kj::heapString(description));
+  auto done = request.send().ignoreResult();
+  steps.add(done.then(
+      [this, name = kj::heapString(description)]() {
+        for (auto& open : openSteps) {
+          if (open != name) continue;
+          open = kj::mv(openSteps.back());
+          openSteps.removeLast();
+          return;
+        }
+      },
+      [what = kj::mv(description)](kj::Exception&& exception) {
+        wrapActorError(exception, codes::START_REFUSED, kj::str(what, " failed")).raise();
+      }));
+}
+
+kj::Promise<void> LocalVm::askBroker() {
+  auto& pipe = *link.emplace(kj::heap<BrokerLink>(io, kj::mv(company.brokerPipe)));
+  auto& client = broker.emplace(pipe.broker());
+  kj::Vector<kj::Promise<void>> steps;
+  company.forEach([&](Actor& actor) { steps.add(actor.started()); });
+
+  // All at once: each waits in the broker for those before it, none on the wire.
+  auto create = client.createRequest();
+  auto machine = create.initConfig();
+  machine.setCpus(plan.cpus);
+  machine.setMemoryBytes(plan.memoryBytes);
+  machine.setHasSerial(true);
+  machine.setDeviceCount(static_cast<uint16_t>(company.devices.size()));
+  auto mask = machine.initCpuMask(plan.cpuMask.size());
+  for (kj::uint i = 0; i < plan.cpuMask.size(); i++)
+    mask.set(i, plan.cpuMask[i]);
+  step(steps, kj::str("making a VM with ", plan.cpus, " CPU(s) and ", sizeText(plan.memoryBytes)),
+       create);
+
+  for (auto& device : company.devices) {
+    auto add = client.addDeviceRequest();
+    add.setName(device.actor->name());
+    add.setPipe(handleTo(kj::mv(device.brokerEnd)));
+    step(steps, kj::str("adding ", device.actor->describe()), add);
+  }
+
+  auto load = client.loadRequest();
+  load.setKernel(handleTo(duplicate(files.kernel.fd)));
+  KJ_IF_MAYBE (initrd, files.initrd) {
+    load.setInitrd(handleTo(duplicate(initrd->fd)));
+  }
+  load.setCommandLine(plan.cmdline);
+  auto what = kj::str("loading kernel ", quote(plan.kernel));
+  KJ_IF_MAYBE (path, plan.initrd) {
+    what = kj::str(what, " with initrd ", quote(*path));
+  }
+  step(steps, kj::mv(what), load);
+  step(steps, kj::str("preparing the VM"), client.prepareRequest());
+  return allOrFirstFailure(kj::mv(steps));
+}
+
+kj::Promise<void> LocalVm::anyDeath() {
+  kj::Promise<void> any = kj::NEVER_DONE;
+  company.forEach([&](Actor& actor) { any = any.exclusiveJoin(actor.onExit().ignoreResult()); });
+  return any;
+}
+
+kj::Maybe<Actor&> LocalVm::firstToBlame() {
+  Actor* worst = nullptr;
+  company.forEach([&](Actor& actor) {
+    KJ_IF_MAYBE (status, actor.waitStatus()) {
+      if (worst == nullptr || blame(*status) > blame(KJ_ASSERT_NONNULL(worst->waitStatus()))) {
+        worst = &actor;
+      }
+    }
+  });
+  if (worst == nullptr) return nullptr;
+  return *worst;
+}
+
+kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
+  // When a jail could not be closed, or an actor is dead, that is the reason, whatever broke
+  // because of it; else it is what the broker said.
+  auto& timer = io.provider->getTimer();
+  return anyDeath()
+      .exclusiveJoin(timer.afterDelay(CAUSE_WAIT))
+      .then([this, &timer]() -> kj::Promise<void> {
+        KJ_IF_MAYBE (actor, firstToBlame()) {
+          return actor->log().onEnd().exclusiveJoin(timer.afterDelay(CAUSE_WAIT));
+        }
+        return kj::READY_NOW;
+      })
+      .then([this, failure = kj::mv(failure)]() mutable {
+        company.forEach([](Actor& actor) {
+          KJ_IF_MAYBE (exception, actor.startFailure()) {
+            kj::throwFatalException(kj::cp(*exception));
+          }
+        });
+        KJ_IF_MAYBE (actor, firstToBlame()) {
+          auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
+          UserError error(codes::ACTOR_DIED,
+                          kj::str(actor->describe(), " ", how, " before the guest ran"));
+          for (auto& line : actor->log().lastWords())
+            error.cause(line);
+          error.raise();
+        }
+        kj::throwFatalException(kj::mv(failure));
+      });
+}
+
+kj::Promise<void> LocalVm::waitForGuestEnd() {
+  return KJ_ASSERT_NONNULL(broker).waitForEndRequest().send().then([this](auto&& response) {
+    auto end = response.getEnd();
+    guestEnd = GuestEnd{end.getReason(), escape(end.getDetail(), LONGEST_DETAIL), end.getDevice()};
+  });
+}
+
+bool LocalVm::userDetached() {
+  bool detached = false;
+  company.forEach([&](Actor& actor) {
+    KJ_IF_MAYBE (status, actor.waitStatus()) {
+      bool hasTerminal = actor.kind() == "serial" || actor.kind() == "console";
+      detached = detached || (hasTerminal && WIFEXITED(*status) &&
+                              WEXITSTATUS(*status) == console::DETACH_STATUS);
+    }
+  });
+  return detached;
+}
+
+kj::Promise<void> LocalVm::serve() {
+  return waitForGuestEnd()
+      .catch_([](kj::Exception&&) {})  // the pipe broke: the deaths tell why
+      .exclusiveJoin(anyDeath())
+      .then([this]() -> kj::Promise<void> {
+        KJ_IF_MAYBE (end, guestEnd) {
+          if (isGuestsOwnEnd(end->reason)) return kj::READY_NOW;
+        }
+        if (userDetached()) return kj::READY_NOW;
+        return io.provider->getTimer().afterDelay(CAUSE_WAIT);
+      });
+}
+
+VmEnd LocalVm::deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor) {
+  UserError error(codes::DEVICE_LOST,
+                  kj::str("the VM ", quote(place.name()), " lost ", who, ": ", how));
+  if (actor != nullptr) {
+    for (auto& line : actor->log().lastWords())
+      error.cause(line);
+  }
+  return {ExitCode::DEVICE_LOST, error.render()};
+}
+
+VmEnd LocalVm::verdict() {
+  KJ_IF_MAYBE (reason, stopReason) {
+    return {ExitCode::STOPPED, kj::str("the VM ", quote(place.name()), " was ", *reason)};
+  }
+  if (userDetached()) {
+    return {ExitCode::STOPPED,
+            kj::str("the VM ", quote(place.name()), " was stopped by the detach key")};
+  }
+  KJ_IF_MAYBE (end, guestEnd) {
+    switch (end->reason) {
+      case EndReason::POWERED_OFF:
+        return {ExitCode::POWERED_OFF, nullptr};
+      case EndReason::RESET:
+        return {ExitCode::GUEST_RESET,
+                kj::str("the guest of VM ", quote(place.name()), " asked for a reset")};
+      case EndReason::CRASHED: {
+        UserError error(codes::GUEST_CRASHED,
+                        kj::str("the guest of VM ", quote(place.name()), " crashed"));
+        error.cause(end->detail);
+        return {ExitCode::GUEST_CRASHED, error.render()};
+      }
+      case EndReason::DEVICE_LOST:
+        if (end->device < company.devices.size()) {
+          auto& actor = *company.devices[end->device].actor;
+          KJ_IF_MAYBE (status, actor.waitStatus()) {
+            return deviceLost(actor.describe(), kj::str("it ", describeWaitStatus(*status)),
+                              &actor);
+          }
+          return deviceLost(actor.describe(), end->detail, &actor);
+        }
+        break;
+      default:
+        break;
+    }
+  }
+  KJ_IF_MAYBE (actor, firstToBlame()) {
+    auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
+    if (actor != company.broker.get())
+      return deviceLost(actor->describe(), kj::str("it ", how), actor);
+    UserError error(codes::BROKER_FAILED,
+                    kj::str("the broker of VM ", quote(place.name()), " ", how));
+    for (auto& line : actor->log().lastWords())
+      error.cause(line);
+    return {ExitCode::BROKER_FAILED, error.render()};
+  }
+  UserError error(codes::BROKER_FAILED,
+                  kj::str("the broker of VM ", quote(place.name()), " failed"));
+  KJ_IF_MAYBE (end, guestEnd) {
+    error.cause(end->detail);
+  } else {
+    error.cause("it closed its pipe without a word");
+  }
+  return {ExitCode::BROKER_FAILED, error.render()};
+}
+
+kj::Promise<void> LocalVm::letEveryoneLeave() {
+  // The broker ends when its pipe closes, the others when the broker has; consoles deliver first.
+  frontDoor = nullptr;
+  broker = nullptr;
+  link = nullptr;
+  kj::Vector<kj::Promise<void>> exits;
+  company.forEach([&](Actor& actor) {
+    actor.log().mute();
+    exits.add(actor.onExit().ignoreResult());
+  });
+  return kj::joinPromises(exits.releaseAsArray())
+      .exclusiveJoin(io.provider->getTimer().afterDelay(LEAVE_DEADLINE))
+      .then([this]() {
+        company = Company();  // kills and reaps whoever is left
+        terminal = nullptr;
+      });
+}
+
+void LocalVm::attest(kj::ArrayPtr<Actor* const> actors) {
+  if (plan.jail == sandbox::Jail::OFF) return;
+  for (auto* actor : actors) {
+    sandbox::AttestOptions options;
+    options.siblings = namespaces;
+    auto attestation = sandbox::attest(actor->profile(), actor->child().pid(), options);
+    sandbox::requireAttested(actor->describe(), attestation);
+    namespaces.add(attestation.namespaces);
+  }
+}
+
+}  // namespace troupe

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <kj/async-io.h>
+
+#include "sandbox/attest.h"
+#include "vmm/broker_link.h"
+#include "vmm/company.h"
+#include "vmm/front_door.h"
+#include "vmm/run_folder.h"
+#include "vmm/terminal.h"
+#include "vmm/vm_model.h"
+#include "vmm/vm_plan.h"
+
+namespace troupe {
+
+// A VM whose actors are children of this process: starts them, connects them, watches them, and
+// decides how it all ended. Whatever the broker or a device says is taken with care: lengths are
+// bounded, text is escaped, numbers are checked.
+class LocalVm final: public RunningVm {
+ public:
+  LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config);
+  KJ_DISALLOW_COPY(LocalVm);
+
+  kj::StringPtr name() const override { return place.name(); }
+  kj::Promise<VmEnd> onEnd() override { return kj::mv(life); }
+  void stop(kj::String reason) override;
+  kj::Promise<void> powerButton() override;
+  kj::Promise<BrokerCounters> counters() override;
+  void terminalResized() override;
+  void terminalResumed() override;
+  void describe(VmStatus::Builder status) override;
+
+ private:
+  // What the broker said about the end of the guest, copied and made harmless.
+  struct GuestEnd {
+    EndReason reason;
+    kj::String detail;
+    uint16_t device;
+  };
+
+  kj::Promise<VmEnd> live();
+  kj::Promise<void> start();
+  kj::Promise<void> askBroker();
+  kj::Promise<void> explainFailure(kj::Exception&& failure);
+  kj::Promise<void> serve();
+  kj::Promise<void> waitForGuestEnd();
+  kj::Promise<void> letEveryoneLeave();
+
+  template <typename Request>
+  void step(kj::Vector<kj::Promise<void>>& steps, kj::String description, Request&& request);
+
+  kj::Promise<void> anyDeath();
+  kj::Maybe<Actor&> firstToBlame();
+  bool userDetached();
+  VmEnd verdict();
+  VmEnd deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor);
+
+  // Throws unless each of these is jailed as its profile says and apart from all others.
+  void attest(kj::ArrayPtr<Actor* const> actors);
+
+  kj::AsyncIoContext& io;
+  kj::TimePoint startedAt;
+  VmPlan plan;
+  VmFiles files;
+  Programs programs;
+  VmPlace place;
+  kj::Maybe<kj::Own<GuestTerminal>> terminal;
+  sandbox::Launcher launcher;
+  Company company;
+  kj::Maybe<kj::Own<BrokerLink>> link;
+  kj::Maybe<Broker::Client> broker;
+  bool running = false;
+  bool attested = false;
+  kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far: none may be shared
+  kj::Vector<kj::String> openSteps;              // of the start-up, for the message about a hang
+  kj::Maybe<GuestEnd> guestEnd;
+  kj::Maybe<kj::String> stopReason;
+  kj::Own<kj::PromiseFulfiller<void>> stopFulfiller;
+  kj::Promise<void> stopRequested;
+  kj::Maybe<kj::Own<FrontDoor>> frontDoor;
+  kj::Promise<VmEnd> life;
+};
+
+}  // namespace troupe

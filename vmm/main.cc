@@ -1,0 +1,114 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/exception.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "vmm/child_log.h"
+#include "vmm/commands.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+struct Verb {
+  kj::StringPtr name;
+  ExitCode (*command)(kj::ArrayPtr<const kj::StringPtr> words);
+  kj::StringPtr help;
+};
+
+constexpr Verb VERBS[] = {
+    {"run"_kj, &runCommand, "boots a virtual machine and serves it until it ends"_kj},
+    {"demo"_kj, &demoCommand, "boots the embedded guest and shows what it did"_kj},
+    {"doctor"_kj, &doctorCommand,
+     "checks what this host offers, and says how to mend what it lacks"_kj},
+    {"list"_kj, &listCommand, "lists your running VMs"_kj},
+    {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj},
+    {"stop"_kj, &stopCommand, "ends a running VM at once"_kj},
+    {"version"_kj, &versionCommand, "prints the version"_kj},
+};
+
+kj::String overview() {
+  kj::Vector<kj::String> lines;
+  lines.add(kj::str("usage: troupe COMMAND ..."));
+  lines.add(kj::str("Virtual machines played by a troupe of jailed processes.\n"));
+  for (auto& verb : VERBS) {
+    auto pad = kj::StringPtr("            ").slice(verb.name.size());
+    lines.add(kj::str("  ", verb.name, pad, verb.help));
+  }
+  lines.add(kj::str("\n`troupe COMMAND --help` tells more."));
+  return kj::str(kj::strArray(lines, "\n"), "\n");
+}
+
+ExitCode dispatch(kj::ArrayPtr<const kj::StringPtr> words) {
+  if (words.size() == 0) {
+    UserError(codes::UNKNOWN_COMMAND, kj::str("no command is given"))
+        .advice("see", "troupe --help")
+        .raise();
+  }
+  auto name = words[0];
+  if (name == "--help" || name == "-h" || name == "help") {
+    printOut(overview());
+    return ExitCode::POWERED_OFF;
+  }
+  if (name == "--version") return versionCommand(nullptr);
+  for (auto& verb : VERBS) {
+    if (verb.name == name) return verb.command(words.slice(1, words.size()));
+  }
+  kj::StringPtr names[kj::size(VERBS)];
+  for (size_t i = 0; i < kj::size(VERBS); i++)
+    names[i] = VERBS[i].name;
+  UserError(codes::UNKNOWN_COMMAND,
+            kj::str("there is no command ", quote(name), didYouMean(name, names),
+                    "; the commands are ", kj::strArray(names, ", ")))
+      .raise();
+}
+
+// What opens a file must never get 0, 1 or 2, which stand for something else.
+void occupyStdio() {
+  for (;;) {
+    int fd = open("/dev/null", O_RDWR);
+    if (fd > STDERR_FILENO) close(fd);
+    if (fd < 0 || fd > STDERR_FILENO) return;
+  }
+}
+
+ExitCode run(kj::ArrayPtr<const kj::StringPtr> words) {
+  auto exit = ExitCode::INTERNAL;
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { exit = dispatch(words); })) {
+    auto status = toStatus(*exception);
+    printError(kj::str("troupe: ", kj::heapString(status.message().data(), status.message().size()),
+                       "\n"));
+    return exitCodeOf(status);
+  }
+  return exit;
+}
+
+}  // namespace
+
+void printOut(kj::StringPtr text) {
+  while (text.size() > 0) {
+    ssize_t written = ::write(STDOUT_FILENO, text.begin(), text.size());
+    if (written > 0) {
+      text = text.slice(written);
+    } else if (written < 0 && errno == EAGAIN) {
+      pollfd waiting = {STDOUT_FILENO, POLLOUT, 0};
+      poll(&waiting, 1, -1);
+    } else if (written < 0 && errno != EINTR) {
+      KJ_FAIL_SYSCALL("write to standard output", errno);
+    }
+  }
+}
+
+}  // namespace troupe
+
+int main(int argc, char* argv[]) {
+  troupe::occupyStdio();
+  auto words = kj::heapArrayBuilder<kj::StringPtr>(argc > 0 ? argc - 1 : 0);
+  for (int i = 1; i < argc; i++)
+    words.add(argv[i]);
+  return static_cast<int>(troupe::run(words.finish()));
+}

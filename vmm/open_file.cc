@@ -1,0 +1,216 @@
+#include "vmm/open_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr uint64_t SECTOR = 512;
+
+kj::AutoCloseFd openUserFile(kj::StringPtr what, kj::StringPtr path, int flags) {
+  // O_NONBLOCK: a named pipe is refused by its kind, not waited for.
+  int fd = open(path.cStr(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (fd >= 0) return kj::AutoCloseFd(fd);
+  int error = errno;
+  UserError report(codes::FILE_UNREADABLE,
+                   kj::str(what, " ", quote(path), " cannot be opened",
+                           (flags & O_RDWR) ? " for writing" : "", ": ", errnoText(error)));
+  if (error == EINVAL && (flags & O_DIRECT)) {
+    report.cause("its file system may not support direct access: leave out ,direct");
+  }
+  if ((error == EACCES || error == EROFS) && (flags & O_RDWR)) {
+    report.advice("try", "add ,ro to the disk if the guest shall only read it");
+  }
+  report.advice("see", kj::str("ls -l ", escape(path))).raise();
+}
+
+struct stat statOf(int fd) {
+  struct stat info;
+  KJ_SYSCALL(fstat(fd, &info));
+  return info;
+}
+
+[[noreturn]] void wrongKind(kj::StringPtr what, kj::StringPtr path, mode_t mode,
+                            kj::StringPtr expected) {
+  UserError(codes::FILE_KIND,
+            kj::str(what, " ", quote(path), " is ", fileKind(mode), "; expected ", expected))
+      .raise();
+}
+
+uint64_t diskSize(int fd, const struct stat& info, const DiskPlan& disk) {
+  if (S_ISREG(info.st_mode)) return info.st_size;
+  if (S_ISBLK(info.st_mode)) {
+    uint64_t bytes = 0;
+    KJ_SYSCALL(ioctl(fd, BLKGETSIZE64, &bytes));
+    return bytes;
+  }
+  // A read-write open of a directory already failed; a read-only one comes here.
+  wrongKind("disk", disk.path, info.st_mode, "a regular file or a block device");
+}
+
+void checkDiskSize(uint64_t size, const DiskPlan& disk) {
+  if (size != 0 && size % SECTOR == 0) return;
+  UserError(codes::DISK_SIZE,
+            kj::str("disk ", quote(disk.path), " has ", size,
+                    " bytes; a raw disk is a multiple of 512 bytes, at least 512"))
+      .advice("see", kj::str("stat -L -c %s ", escape(disk.path)))
+      .raise();
+}
+
+void lockDisk(int fd, const DiskPlan& disk) {
+  // A lock of the open file, not of the process: it lives in the blk actor that gets the fd.
+  struct flock lock = {};
+  lock.l_type = disk.readOnly ? F_RDLCK : F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return;
+  int error = errno;
+  if (error != EAGAIN && error != EACCES) {
+    UserError(codes::FILE_UNREADABLE,
+              kj::str("disk ", quote(disk.path), " cannot be locked: ", errnoText(error)))
+        .raise();
+  }
+  UserError(codes::DISK_IN_USE,
+            kj::str("disk ", quote(disk.path), " is in use",
+                    disk.readOnly ? " by something that may write it"
+                                  : "; a disk that is written belongs to one VM alone",
+                    disk.readOnly ? "; it can be shared only while all open it with ,ro" : ""))
+      .advice("see", "troupe list")
+      .advice("see", kj::str("lslocks --output COMMAND,PID,MODE,PATH"))
+      .raise();
+}
+
+void checkSharing(kj::ArrayPtr<const DiskPlan> disks, kj::ArrayPtr<const struct stat> infos) {
+  for (size_t i = 0; i < infos.size(); i++) {
+    for (size_t j = 0; j < i; j++) {
+      bool same = S_ISBLK(infos[i].st_mode) && S_ISBLK(infos[j].st_mode)
+                      ? infos[i].st_rdev == infos[j].st_rdev
+                      : infos[i].st_dev == infos[j].st_dev && infos[i].st_ino == infos[j].st_ino;
+      if (!same || (disks[i].readOnly && disks[j].readOnly)) continue;
+      UserError(codes::DISK_TWICE,
+                kj::str("disk ", quote(disks[i].path), " is the same file as disk ",
+                        quote(disks[j].path), "; one file can be two disks only if both have ,ro"))
+          .raise();
+    }
+  }
+}
+
+OpenFile openDiskUnlocked(const DiskPlan& disk) {
+  int flags = (disk.readOnly ? O_RDONLY : O_RDWR) | (disk.direct ? O_DIRECT : 0);
+  struct stat info;
+  if (stat(disk.path.cStr(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
+    wrongKind("disk", disk.path, info.st_mode, "a regular file or a block device");
+  }
+  auto fd = openUserFile("disk", disk.path, flags);
+  uint64_t size = diskSize(fd, statOf(fd), disk);
+  checkDiskSize(size, disk);
+  KJ_SYSCALL(fcntl(fd, F_SETFL, flags & O_DIRECT));  // drops O_NONBLOCK
+  return {kj::mv(fd), size};
+}
+
+}  // namespace
+
+kj::StringPtr fileKind(mode_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFDIR:
+      return "a directory";
+    case S_IFCHR:
+      return "a character device";
+    case S_IFBLK:
+      return "a block device";
+    case S_IFIFO:
+      return "a named pipe";
+    case S_IFSOCK:
+      return "a socket";
+    default:
+      return "a regular file";
+  }
+}
+
+OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes) {
+  auto fd = openUserFile(what, path, O_RDONLY);
+  auto info = statOf(fd);
+  if (!S_ISREG(info.st_mode)) wrongKind(what, path, info.st_mode, "a regular file");
+  uint64_t size = info.st_size;
+  if (size == 0) {
+    UserError(codes::FILE_EMPTY, kj::str(what, " ", quote(path), " is empty")).raise();
+  }
+  if (size > memoryBytes) {
+    UserError(codes::FILE_EXCEEDS_RAM,
+              kj::str(what, " ", quote(path), " has ", sizeText(size),
+                      "; it does not fit the VM's ", sizeText(memoryBytes), " of RAM"))
+        .advice("try", "a larger --memory")
+        .raise();
+  }
+  return {kj::mv(fd), size};
+}
+
+OpenFile openDisk(const DiskPlan& disk) {
+  auto file = openDiskUnlocked(disk);
+  lockDisk(file.fd, disk);
+  return file;
+}
+
+kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks) {
+  auto files = KJ_MAP(disk, disks) {
+    return openDiskUnlocked(disk);
+  };
+  auto infos = KJ_MAP(file, files) {
+    return statOf(file.fd);
+  };
+  checkSharing(disks, infos);
+  for (size_t i = 0; i < files.size(); i++)
+    lockDisk(files[i].fd, disks[i]);
+  return files;
+}
+
+kj::AutoCloseFd openKvm() {
+  int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+  if (fd >= 0) return kj::AutoCloseFd(fd);
+  int error = errno;
+  switch (error) {
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+      UserError(codes::NO_KVM, kj::str("this host has no usable /dev/kvm: ", errnoText(error)))
+          .advice("see", "ls -l /dev/kvm; lsmod | grep kvm; grep -E -c 'vmx|svm' /proc/cpuinfo")
+          .advice("mend", "sudo modprobe kvm_intel || sudo modprobe kvm_amd")
+          .raise();
+    case EACCES:
+    case EPERM:
+      UserError(codes::KVM_FORBIDDEN, kj::str("you may not open /dev/kvm: ", errnoText(error),
+                                              "; it belongs to the members of group kvm"))
+          .advice("see", "ls -l /dev/kvm; id")
+          .advice("mend", "sudo usermod -aG kvm \"$USER\", then log in again")
+          .raise();
+    default:
+      UserError(codes::KVM_UNUSABLE, kj::str("/dev/kvm cannot be opened: ", errnoText(error)))
+          .advice("see", "troupe doctor")
+          .raise();
+  }
+}
+
+void checkHostMemory(uint64_t memoryBytes) {
+  struct sysinfo info;
+  KJ_SYSCALL(sysinfo(&info));
+  uint64_t host = uint64_t(info.totalram) * info.mem_unit;
+  if (memoryBytes <= host) return;
+  UserError(codes::MEMORY_EXCEEDS_HOST,
+            kj::str("--memory ", sizeText(memoryBytes), " is more RAM than this host has (",
+                    sizeText(host), ")"))
+      .advice("see", "free -h")
+      .raise();
+}
+
+}  // namespace troupe

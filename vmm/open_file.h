@@ -1,0 +1,38 @@
+#pragma once
+
+#include <kj/io.h>
+#include <kj/string.h>
+#include <sys/stat.h>
+
+#include "vmm/vm_plan.h"
+
+namespace troupe {
+
+// Files of the user's that a VM reads. `troupe` opens them and looks at their metadata only: what
+// is in them is parsed in the actor they are passed to.
+
+struct OpenFile {
+  kj::AutoCloseFd fd;
+  uint64_t size;
+};
+
+// Opens the kernel or the initrd (`what`: "kernel"), read-only. Throws a user error unless it is a
+// regular file that is not empty and fits RAM.
+OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes);
+
+// Opens and locks one disk for as long as the fd, or a copy of it in another process, stays open:
+// many may read it, or one may write it, across all VMs of the host.
+OpenFile openDisk(const DiskPlan& disk);
+
+// Opens all disks of a VM. Throws if two of them are the same file and one is writable.
+kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks);
+
+kj::AutoCloseFd openKvm();
+
+// Throws if the host has less RAM than the VM is to have.
+void checkHostMemory(uint64_t memoryBytes);
+
+// "a directory", "a socket", … for a file that is not what it should be.
+kj::StringPtr fileKind(mode_t mode);
+
+}  // namespace troupe

@@ -1,0 +1,48 @@
+#include "vmm/programs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+kj::String ownFolder() {
+  char path[PATH_MAX];
+  ssize_t length;
+  KJ_SYSCALL(length = readlink("/proc/self/exe", path, sizeof(path) - 1));
+  path[length] = '\0';
+  kj::StringPtr text(path, length);
+  return kj::heapString(text.slice(0, KJ_ASSERT_NONNULL(text.findLast('/'))));
+}
+
+kj::AutoCloseFd openProgram(kj::StringPtr folder, kj::StringPtr name) {
+  auto path = kj::str(folder, "/", name);
+  // O_PATH suffices to execute it.
+  int fd = open(path.cStr(), O_PATH | O_CLOEXEC);
+  if (fd >= 0) return kj::AutoCloseFd(fd);
+  int error = errno;
+  UserError(codes::PROGRAM_MISSING, kj::str(quote(path), " cannot be opened: ", errnoText(error),
+                                            "; the programs of the actors lie beside troupe"))
+      .advice("see", kj::str("ls -l ", escape(folder)))
+      .advice("mend",
+              "install troupe, troupe-broker, troupe-devices and troupe-front in one folder")
+      .raise();
+}
+
+}  // namespace
+
+Programs openPrograms() {
+  auto folder = ownFolder();
+  return {openProgram(folder, "troupe-broker"), openProgram(folder, "troupe-devices"),
+          openProgram(folder, "troupe-front")};
+}
+
+}  // namespace troupe

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <kj/io.h>
+#include <kj/string.h>
+
+namespace troupe {
+
+// The executables of the actors. They lie beside `troupe` itself; they are opened once, and from
+// then on only run through these fds.
+struct Programs {
+  kj::AutoCloseFd broker;
+  kj::AutoCloseFd devices;  // one for all small devices; its argv[0] chooses
+  kj::AutoCloseFd front;
+};
+
+// Throws a user error that names a missing one.
+Programs openPrograms();
+
+}  // namespace troupe

@@ -1,0 +1,139 @@
+#include "vmm/quote.h"
+
+#include <kj/vector.h>
+#include <string.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace troupe {
+
+namespace {
+
+constexpr char HEX[] = "0123456789abcdef";
+
+// The length of the well-formed UTF-8 sequence at `text`, 0 if there is none. Sequences that are
+// control characters in Unicode (C1, bidirectional overrides) count as none: terminals obey them.
+size_t printableSequence(kj::ArrayPtr<const char> text) {
+  auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  unsigned char first = at(0);
+  if (first < 0x80) return first >= 0x20 && first != 0x7f ? 1 : 0;
+  size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || text.size() < length) return 0;
+  uint32_t point = first & (0xff >> (length + 1));
+  for (size_t i = 1; i < length; i++) {
+    if ((at(i) & 0xc0) != 0x80) return 0;
+    point = point << 6 | (at(i) & 0x3f);
+  }
+  constexpr uint32_t SMALLEST[] = {0, 0, 0x80, 0x800, 0x10000};
+  if (point < SMALLEST[length] || point > 0x10ffff) return 0;
+  if (point >= 0xd800 && point <= 0xdfff) return 0;
+  if (point < 0xa0 || (point >= 0x200b && point <= 0x200f) ||
+      (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069)) {
+    return 0;
+  }
+  return length;
+}
+
+void appendEscaped(kj::Vector<char>& out, unsigned char byte) {
+  out.add('\\');
+  switch (byte) {
+    case '\n':
+      out.add('n');
+      return;
+    case '\r':
+      out.add('r');
+      return;
+    case '\t':
+      out.add('t');
+      return;
+    default:
+      out.add('x');
+      out.add(HEX[byte >> 4]);
+      out.add(HEX[byte & 15]);
+  }
+}
+
+size_t distance(kj::StringPtr a, kj::StringPtr b) {
+  auto row = kj::heapArray<size_t>(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); j++)
+    row[j] = j;
+  for (size_t i = 1; i <= a.size(); i++) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); j++) {
+      size_t above = row[j];
+      size_t substitution = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({above + 1, row[j - 1] + 1, substitution});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+kj::String escape(kj::ArrayPtr<const char> text, size_t limit) {
+  kj::Vector<char> out;
+  while (text.size() > 0) {
+    if (out.size() >= limit) {
+      out.addAll(kj::StringPtr("…"));
+      break;
+    }
+    size_t length = printableSequence(text);
+    if (length == 0) {
+      appendEscaped(out, text[0]);
+      length = 1;
+    } else {
+      out.addAll(text.slice(0, length));
+    }
+    text = text.slice(length, text.size());
+  }
+  return kj::heapString(out.begin(), out.size());
+}
+
+kj::String quote(kj::StringPtr text, size_t limit) {
+  return kj::str('"', escape(text, limit), '"');
+}
+
+kj::String errnoText(int error) {
+  kj::StringPtr words = strerrordesc_np(error) ?: "unknown error";
+  kj::StringPtr name = strerrorname_np(error) ?: "?";
+  auto text = kj::str(words, " (", name, ")");
+  // These words stand in the middle of a sentence.
+  if (text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a') text[0] += 'a' - 'A';
+  return text;
+}
+
+kj::Maybe<kj::StringPtr> nearest(kj::StringPtr word, kj::ArrayPtr<const kj::StringPtr> choices) {
+  if (word.size() > 64) return nullptr;  // nobody's slip, and the comparison is quadratic
+  size_t best = std::max<size_t>(1, word.size() / 3) + 1;
+  kj::Maybe<kj::StringPtr> found;
+  for (auto choice : choices) {
+    size_t steps = distance(word, choice);
+    if (steps < best) {
+      best = steps;
+      found = choice;
+    }
+  }
+  return found;
+}
+
+kj::String didYouMean(kj::StringPtr word, kj::ArrayPtr<const kj::StringPtr> choices,
+                      kj::StringPtr prefix) {
+  KJ_IF_MAYBE (choice, nearest(word, choices)) {
+    return kj::str("; did you mean ", prefix, *choice, "?");
+  }
+  return kj::str();
+}
+
+kj::String listChoices(kj::ArrayPtr<const kj::StringPtr> choices) {
+  kj::Vector<char> out;
+  for (size_t i = 0; i < choices.size(); i++) {
+    if (i > 0) out.addAll(kj::StringPtr(i + 1 == choices.size() ? " or " : ", "));
+    out.addAll(choices[i]);
+  }
+  return kj::heapString(out.begin(), out.size());
+}
+
+}  // namespace troupe

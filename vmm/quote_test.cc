@@ -1,0 +1,59 @@
+#include "vmm/quote.h"
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <kj/debug.h>
+
+namespace troupe {
+namespace {
+
+std::string text(kj::StringPtr value) {
+  return value.cStr();
+}
+
+TEST(Escape, ControlCharactersCannotReachATerminal) {
+  EXPECT_EQ(text(escape(kj::StringPtr("a\x1b[2J\r\n\tb\x7f"))), "a\\x1b[2J\\r\\n\\tb\\x7f");
+}
+
+TEST(Escape, KeepsTextOfOtherAlphabets) {
+  EXPECT_EQ(text(escape(kj::StringPtr("größe 大"))), "größe 大");
+}
+
+TEST(Escape, BytesThatAreNotUtf8AreShownAsHex) {
+  EXPECT_EQ(text(escape(kj::StringPtr("\xff\xc0\x80\xe2\x82"))), "\\xff\\xc0\\x80\\xe2\\x82");
+}
+
+TEST(Escape, C1ControlsAndDirectionOverridesAreEscaped) {
+  EXPECT_EQ(text(escape(kj::StringPtr("\xc2\x9b"))), "\\xc2\\x9b");
+  EXPECT_EQ(text(escape(kj::StringPtr("\xe2\x80\xae"))), "\\xe2\\x80\\xae");
+}
+
+TEST(Escape, LongTextIsCut) {
+  auto longText = kj::heapString(1000);
+  for (auto& c : longText)
+    c = 'x';
+  EXPECT_EQ(escape(longText, 10).size(), 10 + strlen("…"));
+}
+
+TEST(ErrnoText, SaysItInWordsAndByName) {
+  EXPECT_EQ(text(errnoText(ENOENT)), "no such file or directory (ENOENT)");
+}
+
+TEST(Nearest, FindsTheSlipOfTheKeyboard) {
+  const kj::StringPtr choices[] = {"kernel", "initrd", "memory"};
+  EXPECT_EQ(text(KJ_ASSERT_NONNULL(nearest("kernle", choices))), "kernel");
+  EXPECT_EQ(text(KJ_ASSERT_NONNULL(nearest("memry", choices))), "memory");
+}
+
+TEST(Nearest, FindsNothingWhenAllAreFar) {
+  const kj::StringPtr choices[] = {"kernel", "initrd"};
+  EXPECT_TRUE(nearest("frobnicate", choices) == nullptr);
+}
+
+TEST(ListChoices, ReadsAsASentence) {
+  const kj::StringPtr choices[] = {"a", "b", "c"};
+  EXPECT_EQ(text(listChoices(choices)), "a, b or c");
+}
+
+}  // namespace
+}  // namespace troupe

@@ -1,0 +1,161 @@
+#include "vmm/run_folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr kj::StringPtr LOCK = ".lock"_kj;
+constexpr kj::StringPtr SOCKET = ".sock"_kj;
+
+kj::String chooseFolder() {
+  if (geteuid() == 0) return kj::str("/run/troupe");
+  const char* runtime = getenv("XDG_RUNTIME_DIR");
+  if (runtime != nullptr && runtime[0] == '/') return kj::str(runtime, "/troupe");
+  return kj::str("/tmp/troupe-", geteuid());
+}
+
+void checkFolder(kj::StringPtr path) {
+  struct stat info;
+  if (lstat(path.cStr(), &info) != 0) {
+    UserError(codes::RUN_FOLDER,
+              kj::str("the run-time folder ", quote(path), " is unreachable: ", errnoText(errno)))
+        .raise();
+  }
+  kj::String wrong;
+  if (!S_ISDIR(info.st_mode)) {
+    wrong = kj::str("is not a folder");
+  } else if (info.st_uid != geteuid()) {
+    wrong = kj::str("belongs to uid ", info.st_uid, ", not to you (", geteuid(), ")");
+  } else if ((info.st_mode & 0077) != 0) {
+    wrong = kj::str("is open to others (its mode is not 0700)");
+  } else {
+    return;
+  }
+  UserError(codes::RUN_FOLDER_UNSAFE,
+            kj::str("the run-time folder ", quote(path), " ", wrong,
+                    "; somebody else could answer in the place of your VMs"))
+      .advice("see", kj::str("ls -ld ", path))
+      .advice("mend", "remove it, or set XDG_RUNTIME_DIR to a folder of your own")
+      .raise();
+}
+
+// An open and locked lock file, or none if a living process holds it.
+kj::Maybe<kj::AutoCloseFd> takeLock(kj::StringPtr path, int createFlag) {
+  for (;;) {
+    int raw = open(path.cStr(), O_RDWR | createFlag | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (raw < 0) {
+      if (errno == ENOENT && createFlag == 0) return nullptr;
+      UserError(codes::RUN_FOLDER,
+                kj::str("the lock file ", quote(path), " cannot be opened: ", errnoText(errno)))
+          .raise();
+    }
+    kj::AutoCloseFd fd(raw);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return nullptr;
+    // Its last owner may have removed the file between our open and our lock.
+    struct stat ours;
+    struct stat there;
+    KJ_SYSCALL(fstat(fd, &ours));
+    if (stat(path.cStr(), &there) == 0 && ours.st_ino == there.st_ino) return kj::mv(fd);
+    if (createFlag == 0) return nullptr;
+  }
+}
+
+kj::String generateName() {
+  uint32_t number = 0;
+  KJ_SYSCALL(getrandom(&number, sizeof(number), 0));
+  return kj::str("vm-", kj::hex(number));
+}
+
+}  // namespace
+
+kj::String runFolder() {
+  auto path = chooseFolder();
+  if (mkdir(path.cStr(), 0700) != 0 && errno != EEXIST) {
+    int error = errno;
+    UserError(codes::RUN_FOLDER,
+              kj::str("the run-time folder ", quote(path), " cannot be made: ", errnoText(error)))
+        .advice("mend", "set XDG_RUNTIME_DIR to a folder of your own, or unset it")
+        .raise();
+  }
+  checkFolder(path);
+  return path;
+}
+
+VmPlace::VmPlace(kj::StringPtr name) : folder(runFolder()) {
+  if (name.size() > 0) {
+    if (take(name)) return;
+    UserError(codes::NAME_IN_USE, kj::str("a VM named ", quote(name),
+                                          " is running; a name belongs to one VM at a time"))
+        .advice("see", "troupe list")
+        .raise();
+  }
+  while (!take(generateName())) {
+  }
+}
+
+bool VmPlace::take(kj::StringPtr name) {
+  auto base = kj::str(folder, "/", name);
+  KJ_IF_MAYBE (fd, takeLock(kj::str(base, LOCK), O_CREAT)) {
+    lock = kj::mv(*fd);
+  } else {
+    return false;
+  }
+  vmName = kj::heapString(name);
+  auto path = kj::str(base, SOCKET);
+  KJ_ON_SCOPE_FAILURE(unlink(kj::str(base, LOCK).cStr()));
+  unlink(path.cStr());  // whoever made it is dead: we hold its lock
+  listening = kj::heap<ListeningSocket>(path, "the VM's control socket", codes::CONTROL_SOCKET);
+  return true;
+}
+
+VmPlace::~VmPlace() noexcept(false) {
+  listening = nullptr;
+  unlink(kj::str(folder, "/", vmName, LOCK).cStr());
+}
+
+int VmPlace::socket() const {
+  return KJ_ASSERT_NONNULL(listening)->fd();
+}
+
+kj::Array<kj::String> livingVms() {
+  auto folder = runFolder();
+  DIR* dir = opendir(folder.cStr());
+  KJ_REQUIRE(dir != nullptr, "cannot list the run-time folder", folder, errnoText(errno));
+  KJ_DEFER(closedir(dir));
+  kj::Vector<kj::String> names;
+  while (auto* entry = readdir(dir)) {
+    kj::StringPtr file = entry->d_name;
+    if (!file.endsWith(LOCK) || file.size() == LOCK.size()) continue;
+    auto name = kj::heapString(file.slice(0, file.size() - LOCK.size()));
+    auto path = kj::str(folder, "/", file);
+    KJ_IF_MAYBE (fd, takeLock(path, 0)) {
+      unlink(kj::str(folder, "/", name, SOCKET).cStr());
+      unlink(path.cStr());
+    } else {
+      struct stat info;
+      if (stat(path.cStr(), &info) == 0) names.add(kj::mv(name));
+    }
+  }
+  std::sort(names.begin(), names.end(),
+            [](const kj::String& a, const kj::String& b) { return a < b; });
+  return names.releaseAsArray();
+}
+
+}  // namespace troupe

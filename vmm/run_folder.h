@@ -1,0 +1,40 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/io.h>
+#include <kj/string.h>
+
+#include "vmm/endpoint_files.h"
+
+namespace troupe {
+
+// The folder where the VMs of one user meet: for each NAME.sock, on which it answers, and
+// NAME.lock, locked for as long as it lives. $XDG_RUNTIME_DIR/troupe, or /run/troupe for root, or
+// /tmp/troupe-UID, made and checked to belong to this user alone.
+kj::String runFolder();
+
+// A running VM's place in the folder. Its files go with the object; what a killed VM left behind is
+// recognised by its lock and replaced.
+class VmPlace {
+ public:
+  // `name` empty: takes a generated one. Throws a user error if a living VM has the name.
+  explicit VmPlace(kj::StringPtr name);
+  ~VmPlace() noexcept(false);
+  KJ_DISALLOW_COPY(VmPlace);
+
+  kj::StringPtr name() const { return vmName; }
+  int socket() const;
+
+ private:
+  bool take(kj::StringPtr name);
+
+  kj::String folder;
+  kj::String vmName;
+  kj::AutoCloseFd lock;
+  kj::Maybe<kj::Own<ListeningSocket>> listening;
+};
+
+// The names of the user's living VMs, sorted. Removes what dead ones left behind.
+kj::Array<kj::String> livingVms();
+
+}  // namespace troupe

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <capnp/message.h>
+#include <kj/array.h>
+#include <kj/common.h>
+#include <kj/string.h>
+
+#include "protos/config.capnp.h"
+#include "vmm/command_line.h"
+
+namespace troupe {
+
+// What the words after `troupe run` ask for.
+struct RunRequest {
+  enum class Action { RUN, PRINT_CONFIG, HELP };
+  Action action;
+  kj::Own<capnp::MallocMessageBuilder> config;  // holds a VmConfig; complete but for defaults
+  kj::String help;                              // with HELP
+};
+
+// Reads the options and the configuration file they may name. What an option says overrides the
+// file; its disks follow the file's.
+RunRequest parseRunOptions(kj::ArrayPtr<const kj::StringPtr> words);
+
+// The disk that "PATH[,ro][,id=ID][,format=raw][,direct][,queues=N]" describes. A comma that
+// belongs to the path is written twice.
+void parseDisk(kj::StringPtr text, DiskConfig::Builder disk);
+
+// The decimal number in `text`; none when it is anything else or exceeds `limit`.
+kj::Maybe<uint64_t> parseNumber(kj::StringPtr text, uint64_t limit);
+
+}  // namespace troupe

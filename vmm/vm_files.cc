@@ -1,0 +1,19 @@
+#include "vmm/vm_files.h"
+
+namespace troupe {
+
+VmFiles openVmFiles(const VmPlan& plan) {
+  checkHostMemory(plan.memoryBytes);
+  auto kernel = openImage("kernel", plan.kernel, plan.memoryBytes);
+  kj::Maybe<OpenFile> initrd;
+  KJ_IF_MAYBE (path, plan.initrd) {
+    initrd = openImage("initrd", *path, plan.memoryBytes - kernel.size);
+  }
+  auto disks = openDisks(plan.disks);
+  auto serial = openEndpoint("--serial", plan.serial);
+  auto console = openEndpoint("--console", plan.console);
+  return {kj::mv(kernel), kj::mv(initrd), kj::mv(disks),
+          openKvm(),      kj::mv(serial), kj::mv(console)};
+}
+
+}  // namespace troupe

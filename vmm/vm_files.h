@@ -1,0 +1,26 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/io.h>
+
+#include "vmm/endpoint_files.h"
+#include "vmm/open_file.h"
+#include "vmm/vm_plan.h"
+
+namespace troupe {
+
+// Everything of the host's that one VM is given, opened and checked.
+struct VmFiles {
+  OpenFile kernel;
+  kj::Maybe<OpenFile> initrd;
+  kj::Array<OpenFile> disks;  // in the order of VmPlan::disks
+  kj::AutoCloseFd kvm;
+  EndpointFiles serial;
+  EndpointFiles console;
+};
+
+// Throws a user error for the first thing that is not as it should be. What the user named comes
+// before what the host lacks.
+VmFiles openVmFiles(const VmPlan& plan);
+
+}  // namespace troupe

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <kj/async-io.h>
+#include <kj/string.h>
+
+#include "protos/config.capnp.h"
+#include "protos/control.capnp.h"
+#include "vmm/exit_codes.h"
+#include "vmm/programs.h"
+
+namespace troupe {
+
+// How a VM that had started came to its end. `message`: what to tell the user, in the form of an
+// error with code or as one plain sentence; empty when the guest powered off.
+struct VmEnd {
+  ExitCode exit;
+  kj::String message;
+};
+
+// What the broker counted (protos/broker.capnp, Counters).
+struct BrokerCounters {
+  uint64_t exits;
+  uint64_t notifyExits;
+  uint64_t deviceCalls;
+};
+
+// A virtual machine with all its processes. Destruction ends whatever is left of it: no process, no
+// socket and no temporary file stays, and the terminal is as it was.
+class RunningVm {
+ public:
+  virtual ~RunningVm() noexcept(false) = default;
+
+  virtual kj::StringPtr name() const = 0;
+
+  // Resolves with how it ended, once all its processes are reaped. Throws a user error when the
+  // guest never came to run. To be called once; the promise does not outlive this object.
+  virtual kj::Promise<VmEnd> onEnd() = 0;
+
+  // Ends it at once, for the reason given ("stopped by SIGTERM").
+  virtual void stop(kj::String reason) = 0;
+
+  virtual kj::Promise<void> powerButton() = 0;
+  virtual kj::Promise<BrokerCounters> counters() = 0;
+
+  // Of the terminal behind its console, if it has one there.
+  virtual void terminalResized() = 0;
+  virtual void terminalResumed() = 0;
+
+  virtual void describe(VmStatus::Builder status) = 0;
+};
+
+// The only thing that starts virtual machines: every front end calls this with the same
+// configuration. Checks it, opens what it names, starts the jailed actors and lets the guest go.
+// Throws a user error for a configuration that cannot be; what goes wrong later comes through
+// onEnd().
+kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config);
+
+}  // namespace troupe

@@ -1,0 +1,258 @@
+#include "vmm/vm_plan.h"
+
+#include <kj/vector.h>
+
+#include "vmm/command_line.h"
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/run_options.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr kj::StringPtr DEFAULT_CMDLINE = "console=ttyS0"_kj;
+
+constexpr kj::StringPtr CONSOLE_FORMS = "stdio, pty, file=PATH or socket=PATH"_kj;
+constexpr kj::StringPtr SERIAL_FORMS = "stdio, file=PATH or socket=PATH"_kj;
+
+Endpoint parseEndpoint(kj::StringPtr option, kj::StringPtr text, bool ptyAllowed) {
+  auto path = [&](kj::StringPtr prefix) -> kj::Maybe<kj::String> {
+    if (!text.startsWith(prefix) || text.size() == prefix.size()) return nullptr;
+    return kj::heapString(text.slice(prefix.size()));
+  };
+  if (text == "stdio") return {Endpoint::Kind::STDIO, nullptr};
+  if (text == "pty" && ptyAllowed) return {Endpoint::Kind::PTY, nullptr};
+  KJ_IF_MAYBE (file, path("file=")) {
+    return {Endpoint::Kind::FILE, kj::mv(*file)};
+  }
+  KJ_IF_MAYBE (socket, path("socket=")) {
+    return {Endpoint::Kind::SOCKET, kj::mv(*socket)};
+  }
+  constexpr kj::StringPtr WORDS[] = {"stdio"_kj, "file=PATH"_kj, "socket=PATH"_kj, "pty"_kj};
+  auto words = kj::arrayPtr(WORDS, ptyAllowed ? 4 : 3);
+  UserError(codes::NOT_A_CHOICE,
+            kj::str(option, " ", quote(text), " is not a place for a console; expected ",
+                    ptyAllowed ? CONSOLE_FORMS : SERIAL_FORMS, didYouMean(text, words)))
+      .raise();
+}
+
+uint64_t planMemory(kj::StringPtr text) {
+  uint64_t bytes = 0;
+  KJ_IF_MAYBE (size, parseSize(text)) {
+    bytes = *size;
+  } else {
+    UserError(codes::MEMORY_SIZE, kj::str("--memory ", quote(text),
+                                          " is not a size; expected a number with K, M, G or T, "
+                                          "such as 512M"))
+        .raise();
+  }
+  if (bytes == 0 || bytes % RAM_STEP != 0) {
+    UserError(codes::MEMORY_SIZE, kj::str("--memory ", quote(text), " is ", sizeText(bytes),
+                                          "; RAM is a multiple of 2M, at least 2M"))
+        .raise();
+  }
+  return bytes;
+}
+
+uint32_t planCpus(uint32_t cpus) {
+  if (cpus < 1 || cpus > MOST_CPUS) {
+    UserError(codes::CPU_COUNT,
+              kj::str("--cpus ", cpus, " is out of range; a VM has 1 to ", MOST_CPUS, " CPUs"))
+        .raise();
+  }
+  return cpus;
+}
+
+kj::String planDiskId(DiskConfig::Reader disk, uint index) {
+  if (disk.getId().size() == 0) return kj::str("disk", index);
+  kj::StringPtr id = disk.getId();
+  bool sound = id.size() <= DISK_ID_BYTES;
+  for (char c : id)
+    sound = sound && c > ' ' && c < 0x7f;
+  if (!sound) {
+    UserError(codes::DISK_ID, kj::str("--disk ", quote(disk.getPath()), ": id ", quote(id),
+                                      " does not do; an id has at most ", DISK_ID_BYTES,
+                                      " printable ASCII characters without spaces"))
+        .raise();
+  }
+  return kj::heapString(id);
+}
+
+DiskPlan planDisk(DiskConfig::Reader disk, uint index) {
+  if (disk.getPath().size() == 0) {
+    UserError(codes::DISK_OPTION,
+              kj::str("disk ", index, " has no path; expected --disk PATH[,ro][,id=ID]…"))
+        .raise();
+  }
+  if (disk.getFormat() != "raw") {
+    UserError(codes::NOT_A_CHOICE,
+              kj::str("--disk ", quote(disk.getPath()), ": format ", quote(disk.getFormat()),
+                      " is not known; the only format is raw"))
+        .raise();
+  }
+  if (disk.getQueues() < 1 || disk.getQueues() > MOST_QUEUES) {
+    UserError(codes::DISK_OPTION,
+              kj::str("--disk ", quote(disk.getPath()), ": queues=", disk.getQueues(),
+                      " is out of range; a disk has 1 to ", MOST_QUEUES, " queues"))
+        .raise();
+  }
+  return {kj::heapString(disk.getPath()), planDiskId(disk, index), disk.getRo(), disk.getDirect(),
+          disk.getQueues()};
+}
+
+kj::Array<DiskPlan> planDisks(capnp::List<DiskConfig>::Reader configs) {
+  if (configs.size() > MOST_DISKS) {
+    UserError(codes::TOO_MANY_DISKS,
+              kj::str(configs.size(), " disks are asked for; a VM has at most ", MOST_DISKS))
+        .raise();
+  }
+  kj::Vector<DiskPlan> disks;
+  for (auto config : configs) {
+    auto disk = planDisk(config, disks.size());
+    for (auto& earlier : disks) {
+      if (earlier.id == disk.id) {
+        UserError(codes::DISK_ID,
+                  kj::str("disks ", quote(earlier.path), " and ", quote(disk.path),
+                          " have the same id ", quote(disk.id), "; an id names one disk"))
+            .raise();
+      }
+    }
+    disks.add(kj::mv(disk));
+  }
+  return disks.releaseAsArray();
+}
+
+kj::String planCmdline(VmConfig::Reader config) {
+  kj::StringPtr said = config.getCmdline();
+  auto text = !config.hasCmdline()   ? kj::heapString(DEFAULT_CMDLINE)
+              : said.startsWith("+") ? kj::str(DEFAULT_CMDLINE, " ", said.slice(1))
+                                     : kj::heapString(said);
+  if (text.size() > LONGEST_CMDLINE) {
+    UserError(codes::CMDLINE, kj::str("--cmdline has ", text.size(),
+                                      " bytes; a kernel takes at most ", LONGEST_CMDLINE))
+        .raise();
+  }
+  return text;
+}
+
+kj::Array<kj::String> planCpuMask(capnp::List<capnp::Text>::Reader names) {
+  if (names.size() > 512) {
+    UserError(codes::CPU_MASK, kj::str("--cpu-mask lists ", names.size(), " features; at most 512"))
+        .raise();
+  }
+  return KJ_MAP(name, names) {
+    bool sound = name.size() > 0 && name.size() <= 32;
+    for (char c : name) {
+      sound = sound && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_');
+    }
+    if (!sound) {
+      UserError error(codes::CPU_MASK,
+                      kj::str("--cpu-mask: ", quote(name), " is not the name of a CPU feature"));
+      error.advice("see", "grep -m1 ^flags /proc/cpuinfo").raise();
+    }
+    return kj::heapString(name);
+  };
+}
+
+void checkStdio(const Endpoint& console, const Endpoint& serial) {
+  if (console.kind == Endpoint::Kind::STDIO && serial.kind == Endpoint::Kind::STDIO) {
+    UserError(codes::STDIO_TWICE,
+              kj::str("--console stdio and --serial stdio exclude each other; only one of them can "
+                      "have the terminal, and --serial is on stdio unless told otherwise "
+                      "(--serial file=PATH)"))
+        .raise();
+  }
+}
+
+}  // namespace
+
+kj::Maybe<uint64_t> parseSize(kj::StringPtr text) {
+  constexpr uint64_t LIMIT = 1ull << 63;
+  constexpr kj::StringPtr UNITS = "KMGT"_kj;
+  if (text.size() == 0) return nullptr;
+  uint shift = 0;
+  char unit = text[text.size() - 1];
+  if (unit >= 'a' && unit <= 'z') unit -= 'a' - 'A';
+  KJ_IF_MAYBE (index, UNITS.findFirst(unit)) {
+    shift = 10 * (*index + 1);
+  }
+  auto digits = kj::heapString(text.begin(), text.size() - (shift > 0 ? 1 : 0));
+  KJ_IF_MAYBE (number, parseNumber(digits, LIMIT >> shift)) {
+    return *number << shift;
+  }
+  return nullptr;
+}
+
+kj::String sizeText(uint64_t bytes) {
+  constexpr const char* UNITS[] = {"T", "G", "M", "K"};
+  for (uint i = 0; i < 4; i++) {
+    uint64_t unit = 1ull << (40 - 10 * i);
+    if (bytes < unit) continue;
+    if (bytes % unit == 0) return kj::str(bytes / unit, UNITS[i]);
+    uint64_t tenths = bytes / (unit / 1024) * 10 / 1024;  // cannot overflow
+    return kj::str(tenths / 10, ".", tenths % 10, UNITS[i]);
+  }
+  return kj::str(bytes, bytes == 1 ? " byte" : " bytes");
+}
+
+void checkVmName(kj::StringPtr name) {
+  auto isPlain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  bool sound = name.size() > 0 && name.size() <= LONGEST_NAME && isPlain(name[0]);
+  for (char c : name)
+    sound = sound && (isPlain(c) || c == '.' || c == '_' || c == '-');
+  if (!sound) {
+    UserError(codes::VM_NAME,
+              kj::str("the VM name ", quote(name), " does not do; a name has 1 to ", LONGEST_NAME,
+                      " letters, digits, '.', '_' or '-', and begins with a letter or a digit"))
+        .raise();
+  }
+}
+
+VmPlan planVm(VmConfig::Reader config) {
+  if (config.getKernel().size() == 0) {
+    UserError error(codes::NO_KERNEL, kj::str("no kernel is given; a VM needs --kernel FILE or the "
+                                              "key \"kernel\" in its configuration file"));
+    error.advice("try", "troupe demo").raise();
+  }
+  if (config.hasName()) checkVmName(config.getName());
+  auto console = config.getConsole().size() == 0
+                     ? Endpoint{Endpoint::Kind::NONE, nullptr}
+                     : parseEndpoint("--console", config.getConsole(), true);
+  auto serial = parseEndpoint("--serial", config.getSerial(), false);
+  checkStdio(console, serial);
+  kj::Maybe<kj::String> initrd;
+  if (config.getInitrd().size() > 0) initrd = kj::heapString(config.getInitrd());
+  return {kj::heapString(config.getName()),
+          kj::heapString(config.getKernel()),
+          kj::mv(initrd),
+          planCmdline(config),
+          planCpus(config.getCpus()),
+          planMemory(config.getMemory()),
+          planDisks(config.getDisks()),
+          kj::mv(console),
+          kj::mv(serial),
+          parseOnOff("--rng", config.getRng()),
+          planCpuMask(config.getCpuMask()),
+          parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF};
+}
+
+void spellOut(VmConfig::Builder config) {
+  // Copies: a text set from itself would be overwritten while it is read.
+  auto said = config.asReader();
+  config.setCmdline(planCmdline(said));
+  config.setSerial(kj::str(said.getSerial()));
+  config.setMemory(kj::str(said.getMemory()));
+  config.setRng(kj::str(said.getRng()));
+  config.setJail(kj::str(said.getJail()));
+  uint32_t index = 0;
+  for (auto disk : config.getDisks()) {
+    disk.setId(planDiskId(disk.asReader(), index++));
+    disk.setFormat(kj::str(disk.asReader().getFormat()));
+  }
+}
+
+}  // namespace troupe
