@@ -22,9 +22,8 @@ constexpr Actor ACTORS[] = {
 };
 
 constexpr char USAGE[] =
-    "TRP-int-001: troupe-devices plays a device only for troupe, which starts it under the "
-    "device's "
-    "name; to run a VM, use `troupe run`\n";
+    "TRP-int-102: troupe-devices plays a device only for troupe, which starts it under the name of "
+    "that device; to run a VM, use `troupe run`\n";
 constexpr int USAGE_STATUS = 64;  // EX_USAGE
 
 const char* baseName(const char* path) {
