@@ -248,7 +248,16 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     }
     request.setHost(kj::heap<DeviceHostActor>(newClient));
     ++calls;
-    return request.send().then([](auto&&) {}, [this](kj::Exception&& error) { failStart(error); });
+    // The device has the fds of this call open, beside the copies it keeps, until it hears that we
+    // dropped its answer. The answer to one more call comes after that, so whoever looks at the
+    // device's fds from then on sees those of its profile and no others.
+    return request.send()
+        .ignoreResult()
+        .then([this]() {
+          ++calls;
+          return call().describeRequest().send().ignoreResult();
+        })
+        .catch_([this](kj::Exception&& error) { failStart(error); });
   }
 
   void hostEvent(HostEvent::Reader event) {
