@@ -38,4 +38,11 @@ start {
 run {
   rule { syscall: "read" fd: "kick" reason: "the driver's notifications" }
   rule { syscall: "write" fd: "call" reason: "interrupts" }
+  rule {
+    syscall: "mmap"
+    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
+    arg { index: 3 value: "MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE" }
+    reason: "a ring's room for descriptors, each time the driver starts (piece_arena.cc)"
+  }
+  rule { syscall: "munmap" reason: "gives it back at reset" }
 }
