@@ -40,7 +40,9 @@ kj::Array<capnp::word> readToEnd(int fd) {
   }
   KJ_REQUIRE(size % sizeof(capnp::word) == 0 && size > 0,
              "TRP-jail-020: the setup message is not whole words", size);
-  return kj::heapArray(words.slice(0, size / sizeof(capnp::word)));
+  auto message = kj::heapArray<capnp::word>(size / sizeof(capnp::word));
+  memcpy(message.begin(), words.begin(), size);
+  return message;
 }
 
 bool isOpen(int fd) {

@@ -65,7 +65,7 @@ class ChildProcess final: public Child {
   // End of file: the program runs, or there is no child any more.
   void checkStart() {
     const JailPlan& plan = memory->plan;
-    JailStep step = __atomic_load_n(&plan.step, __ATOMIC_ACQUIRE);
+    auto step = static_cast<JailStep>(__atomic_load_n(&plan.step, __ATOMIC_ACQUIRE));
     int error = plan.error;
     bool executed = step == JailStep::EXEC && error == 0;
     // Nobody uses the child's stack any more; the plan goes with it.

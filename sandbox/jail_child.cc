@@ -58,7 +58,7 @@ class JailedChild {
  private:
   bool left(Fault::Layer layer) const { return plan.faults.all(layer); }
 
-  void at(JailStep step) { __atomic_store_n(&plan.step, step, __ATOMIC_RELEASE); }
+  void at(JailStep step) { __atomic_store_n(&plan.step, uint32_t(step), __ATOMIC_RELEASE); }
 
   // A negative result ends the child at this step.
   long need(long result) {

@@ -105,7 +105,7 @@ struct JailPlan {
   uint32_t hostId;  // set before `go`
 
   // Where the child is, and, once it has failed there, why.
-  JailStep step;
+  uint32_t step;  // a JailStep
   int error;
 };
 
