@@ -9,7 +9,7 @@
 namespace troupe {
 
 // `troupe`'s end of the pipe to the broker. The broker holds the largest surface a guest can
-// attack, so its messages are bounded and no fd is accepted from it.
+// attack, so its messages are bounded and its fds, if it sends any, are closed.
 class BrokerLink {
  public:
   BrokerLink(kj::AsyncIoContext& io, kj::AutoCloseFd pipe);

@@ -21,6 +21,9 @@ constexpr uint32_t MOST_CLIENTS = 16;
 // A front end that ends was fed something hostile, so the next one comes slowly.
 constexpr kj::Duration RESTART_PAUSE = 1 * kj::SECONDS;
 
+// None is wanted; but with 0 Cap'n Proto 0.9 would send none either. What comes is closed unread.
+constexpr uint32_t ACCEPTED_FDS = 1;
+
 capnp::ReaderOptions boundedReading() {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = 8 * 1024;  // 64 KiB: its calls have no long parameters
@@ -63,8 +66,7 @@ struct FrontDoor::Front final: private kj::TaskSet::ErrorHandler {
       : actor(launch(pair.theirs)),
         stream(io.lowLevelProvider->wrapUnixSocketFd(
             kj::mv(pair.ours), kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK)),
-        network(*stream, /*maxFdsPerMessage=*/0, capnp::rpc::twoparty::Side::CLIENT,
-                boundedReading()),
+        network(*stream, ACCEPTED_FDS, capnp::rpc::twoparty::Side::CLIENT, boundedReading()),
         rpc(capnp::makeRpcClient(network)),
         client(bootstrap()),
         serving(*this) {

@@ -180,9 +180,14 @@ kj::Promise<void> LocalVm::start() {
       error.cause(kj::str("still waiting: ", open));
     error.raise();
   });
-  auto death = anyDeath().then([]() {
-    KJ_FAIL_REQUIRE("an actor died");  // explainFailure() finds out which and why
-  });
+  auto death =
+      anyDeath()
+          .then([this]() { return io.provider->getTimer().afterDelay(CAUSE_WAIT); })
+          .then([]() {
+            // explainFailure() finds out which and why.
+            kj::throwFatalException(kj::Exception(kj::Exception::Type::DISCONNECTED, __FILE__,
+                                                  __LINE__, kj::str("an actor has died")));
+          });
   return askBroker()
       .exclusiveJoin(kj::mv(deadline))
       .exclusiveJoin(kj::mv(death))
@@ -217,7 +222,9 @@ void LocalVm::step(kj::Vector<kj::Promise<void>>& steps, kj::String description,
         }
       },
       [what = kj::mv(description)](kj::Exception&& exception) {
-        wrapActorError(exception, codes::START_REFUSED, kj::str(what, " failed")).raise();
+        kj::throwFatalException(
+            wrapActorError(exception, codes::START_REFUSED, kj::str(what, " failed"))
+                .toException(exception.getType()));
       }));
 }
 
@@ -282,8 +289,8 @@ kj::Maybe<Actor&> LocalVm::firstToBlame() {
 }
 
 kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
-  // When a jail could not be closed, or an actor is dead, that is the reason, whatever broke
-  // because of it; else it is what the broker said.
+  // When a jail could not be closed, or an actor met its death, that is the reason, whatever broke
+  // because of it; else it is what the broker said. An actor that ended quietly lost its pipe.
   auto& timer = io.provider->getTimer();
   return anyDeath()
       .exclusiveJoin(timer.afterDelay(CAUSE_WAIT))
@@ -300,7 +307,10 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
           }
         });
         KJ_IF_MAYBE (actor, firstToBlame()) {
-          auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
+          int status = KJ_ASSERT_NONNULL(actor->waitStatus());
+          bool brokerExplains = failure.getType() != kj::Exception::Type::DISCONNECTED;
+          if (blame(status) == 0 && brokerExplains) kj::throwFatalException(kj::mv(failure));
+          auto how = describeWaitStatus(status);
           UserError error(codes::ACTOR_DIED,
                           kj::str(actor->describe(), " ", how, " before the guest ran"));
           for (auto& line : actor->log().lastWords())

@@ -123,8 +123,12 @@ kj::String UserError::render() const {
   return kj::strArray(lines, "\n");
 }
 
+kj::Exception UserError::toException(kj::Exception::Type type) const {
+  return kj::Exception(type, __FILE__, __LINE__, render());
+}
+
 void UserError::raise() const {
-  kj::throwFatalException(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, render()));
+  kj::throwFatalException(toException());
 }
 
 kj::String hostileReason(const kj::Exception& exception) {

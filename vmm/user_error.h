@@ -27,6 +27,7 @@ class UserError {
   UserError& advice(kj::StringPtr kind, kj::StringPtr text);
 
   [[noreturn]] void raise() const;
+  kj::Exception toException(kj::Exception::Type type = kj::Exception::Type::FAILED) const;
   kj::String render() const;
 
  private:
