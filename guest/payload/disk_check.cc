@@ -10,6 +10,7 @@ namespace {
 constexpr unsigned PIECES = 64;  // requests in flight at once while the pattern is checked
 constexpr unsigned PIECE_BYTES = 8192;
 constexpr unsigned PIECE_SECTORS = PIECE_BYTES / SECTOR;
+constexpr unsigned READ_SECTORS = 8;
 constexpr uint32_t UNKNOWN_TYPE = 0x7f;
 
 // Every eight bytes of the disk get a value of their own, another with every `seed`.
@@ -103,9 +104,8 @@ bool checkInterrupt(Disk& disk, Subject subject, uint8_t* sector) {
 }
 
 // Several sectors in one request, which begin as the one read before does; and the last one.
-void checkReads(Disk& disk, Subject subject, const uint8_t* firstSector) {
-  unsigned sectors = disk.sectors() < 8 ? disk.sectors() : 8;
-  auto buffer = static_cast<uint8_t*>(allocate(8 * SECTOR));
+void checkReads(Disk& disk, Subject subject, const uint8_t* firstSector, uint8_t* buffer) {
+  unsigned sectors = disk.sectors() < READ_SECTORS ? disk.sectors() : READ_SECTORS;
   uint8_t status = disk.run(BLK_T_IN, 0, buffer, sectors * SECTOR);
   bool same = status == BLK_S_OK && memcmp(buffer, firstSector, SECTOR) == 0;
   check(same, subject, "read", sectors, " sectors, status ", status);
@@ -133,7 +133,9 @@ void checkDisk(const DriverContext& context, const PciFunction& function, unsign
                bool mayScratch) {
   Subject subject{"blk", number};
   Disk disk;
-  bool started = disk.start(context, function, Completion::INTERRUPT, PIECES);
+  auto first = static_cast<uint8_t*>(allocate(SECTOR));
+  auto other = static_cast<uint8_t*>(allocate(READ_SECTORS * SECTOR));
+  bool started = first && other && disk.start(context, function, Completion::INTERRUPT, PIECES);
   if (!check(started, subject, "start", "slot ", function.slot(), ", features ",
              Hex{disk.virtioDevice().offered()})) {
     return;
@@ -143,15 +145,14 @@ void checkDisk(const DriverContext& context, const PciFunction& function, unsign
     return;
   }
   // First of all, while no interrupt of an earlier request can be taken for it.
-  auto first = static_cast<uint8_t*>(allocate(SECTOR));
   if (!checkInterrupt(disk, subject, first)) {
     return;
   }
   char id[BLK_ID_BYTES + 1] = {};
   uint8_t status = disk.run(BLK_T_GET_ID, 0, id, BLK_ID_BYTES);
   check(status == BLK_S_OK, subject, "id", "\"", static_cast<const char*>(id), "\"");
-  checkReads(disk, subject, first);
-  checkRefusals(disk, subject, allocate(SECTOR));
+  checkReads(disk, subject, first, other);
+  checkRefusals(disk, subject, other);
   bool marked = memcmp(first, SCRATCH_MARK, sizeof(SCRATCH_MARK) - 1) == 0;
   if ((marked || mayScratch) && !disk.readOnly()) {
     checkPattern(disk, subject);

@@ -51,6 +51,19 @@ bool checkMachine(const Acpi& acpi, const Options& options) {
   return check(acpi.ecam != 0, machine, "ecam", Hex{acpi.ecam});
 }
 
+// Two ways to the same configuration space must agree; a machine may have one only.
+void checkBus(const PciBus& bus) {
+  Subject pci{"pci", 0};
+  if (!check(bus.functionCount() > 0, pci, "functions", bus.functionCount())) {
+    return;
+  }
+  uint32_t byMemory = bus.function(0).read<uint32_t>(0);
+  uint32_t byPorts = bus.firstByPorts();
+  if (byPorts != ~0u) {
+    check(byPorts == byMemory, pci, "ports", Hex{byPorts}, " and ", Hex{byMemory}, " by memory");
+  }
+}
+
 // The `wanted`-th disk on the bus.
 bool findDisk(const PciBus& bus, unsigned wanted, PciFunction& found) {
   for (unsigned i = 0; i < bus.functionCount(); ++i) {
@@ -162,9 +175,9 @@ void examine(const Acpi& acpi, const Options& options) {
   if (options.bench.wanted) {
     runBench(context, options, rate);
   } else {
+    checkBus(bus);
     checkDevices(context, options);
-    print("note  ", bus.functionCount(), " PCI functions, ", bus.assignedHere(),
-          " BARs assigned here\n");
+    print("note  ", bus.assignedHere(), " BARs were unassigned and have a place now\n");
   }
   if (options.keys == Keys::SERIAL) {
     echoKeys();

@@ -107,6 +107,12 @@ PciBus::PciBus(const Acpi& acpi) {
   }
 }
 
+uint32_t PciBus::firstByPorts() const {
+  constexpr uint32_t ENABLE = 1u << 31;
+  outLong(0xcf8, ENABLE | functions[0].slot() << 11 | functions[0].number() << 8);
+  return inLong(0xcfc);
+}
+
 // The first address behind every BAR that firmware put into the window.
 void PciBus::findFree() {
   next = WINDOW_START;

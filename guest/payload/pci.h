@@ -59,6 +59,10 @@ class PciBus {
   // fails: an I/O BAR, a window that is full.
   uint64_t bar(const PciFunction& function, unsigned index);
 
+  // The first 32 bits of the configuration space of the first function, by the ports 0xcf8 and
+  // 0xcfc; all ones where nobody answers them.
+  uint32_t firstByPorts() const;
+
   unsigned assignedHere() const { return assigned; }
 
  private:

@@ -7,7 +7,7 @@ namespace {
 
 constexpr unsigned DRAW = 256;  // bytes asked for at a time
 
-// Offers one writable buffer; how much of it was filled, 0 when nothing came.
+// Queues one writable buffer of DRAW bytes.
 void offerBuffer(Ring& ring, void* buffer) {
   ring.descriptor(0) = {reinterpret_cast<uint64_t>(buffer), DRAW, DESCRIPTOR_WRITE, 0};
   ring.offer(0);
@@ -30,14 +30,14 @@ void checkRng(const DriverContext& context, const PciFunction& function, unsigne
   Subject subject{"rng", number};
   VirtioDevice device;
   Ring ring;
-  bool started = device.attach(context, function) && device.negotiate(0) &&
+  auto first = static_cast<uint8_t*>(allocate(DRAW));
+  auto second = static_cast<uint8_t*>(allocate(DRAW));
+  bool started = first && second && device.attach(context, function) && device.negotiate(0) &&
                  device.addQueue(0, 8, Completion::INTERRUPT, ring) && device.start();
   if (!check(started, subject, "start", "slot ", function.slot(), ", features ",
              Hex{device.offered()})) {
     return;
   }
-  auto first = static_cast<uint8_t*>(allocate(DRAW));
-  auto second = static_cast<uint8_t*>(allocate(DRAW));
   offerBuffer(ring, first);
   bool interrupted = device.publishForInterrupt(ring, 0);
   uint32_t drawn = ring.hasUsed() ? ring.take().length : 0;
