@@ -100,7 +100,7 @@ struct JailPlan {
   const char* const* environment;
 
   // Between the two processes. `go`: a futex, 0 until the parent has written the id maps.
-  enum Go : uint32_t { NOT_YET = 0, GO = 1, GIVE_UP = 2 };
+  enum Go : uint32_t { NOT_YET = 0, GO = 1 };
   uint32_t go;
   uint32_t hostId;  // set before `go`
 

@@ -61,7 +61,7 @@ struct LandlockRules {
 
 // A ruleset that denies everything the kernel can deny but executing `executable`; -1 where the
 // kernel has no landlock.
-kj::Maybe<kj::AutoCloseFd> denyAll(int executable) {
+kj::Maybe<kj::AutoCloseFd> denyAll(kj::StringPtr name, int executable) {
   long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (abi < 1) return nullptr;
   int fileRights = abi == 1 ? 13 : abi == 2 ? 14 : abi < 5 ? 15 : 16;
@@ -70,15 +70,19 @@ kj::Maybe<kj::AutoCloseFd> denyAll(int executable) {
   rules.network = abi >= 4 ? 3 : 0;  // bind and connect of TCP
   rules.scoped = abi >= 6 ? 3 : 0;   // abstract sockets and signals
   size_t size = abi >= 6 ? sizeof(rules) : abi >= 4 ? 16 : 8;
-  int fd;
-  KJ_SYSCALL(fd = syscall(SYS_landlock_create_ruleset, &rules, size, 0));
-  kj::AutoCloseFd ruleset(fd);
+  auto need = [&](long result, kj::StringPtr call) {
+    KJ_REQUIRE(result >= 0, kj::str("TRP-jail-009: no landlock rules can be made for ", name, ": ",
+                                    call, ": ", errnoText(errno)));
+    return result;
+  };
+  long fd = syscall(SYS_landlock_create_ruleset, &rules, size, 0);
+  kj::AutoCloseFd ruleset(need(fd, "landlock_create_ruleset"));
   landlock_path_beneath_attr program = {};
   program.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE;
   program.parent_fd = executable;
   long result = syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &program, 0);
   // EBADFD: the program is no file of a file system, and then none of this concerns it.
-  if (result < 0 && errno != EBADFD) KJ_FAIL_SYSCALL("landlock_add_rule", errno);
+  if (result < 0 && errno != EBADFD) need(result, "landlock_add_rule");
   return kj::mv(ruleset);
 }
 
@@ -196,8 +200,8 @@ void mapIds(kj::StringPtr name, pid_t pid, uint32_t hostUid, uint32_t hostGid, b
   need("uid_map", kj::str(INSIDE_ID, " ", hostUid, " 1"));
 }
 
-void wake(JailPlan& plan, JailPlan::Go go) {
-  __atomic_store_n(&plan.go, go, __ATOMIC_RELEASE);
+void letGo(JailPlan& plan) {
+  __atomic_store_n(&plan.go, uint32_t(JailPlan::GO), __ATOMIC_RELEASE);
   syscall(SYS_futex, &plan.go, 1 /* FUTEX_WAKE */, 1, nullptr, nullptr, 0);
 }
 
@@ -240,14 +244,16 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
   KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
   kj::AutoCloseFd status(ends[0]), lowStatusEnd(ends[1]);
   // Out of the way of every number the child will use.
-  int high;
-  KJ_SYSCALL(high = fcntl(lowStatusEnd, F_DUPFD_CLOEXEC, programNumber + 1));
+  int high = fcntl(lowStatusEnd, F_DUPFD_CLOEXEC, programNumber + 1);
+  KJ_REQUIRE(high >= 0, kj::str("TRP-jail-005: ", name,
+                                " needs more fds than this process may have: ", errnoText(errno),
+                                "; `ulimit -n` shows the limit"));
   kj::AutoCloseFd statusEnd(high);
   lowStatusEnd = nullptr;
 
   kj::AutoCloseFd landlock;
   if (jailed) {
-    KJ_IF_MAYBE (rules, denyAll(executable)) {
+    KJ_IF_MAYBE (rules, denyAll(name, executable)) {
       landlock = kj::mv(*rules);
     }
   }
@@ -290,7 +296,7 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
       mapIds(name, pid, ownId ? plan.hostId : geteuid(), asRoot && ownId ? plan.hostId : getegid(),
              asRoot);
     }
-    wake(plan, JailPlan::GO);
+    letGo(plan);
   }
   return child;
 }
