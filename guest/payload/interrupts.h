@@ -10,7 +10,8 @@ namespace payload {
 
 constexpr uint8_t MESSAGE_VECTOR = 0x40;
 constexpr uint8_t LEVEL_VECTOR = 0x41;
-constexpr uint8_t TIMER_VECTOR = 0x42;
+// Of a higher class, so that a level-triggered interrupt nobody ended does not hold it up.
+constexpr uint8_t TIMER_VECTOR = 0x50;
 
 // The message of an MSI that ends waitForInterrupt().
 struct Message {

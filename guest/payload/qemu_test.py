@@ -195,7 +195,7 @@ class Ends(unittest.TestCase):
 
     def test_keys_are_echoed_until_q(self):
         with tempfile.TemporaryDirectory() as folder:
-            machine = Machine(folder, "microvm", words="keys=echo", disks=False)
+            machine = Machine(folder, "microvm", words="keys=echo intx")
             with subprocess.Popen(machine.command, stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE) as process:
                 for line in process.stdout:
