@@ -4,7 +4,7 @@
 start {
   rule { syscall: "mmap" arg { index: 2 value: "PROT_READ|PROT_WRITE" } arg { index: 3 value: "MAP_PRIVATE|MAP_ANONYMOUS" } reason: "large blocks, before malloc is told to take all from the heap" }
   rule { syscall: "munmap" reason: "frees large blocks" }
-  rule { syscall: "ioctl" fd: "in" arg { index: 1 value: "TCGETS" } reason: "whether it is a terminal, where the detach key counts" }
+  rule { syscall: "ioctl" fd: "in" fd: "out" arg { index: 1 value: "TCGETS" } reason: "whether it is a terminal, where the detach key counts and EIO means gone" }
 
   # A thread each for the fds "in" and "out", whose calls may block. threads.profile would leave
   # mprotect and madvise to the whole process; with one heap for all threads nobody needs them.

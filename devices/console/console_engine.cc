@@ -30,12 +30,13 @@ kj::Promise<void> untilBroken(kj::Promise<void> running, virtio::DriverLink& lin
 
 struct ConsoleEngine::Active {
   virtio::DriverLink& link;
+  bool wantsSize;
   kj::Maybe<TransmitQueue> transmit;
   kj::Maybe<ReceiveQueue> receive;
   kj::Promise<void> transmitting = nullptr;
   kj::Promise<void> receiving = nullptr;
 
-  explicit Active(virtio::DriverLink& link) : link(link) {}
+  Active(virtio::DriverLink& link, bool wantsSize) : link(link), wantsSize(wantsSize) {}
 };
 
 ConsoleEngine::ConsoleEngine(kj::UnixEventPort& events, Line& line, uint16_t columns, uint16_t rows)
@@ -64,10 +65,10 @@ virtio::DeviceDescription ConsoleEngine::describe() {
   return description;
 }
 
-void ConsoleEngine::start(const virtio::GuestMemory&, uint64_t,
+void ConsoleEngine::start(const virtio::GuestMemory&, uint64_t features,
                           kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
   KJ_REQUIRE(active == nullptr, "already active; stop() comes first");
-  auto& now = *active.emplace(kj::heap<Active>(link));
+  auto& now = *active.emplace(kj::heap<Active>(link, (features & F_SIZE) != 0));
   for (auto& queue : queues) {
     if (queue.index == TRANSMIT_QUEUE) {
       auto& transmit = now.transmit.emplace(events, kj::mv(queue), line.output);
@@ -114,6 +115,7 @@ kj::Promise<void> ConsoleEngine::finish() {
 void ConsoleEngine::tellSize() {
   if (columns == toldColumns && rows == toldRows) return;
   KJ_IF_MAYBE (now, active) {
+    if (!(*now)->wantsSize) return;
     uint16_t size[] = {htole16(columns), htole16(rows)};
     static_assert(sizeof(size) == SIZE_LENGTH, "columns and rows stand side by side");
     (*now)->link.configChanged(SIZE_OFFSET, kj::arrayPtr(size, 2).asBytes());

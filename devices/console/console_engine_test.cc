@@ -214,6 +214,14 @@ TEST(ConsoleEngine, ResizeBeforeDriverOkIsToldAtDriverOk) {
   EXPECT_EQ(console.bench.host.configChanges.size(), 1);
 }
 
+TEST(ConsoleEngine, ResizeIsNotToldToADriverWithoutSize) {
+  Console console;
+  console.activate(virtio::F_VERSION_1);
+  console.bench.consoleSize(100, 40);
+  console.bench.settle();
+  EXPECT_EQ(console.bench.host.configChanges.size(), 0);
+}
+
 TEST(ConsoleEngine, EmergencyWritePrintsItsLowByteWithoutAnyQueue) {
   Console console;
   kj::byte word[] = {'!', 0, 0, 0};
@@ -341,6 +349,31 @@ TEST(ConsoleEngine, VQ_04_HugeChainsAreServedInBoundedTurns) {
   EXPECT_LT(timer.now() - start, 2 * kj::SECONDS);
   console.bench.reset();
   EXPECT_LT(timer.now() - start, 3 * kj::SECONDS);
+}
+
+TEST(ConsoleEngine, VQ_11_ManyUselessRequestsLeaveNothingBehind) {
+  Console console;
+  console.activate();
+  auto round = [&]() {
+    for (int i = 0; i < 60; ++i) {
+      console.transmit->add({Buffer{0x1000, 0, false}});
+      console.receive->add({Buffer{0x1000, 0, true}});
+    }
+    if (console.line->input.waiting().size() == 0) console.line->input.append(bytes("x"));
+    console.bench.kick(TRANSMIT_QUEUE);
+    console.bench.kick(RECEIVE_QUEUE);
+    for (int i = 0; i < 60; ++i) {
+      console.bench.waitUntil([&]() { return console.transmit->takeUsed() != nullptr; });
+      console.bench.waitUntil([&]() { return console.receive->takeUsed() != nullptr; });
+    }
+  };
+  for (int i = 0; i < 20; ++i)
+    round();
+  size_t before = testing::residentBytes();
+  for (int i = 0; i < 300; ++i)
+    round();
+  EXPECT_LT(testing::residentBytes(), before + (8 << 20));  // sanitizers keep some
+  EXPECT_EQ(console.line->input.waiting().size(), 1);
 }
 
 TEST(ConsoleEngine, VQ_13_KickStormsDoNotStarveTheBroker) {

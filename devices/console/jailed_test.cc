@@ -79,11 +79,11 @@ void typeText(int fd, const std::string& text) {
 struct Bench {
   testing::Loop loop;
   kj::AutoCloseFd program;
-  sandbox::Launcher launcher{loop.events, sandbox::Jail::ON};
+  sandbox::Launcher launcher;
   Pair log = testing::pipePair();
   kj::Own<sandbox::Child> child;
 
-  Bench() {
+  explicit Bench(sandbox::Jail jail) : launcher(loop.events, jail) {
     int fd;
     KJ_SYSCALL(fd = open("devices/troupe-devices", O_RDONLY | O_CLOEXEC));
     program = kj::AutoCloseFd(fd);
@@ -113,6 +113,8 @@ struct Bench {
 // The serial actor, running, with the broker's end of its socket.
 struct Serial: Bench {
   Pair uart = testing::socketPair();
+
+  explicit Serial(sandbox::Jail jail = sandbox::Jail::ON) : Bench(jail) {}
 
   void start(ConsoleConfig::Backend backend, std::initializer_list<sandbox::HandedFd> fds) {
     kj::Vector<sandbox::HandedFd> all;
@@ -156,6 +158,16 @@ TEST(SerialJailed, StandardStreamsCarryBytesBothWays) {
   typeText(serial.uart.ours, "bye");
   serial.expectCleanEnd();
   EXPECT_EQ(serial.loop.readAll(out.theirs, 3), "bye");
+}
+
+TEST(SerialJailed, WorksWithTheJailOff) {
+  auto in = testing::pipePair();
+  auto out = testing::pipePair();
+  Serial serial(sandbox::Jail::OFF);
+  serial.start(ConsoleConfig::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
+  typeText(serial.uart.ours, "guest says");
+  EXPECT_EQ(serial.loop.readAll(out.theirs, 10), "guest says");
+  serial.expectCleanEnd();
 }
 
 TEST(SerialJailed, ClosedStandardStreamsDoNotKillIt) {
@@ -244,6 +256,8 @@ struct Console: Bench {
   kj::Own<kj::AsyncCapabilityStream> stream;
   kj::Own<capnp::TwoPartyClient> network;
   kj::Maybe<Device::Client> device;
+
+  Console() : Bench(sandbox::Jail::ON) {}
 
   class Host final: public DeviceHost::Server {
    public:

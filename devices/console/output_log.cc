@@ -25,6 +25,9 @@ constexpr kj::Duration OutputLog::PATIENCE;
 OutputLog::OutputLog(kj::Timer& timer, size_t capacity) : timer(timer), buffer(capacity) {}
 
 OutputLog::Reader::Reader(OutputLog& log) : log(log), position(log.buffer.begin()) {
+  // One that starts far behind is waited for only once it takes bytes: else whoever connects again
+  // and again could hold the guest up for good.
+  stuck = behind() > highWater(log.buffer);
   log.readers.add(this);
 }
 

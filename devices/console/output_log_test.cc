@@ -159,6 +159,15 @@ TEST_F(OutputLogTest, ReaderThatGoesOnIsWaitedForAgain) {
   EXPECT_TRUE(log.congested());
 }
 
+TEST_F(OutputLogTest, LateReaderHoldsTheWriterUpOnlyOnceItTakesBytes) {
+  log.write(bytes(noise(CAPACITY)));
+  OutputLog::Reader late(log);
+  EXPECT_FALSE(log.congested());
+  takeAll(late);
+  log.write(bytes(noise(CAPACITY)));
+  EXPECT_TRUE(log.congested());
+}
+
 TEST_F(OutputLogTest, ReaderThatLeavesReleasesTheWriter) {
   auto reader = kj::heap<OutputLog::Reader>(log);
   log.write(bytes(noise(CAPACITY)));

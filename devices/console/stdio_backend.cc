@@ -34,6 +34,7 @@ class StdioBackend::Output {
   Output(kj::UnixEventPort& events, OutputLog& log, int fd, Host& host)
       : events(events),
         fd(fd),
+        terminal(isatty(fd)),
         reader(kj::heap<OutputLog::Reader>(log)),
         thread(fd, FdThread::Direction::WRITE, [&host]() { host.confineThread("output"); }),
         task(pump().eagerlyEvaluate(
@@ -59,7 +60,8 @@ class StdioBackend::Output {
     if (error == EAGAIN) {
       return whenReady(events, fd, FdThread::Direction::WRITE).then([this]() { return pump(); });
     }
-    if (error == EPIPE || error == EBADF || error == EINVAL) {
+    bool hungUp = error == EIO && terminal;
+    if (error == EPIPE || error == EBADF || error == EINVAL || hungUp) {
       // Nobody will read it any more. Without a reader the log waits for nobody.
       reader = nullptr;
       return kj::READY_NOW;
@@ -74,6 +76,7 @@ class StdioBackend::Output {
 
   kj::UnixEventPort& events;
   int fd;
+  bool terminal;
   bool complained = false;  // since the last byte that went through
   kj::Own<OutputLog::Reader> reader;
   FdThread thread;

@@ -270,6 +270,19 @@ TEST(StdioBackend, DetachKeyWorksWhileTheGuestTakesNothing) {
   EXPECT_TRUE(bench.loop.until([&]() { return bench.detached; }));
 }
 
+TEST(StdioBackend, ClosedTerminalEndsInputAndOutputAlone) {
+  auto terminal = rawTerminal();
+  Bench bench;
+  bench.open(terminal.device.get(), terminal.device);
+  terminal.user = nullptr;
+  bench.line.output.write(bytes("x"));
+  bench.loop.turn();
+  for (int i = 0; i < 3; ++i)
+    bench.line.output.write(bytes(noise(1 << 20)));
+  EXPECT_FALSE(bench.line.output.congested());
+  EXPECT_FALSE(bench.detached);
+}
+
 TEST(StdioBackend, TerminalShowsOutput) {
   auto terminal = rawTerminal();
   Bench bench;
