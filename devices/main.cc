@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "devices/blk/blk_main.h"
 #include "devices/console/console_main.h"
 #include "devices/console/serial_main.h"
 #include "devices/rng/rng_main.h"
@@ -16,6 +17,7 @@ struct Actor {
 };
 
 constexpr Actor ACTORS[] = {
+    {"troupe-blk", troupe::blk::blkMain},
     {"troupe-console", troupe::console::consoleMain},
     {"troupe-rng", troupe::rng::rngMain},
     {"troupe-serial", troupe::console::serialMain},

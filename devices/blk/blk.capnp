@@ -1,0 +1,18 @@
+@0xf1b0c6d2a97e3845;
+
+# What the actor `blk` is told at its start (Setup.config). The disk itself is the fd "disk", and
+# what the file knows is asked of the file: its size, and whether it was opened with O_DIRECT.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("troupe");
+
+struct BlkConfig {
+  readOnly @0 :Bool;
+  # No request changes the disk. Otherwise the fd must be open for writing.
+  id @1 :Text;
+  # What GET_ID answers (§5.2.6): at most 20 bytes.
+  queues @2 :UInt16 = 1;
+  # 1 to 16, each with a thread of its own.
+  spinMicroseconds @3 :UInt32 = 50;
+  # How long a queue's thread looks for more work before it sleeps; 0 never looks.
+}

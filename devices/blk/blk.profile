@@ -1,0 +1,51 @@
+# The block device: one disk, up to 16 queues with a thread each.
+#
+# The main thread speaks with the broker and never touches the disk; the queue threads touch the disk
+# and the queues' eventfds, and nothing else. Their filter names preadv2, pwritev2, io_uring_enter
+# and ppoll without conditions: the kernel then answers from a table without running the filter, and
+# a process that holds no other file gains nothing from a check.
+actor: "blk"
+include: "devices/virtio/device.profile"
+include: "sandbox/common/threads.profile"
+
+fd { name: "disk" number: 17 kind: FILE }
+fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
+fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
+fd { name: "kick" number: 48 count: 16 kind: EVENTFD from: PLACED optional: true }
+fd { name: "call" number: 64 count: 16 kind: EVENTFD from: PLACED optional: true }
+
+start {
+  rule { syscall: "newfstatat" fd: "disk" reason: "file or block device, and its size" }
+  rule { syscall: "fstat" fd: "disk" reason: "file or block device, and its size" }
+  rule { syscall: "fstatfs" fd: "disk" reason: "whether it lies in memory" }
+  rule { syscall: "statx" fd: "disk" reason: "alignment for O_DIRECT" }
+  rule { syscall: "pread64" fd: "disk" reason: "alignment for O_DIRECT, where statx does not tell" }
+  rule { syscall: "ioctl" fd: "disk" arg { index: 1 value: "BLKGETSIZE64" } reason: "size of a block device" }
+  rule { syscall: "eventfd2" arg { index: 1 value: "EFD_CLOEXEC|EFD_NONBLOCK" } reason: "main and queue threads wake each other" }
+  rule { syscall: "io_uring_setup" reason: "a ring for each queue thread" }
+  rule { syscall: "io_uring_register" reason: "the ring's only file, its restrictions" }
+  rule {
+    syscall: "mmap"
+    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
+    arg { index: 3 value: "MAP_SHARED|MAP_POPULATE" }
+    reason: "the ring's queues"
+  }
+}
+
+run {
+  rule { syscall: "read" fd: "events" reason: "a queue came to rest or is broken" }
+  rule { syscall: "write" fd: "wake" reason: "a queue is to start or to stop" }
+}
+
+thread {
+  name: "queue"
+  include: "sandbox/common/thread.profile"
+  include: "sandbox/common/log.profile"
+  rule { syscall: "preadv2" reason: "reads that need not wait" }
+  rule { syscall: "pwritev2" reason: "writes that need not wait" }
+  rule { syscall: "fdatasync" fd: "disk" reason: "flushes of a disk in memory" }
+  rule { syscall: "io_uring_enter" reason: "everything else, within the ring's restrictions" }
+  rule { syscall: "ppoll" reason: "sleeps until there is work" }
+  rule { syscall: "read" fd: "kick" fd: "wake" reason: "notifications of the driver, wake-ups" }
+  rule { syscall: "write" fd: "call" fd: "events" reason: "interrupts; reports to the main thread" }
+}

@@ -1,0 +1,126 @@
+#include "devices/blk/blk_engine.h"
+
+#include <kj/debug.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "devices/virtio/wire.h"
+
+namespace troupe::blk {
+namespace {
+
+kj::AutoCloseFd makeEventFd() {
+  int fd;
+  KJ_SYSCALL(fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  return kj::AutoCloseFd(fd);
+}
+
+BlkSettings settingsOf(const Disk& disk, const BlkOptions& options) {
+  KJ_REQUIRE(options.id.size() <= virtio::BLK_ID_BYTES,
+             "TRP-blk-007: the id of a disk has at most 20 bytes", options.id);
+  KJ_REQUIRE(options.queues >= 1 && options.queues <= MAX_QUEUES,
+             "TRP-blk-008: a disk has 1 to 16 queues", options.queues);
+  BlkSettings settings{disk, {}, options.spinMicros};
+  memcpy(settings.id, options.id.begin(), options.id.size());
+  return settings;
+}
+
+}  // namespace
+
+BlkEngine::BlkEngine(kj::UnixEventPort& port, const Disk& disk, const BlkOptions& options,
+                     BlkProcess& process)
+    : disk(disk),
+      settings(settingsOf(disk, options)),
+      events(process.keep("events", 0, makeEventFd())),
+      observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      watching(nullptr) {
+  auto made = kj::heapArrayBuilder<Queue>(options.queues);
+  for (uint16_t i = 0; i < options.queues; i++) {
+    auto wake = process.keep("wake", i, makeEventFd());
+    auto queue =
+        kj::heap<BlkQueue>(settings, i, wake, events, [&process] { process.confineThread(); });
+    made.add(Queue{kj::mv(wake), kj::mv(queue)});
+  }
+  queues = made.finish();
+  watching = watch().eagerlyEvaluate([](kj::Exception&& exception) {
+    KJ_LOG(FATAL, "the queues' events cannot be read", exception);
+    _exit(1);
+  });
+}
+
+// The threads go before the rings they may be working on.
+BlkEngine::~BlkEngine() noexcept(false) {
+  queues = nullptr;
+}
+
+virtio::DeviceDescription BlkEngine::describe() {
+  virtio::BlkConfigSpace config = {};
+  config.capacity = disk.shape().bytes / virtio::BLK_SECTOR_BYTES;
+  config.sizeMax = SIZE_MAX_BYTES;
+  config.segMax = SEG_MAX;
+  config.blockSize = disk.shape().blockBytes;
+  config.queueCount = queues.size();
+
+  virtio::DeviceDescription description;
+  description.deviceType = virtio::ID_BLOCK;
+  description.features = virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX | virtio::BLK_F_SIZE_MAX |
+                         virtio::BLK_F_SEG_MAX | virtio::BLK_F_BLK_SIZE | virtio::BLK_F_FLUSH |
+                         virtio::BLK_F_MQ;
+  if (disk.shape().readOnly) description.features |= virtio::BLK_F_RO;
+  description.queueSizes = kj::heapArray<uint16_t>(queues.size());
+  for (uint16_t& size : description.queueSizes)
+    size = QUEUE_SIZE;
+  description.config = kj::heapArray<kj::byte>(kj::arrayPtr(&config, 1).asBytes());
+  description.configWriteMask = kj::heapArray<kj::byte>(sizeof(config));
+  memset(description.configWriteMask.begin(), 0, sizeof(config));  // the driver changes nothing
+  return description;
+}
+
+void BlkEngine::start(const virtio::GuestMemory&, uint64_t features,
+                      kj::Array<virtio::ActiveQueue> rings, virtio::DriverLink& link) {
+  // "Completed" means "stable" to a driver that did not take FLUSH, §5.2.6.2.
+  auto durability =
+      features & virtio::BLK_F_FLUSH ? DiskIo::Durability::VOLATILE : DiskIo::Durability::DURABLE;
+  active = Active{kj::mv(rings), link, nullptr};
+  for (virtio::ActiveQueue& ring : KJ_ASSERT_NONNULL(active).queues) {
+    queues[ring.index].queue->start(BlkWork{ring.ring.get(), ring.kick, ring.call, durability});
+  }
+}
+
+kj::Promise<void> BlkEngine::stop() {
+  auto& held = KJ_REQUIRE_NONNULL(active, "stop() comes after start()");
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  held.stopped = kj::mv(paf.fulfiller);
+  for (virtio::ActiveQueue& ring : held.queues)
+    queues[ring.index].queue->stop();
+  lookAtQueues();
+  return kj::mv(paf.promise);
+}
+
+kj::Promise<void> BlkEngine::watch() {
+  return observer.whenBecomesReadable().then([this] {
+    eventfd_t count;
+    eventfd_read(events, &count);  // it only says: look
+    lookAtQueues();
+    return watch();
+  });
+}
+
+void BlkEngine::lookAtQueues() {
+  KJ_IF_MAYBE (held, active) {
+    bool resting = true;
+    for (virtio::ActiveQueue& ring : held->queues) {
+      BlkQueue& queue = *queues[ring.index].queue;
+      if (queue.takeBroken()) held->link.needsReset();
+      resting &= queue.atRest();
+    }
+    if (!resting || held->stopped == nullptr) return;
+    auto stopped = kj::mv(KJ_ASSERT_NONNULL(held->stopped));
+    active = nullptr;
+    stopped->fulfill();
+  }
+}
+
+}  // namespace troupe::blk

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async-unix.h>
+#include <kj/common.h>
+#include <kj/function.h>
+#include <kj/io.h>
+#include <kj/string.h>
+
+#include <cstdint>
+
+#include "devices/blk/blk_queue.h"
+#include "devices/blk/disk.h"
+#include "devices/virtio/device_engine.h"
+
+namespace troupe::blk {
+
+constexpr uint16_t MAX_QUEUES = 16;
+
+struct BlkOptions {
+  kj::StringPtr id;  // at most BLK_ID_BYTES
+  uint16_t queues = 1;
+  uint32_t spinMicros = 50;
+};
+
+// What an engine asks of the process it is in.
+class BlkProcess {
+ public:
+  // Keeps a new fd where the process wants it.
+  virtual kj::AutoCloseFd keep(kj::StringPtr name, uint32_t index, kj::AutoCloseFd fd) = 0;
+  // Narrows the calling thread, a queue's, to what it needs from here on. From any thread.
+  virtual void confineThread() = 0;
+};
+
+// A virtio block device (§5.2) on one disk: a thread per queue, and on the main loop only what
+// starts and stops them.
+class BlkEngine final: public virtio::DeviceEngine {
+ public:
+  // `disk` must outlive it, `process` this constructor. Throws (TRP-blk-…).
+  BlkEngine(kj::UnixEventPort& port, const Disk& disk, const BlkOptions& options,
+            BlkProcess& process);
+  ~BlkEngine() noexcept(false);
+
+  virtio::DeviceDescription describe() override;
+  void start(const virtio::GuestMemory& memory, uint64_t features,
+             kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  kj::Promise<void> stop() override;
+
+ private:
+  // From start() until every queue is at rest.
+  struct Active {
+    kj::Array<virtio::ActiveQueue> queues;
+    virtio::DriverLink& link;
+    kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> stopped;
+  };
+  struct Queue {
+    kj::AutoCloseFd wake;
+    kj::Own<BlkQueue> queue;  // above its fd: ends first
+  };
+
+  kj::Promise<void> watch();
+  void lookAtQueues();
+
+  const Disk& disk;
+  const BlkSettings settings;
+  kj::AutoCloseFd events;
+  kj::Maybe<Active> active;
+  kj::Array<Queue> queues;
+  kj::UnixEventPort::FdObserver observer;
+  kj::Promise<void> watching;
+};
+
+}  // namespace troupe::blk

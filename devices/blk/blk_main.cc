@@ -1,0 +1,43 @@
+#include "devices/blk/blk_main.h"
+
+#include <malloc.h>
+
+#include "devices/blk/blk.capnp.h"
+#include "devices/blk/blk_engine.h"
+#include "devices/blk/disk.h"
+#include "devices/virtio/device_main.h"
+
+namespace troupe::blk {
+namespace {
+
+class JailedProcess final: public BlkProcess {
+ public:
+  explicit JailedProcess(sandbox::ActorSetup& setup) : setup(setup) {}
+
+  kj::AutoCloseFd keep(kj::StringPtr name, uint32_t index, kj::AutoCloseFd fd) override {
+    return kj::AutoCloseFd(setup.place(name, index, fd));
+  }
+  void confineThread() override { setup.enter("thread:queue"); }
+
+ private:
+  sandbox::ActorSetup& setup;
+};
+
+}  // namespace
+
+int blkMain() {
+  // Queue threads allocate once, before they serve: they need no heap of their own each.
+  mallopt(M_ARENA_MAX, 1);
+  return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
+    auto config = setup.config<BlkConfig>();
+    auto access = config.getReadOnly() ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
+    auto disk = kj::heap<Disk>(setup.fd("disk"), access);
+    JailedProcess process(setup);
+    kj::Own<virtio::DeviceEngine> engine = kj::heap<BlkEngine>(
+        io.unixEventPort, *disk,
+        BlkOptions{config.getId(), config.getQueues(), config.getSpinMicroseconds()}, process);
+    return engine.attach(kj::mv(disk));
+  });
+}
+
+}  // namespace troupe::blk

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <kj/common.h>
+#include <kj/exception.h>
+#include <kj/function.h>
+#include <kj/memory.h>
+#include <kj/mutex.h>
+#include <kj/thread.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "devices/blk/blk_worker.h"
+
+namespace troupe::blk {
+
+// One request queue's thread, "blk-qN": serves while there is work, looks for more for a while,
+// sleeps.
+//
+// The methods belong to the main thread. The two threads share the atomics below and two eventfds:
+// `wake`, by which main reaches a thread that sleeps (as the kernel does when a request in the
+// background has ended), and `events`, by which the thread says that it came to rest or that the
+// driver broke the ring.
+class BlkQueue {
+ public:
+  // Returns when the thread is ready to serve: it has made its io_uring and called `confine`, which
+  // takes its filter. Throws what either throws. `settings` and the fds are borrowed.
+  BlkQueue(const BlkSettings& settings, uint16_t index, int wake, int events,
+           kj::Function<void()> confine);
+  // Ends the thread, once what it has under way has ended.
+  ~BlkQueue() noexcept(false);
+  KJ_DISALLOW_COPY(BlkQueue);
+
+  // Only at rest.
+  void start(const BlkWork& work);
+
+  // Takes no more requests, and comes to rest once those under way have ended.
+  void stop();
+
+  // Whether the thread touches neither ring nor buffers.
+  bool atRest() const { return state.load(std::memory_order_acquire) == State::AT_REST; }
+
+  // Whether the driver broke the ring since this was last asked.
+  bool takeBroken() { return broken.exchange(false); }
+
+ private:
+  // main: AT_REST → SERVING → STOPPING; the thread: STOPPING → AT_REST; main, any → ENDED. A store
+  // hands over all that was written before it: `work` to the thread, ring and buffers back.
+  enum class State : uint8_t { AT_REST, SERVING, STOPPING, ENDED };
+  struct Start {
+    bool over = false;
+    kj::Maybe<kj::Exception> failure;
+  };
+
+  void run(kj::Function<void()>& confine);
+  void serveUntilEnded(BlkWorker& worker);
+  void serve(BlkWorker& worker);
+  void sleep(BlkWorker& worker);
+  void comeToRest(BlkWorker& worker);
+  void moveTo(State next);
+
+  const BlkSettings& settings;
+  const uint16_t index;
+  const int wake;
+  const int events;
+  BlkWork work{};
+  std::atomic<State> state{State::AT_REST};
+  std::atomic<bool> broken{false};
+  kj::MutexGuarded<Start> started;
+  kj::Own<kj::Thread> thread;
+};
+
+}  // namespace troupe::blk

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/common.h>
+
+#include <cstdint>
+
+#include "devices/blk/blk_request.h"
+#include "devices/blk/disk.h"
+#include "devices/blk/disk_io.h"
+#include "devices/virtio/virtqueue.h"
+
+namespace troupe::blk {
+
+// What the queues of one disk have in common.
+struct BlkSettings {
+  const Disk& disk;
+  kj::byte id[virtio::BLK_ID_BYTES];  // padded with NUL
+  uint32_t spinMicros;
+};
+
+// One queue as its thread gets it, for as long as the driver keeps it enabled. Borrowed.
+struct BlkWork {
+  virtio::Virtqueue* ring;
+  int kick;
+  int call;
+  DiskIo::Durability durability;
+};
+
+// Serves the requests of one ring, never waiting for any of them. A request that does not end at
+// once stays in a table with a place for each head of the ring, so nothing is allocated after
+// construction. Belongs to one thread.
+class BlkWorker {
+ public:
+  // `wake`: the eventfd written when requests in the background have ended; see setNotifications().
+  BlkWorker(const BlkSettings& settings, int wake);
+  KJ_DISALLOW_COPY(BlkWorker);
+
+  void begin(const BlkWork& work);
+
+  // One batch: at most a ring full of new requests, and all that have ended since. The driver is
+  // told of what is done, and interrupted at most once.
+  void turn();
+
+  // Whether a turn() would find something to do.
+  bool hasWork() const { return work.ring->hasWork() || io.hasWork(); }
+
+  // Whether kick and wake are written when there is something new. After switching on, look at
+  // hasWork() again.
+  void setNotifications(bool on);
+
+  bool ringIsBroken() const { return work.ring->broken(); }
+
+  // The driver lets go of the queue: takes what has ended in the background and tells nobody. True
+  // when nothing is left there. Otherwise wait for `wake`, unless hasDiskWork(), and call it again.
+  bool abandon();
+  bool hasDiskWork() const { return io.hasWork(); }
+
+ private:
+  struct Transfer {
+    virtio::Chain chain;
+    Request request;
+    uint32_t moved;  // bytes of the request that are done
+  };
+
+  void drain();
+  void reap();
+  void tellDriver();
+  void take(virtio::Chain&& chain);
+  kj::Maybe<uint8_t> begin(Transfer& transfer);
+  kj::Maybe<uint8_t> attempt(Transfer& transfer);
+  kj::Maybe<uint8_t> account(Transfer& transfer, int64_t result);
+  void park(Transfer&& transfer);
+  void complete(Transfer&& transfer, uint8_t status);
+  void finished(virtio::Chain&& chain, uint32_t written);
+
+  const BlkSettings& settings;
+  DiskIo io;
+  BlkWork work{};
+  kj::Array<kj::Maybe<Transfer>> background;  // by head
+  uint32_t inBackground = 0;
+  uint32_t untold = 0;  // chains pushed and not yet published
+  bool interrupt = false;
+};
+
+}  // namespace troupe::blk

@@ -1,0 +1,99 @@
+#include "devices/blk/disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace troupe::blk {
+namespace {
+
+constexpr uint32_t COMMON_BLOCK_BYTES = 4096;  // what a disk asks for that does not take 512
+
+uint64_t sizeOf(int fd, const struct stat& info) {
+  if (S_ISREG(info.st_mode)) return info.st_size;
+  KJ_REQUIRE(S_ISBLK(info.st_mode),
+             "TRP-blk-001: the disk is neither a regular file nor a block device", info.st_mode);
+  uint64_t bytes;
+  KJ_SYSCALL(ioctl(fd, BLKGETSIZE64, &bytes), "TRP-blk-002: the size of the disk cannot be read");
+  return bytes;
+}
+
+bool livesInMemory(int fd, const struct stat& info) {
+  if (!S_ISREG(info.st_mode)) return false;
+  struct statfs system;
+  KJ_SYSCALL(fstatfs(fd, &system), "TRP-blk-002: the file system of the disk cannot be asked");
+  return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
+}
+
+// The two alignments of O_DIRECT.
+struct Alignment {
+  uint32_t buffer;
+  uint32_t offset;
+};
+
+// What a file system says that does not tell through statx(): found by reading one sector.
+Alignment tryAlignment(int fd) {
+  alignas(COMMON_BLOCK_BYTES) kj::byte block[COMMON_BLOCK_BYTES];
+  bool takesSectors = pread(fd, block, virtio::BLK_SECTOR_BYTES, 0) >= 0 || errno != EINVAL;
+  uint32_t unit = takesSectors ? virtio::BLK_SECTOR_BYTES : COMMON_BLOCK_BYTES;
+  return {unit, unit};
+}
+
+Alignment alignmentOf(int fd) {
+#ifdef STATX_DIOALIGN
+  struct statx info = {};
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
+      (info.stx_mask & STATX_DIOALIGN) && info.stx_dio_offset_align != 0) {
+    return {kj::max(info.stx_dio_mem_align, 1u),
+            kj::max(info.stx_dio_offset_align, virtio::BLK_SECTOR_BYTES)};
+  }
+#endif
+  return tryAlignment(fd);
+}
+
+void requireAccess(int flags, Disk::Access access) {
+  int mode = flags & O_ACCMODE;
+  KJ_REQUIRE(mode == O_RDWR || (mode == O_RDONLY && access == Disk::Access::READ_ONLY),
+             "TRP-blk-003: the disk is to be written but its file is open for reading only");
+}
+
+}  // namespace
+
+Disk::Disk(int fd, Access access) : file(fd) {
+  struct stat info;
+  KJ_SYSCALL(fstat(fd, &info), "TRP-blk-002: the disk cannot be asked what it is");
+  int flags;
+  KJ_SYSCALL(flags = fcntl(fd, F_GETFL), "TRP-blk-002: the disk cannot be asked how it is open");
+  requireAccess(flags, access);
+
+  uint64_t size = sizeOf(fd, info);
+  KJ_REQUIRE(size > 0 && size % virtio::BLK_SECTOR_BYTES == 0,
+             "TRP-blk-004: a raw disk is a multiple of 512 bytes, at least 512", size);
+
+  uint32_t block = virtio::BLK_SECTOR_BYTES;
+  if (livesInMemory(fd, info)) {
+    kind = Backing::MEMORY;
+  } else if (flags & O_DIRECT) {
+    kind = Backing::DIRECT;
+    Alignment found = alignmentOf(fd);
+    alignment = found.buffer;
+    block = found.offset;
+  } else {
+    kind = Backing::CACHED;
+  }
+  KJ_REQUIRE(size >= block,
+             "TRP-blk-005: the disk is smaller than one block of what O_DIRECT can transfer; "
+             "open it without direct",
+             size, block);
+  diskShape = DiskShape{size - size % block, block, access == Access::READ_ONLY};
+}
+
+}  // namespace troupe::blk

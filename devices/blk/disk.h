@@ -1,0 +1,45 @@
+#pragma once
+
+#include <kj/common.h>
+#include <kj/io.h>
+#include <kj/string.h>
+
+#include <cstdint>
+
+#include "devices/blk/blk_request.h"
+
+namespace troupe::blk {
+
+// The file or block device behind a disk, and what was found out about it once, at the start.
+// Immutable, so safe on any thread.
+class Disk {
+ public:
+  enum class Access { READ_WRITE, READ_ONLY };
+
+  // Which way its bytes are moved best.
+  enum class Backing {
+    MEMORY,  // tmpfs and the like: a transfer only copies, so a plain system call is all
+    CACHED,  // through the page cache: may have to wait for a device
+    DIRECT   // O_DIRECT: always waits for a device, and wants aligned buffers
+  };
+
+  // Asks the file; throws (TRP-blk-…) for one that cannot be such a disk. `fd` is borrowed.
+  Disk(int fd, Access access);
+  KJ_DISALLOW_COPY(Disk);
+
+  int fd() const { return file; }
+  const DiskShape& shape() const { return diskShape; }
+  Backing backing() const { return kind; }
+
+  // With DIRECT: what the address of each buffer must be a multiple of (and its length of
+  // shape().blockBytes). Otherwise 1.
+  uint32_t bufferAlignment() const { return alignment; }
+
+ private:
+  const int file;
+  Backing kind;
+  uint32_t alignment = 1;
+  DiskShape diskShape;
+};
+
+}  // namespace troupe::blk

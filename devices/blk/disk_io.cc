@@ -1,0 +1,177 @@
+#include "devices/blk/disk_io.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "devices/virtio/guest_memory.h"
+#include "devices/virtio/virtqueue.h"
+
+namespace troupe::blk {
+namespace {
+
+// Large enough that a request of a page or two is one step, small enough to have one per queue.
+constexpr size_t BOUNCE_BYTES = 64 << 10;
+constexpr size_t BOUNCE_ALIGNMENT = 4096;
+
+// The system calls themselves: glibc's functions are cancellation points, for which a process with
+// several threads pays twice an atomic.
+int64_t transfer(long call, int fd, const iovec* pieces, size_t count, uint64_t offset, int flags) {
+  for (;;) {
+    long result = syscall(call, fd, pieces, count, offset, 0, flags);
+    if (result >= 0) return result;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+int64_t readNow(int fd, kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags) {
+  return transfer(SYS_preadv2, fd, pieces.begin(), pieces.size(), offset, flags);
+}
+
+int64_t writeNow(int fd, kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags) {
+  return transfer(SYS_pwritev2, fd, pieces.begin(), pieces.size(), offset, flags);
+}
+
+int64_t syncNow(int fd) {
+  return fdatasync(fd) == 0 ? 0 : -errno;
+}
+
+// What one system call takes. A chain never has more pieces (virtio::MAX_PIECES).
+static_assert(virtio::MAX_PIECES <= IOV_MAX, "a chain is one system call");
+
+uint64_t sizeOf(kj::ArrayPtr<const iovec> pieces) {
+  uint64_t size = 0;
+  for (const iovec& piece : pieces)
+    size += piece.iov_len;
+  return size;
+}
+
+// Calls step(pointer, bytes) for each part of the `size` bytes of `pieces` behind the first `skip`.
+template <typename Step>
+void forBytes(kj::ArrayPtr<const iovec> pieces, size_t skip, size_t size, Step&& step) {
+  for (const iovec& piece : pieces) {
+    if (size == 0) return;
+    if (skip >= piece.iov_len) {
+      skip -= piece.iov_len;
+      continue;
+    }
+    size_t part = kj::min(piece.iov_len - skip, size);
+    step(static_cast<kj::byte*>(piece.iov_base) + skip, part);
+    skip = 0;
+    size -= part;
+  }
+}
+
+}  // namespace
+
+DiskIo::DiskIo(const Disk& disk, uint32_t capacity, int eventFd) : disk(disk) {
+  if (disk.backing() != Disk::Backing::MEMORY) ring = kj::heap<DiskRing>(disk, capacity, eventFd);
+  if (disk.backing() == Disk::Backing::DIRECT) {
+    bounce = kj::heapArray<kj::byte>(BOUNCE_BYTES + BOUNCE_ALIGNMENT);
+  }
+}
+
+kj::Maybe<int64_t> DiskIo::read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t token) {
+  switch (disk.backing()) {
+    case Disk::Backing::MEMORY:
+      return readNow(disk.fd(), pieces, offset, 0);
+    case Disk::Backing::CACHED:
+      if (canReadWithoutWaiting) {
+        int64_t result = readNow(disk.fd(), pieces, offset, RWF_NOWAIT);
+        if (result == -EOPNOTSUPP) canReadWithoutWaiting = false;
+        if (result != -EOPNOTSUPP && result != -EAGAIN) return result;
+      }
+      break;
+    case Disk::Backing::DIRECT:
+      if (!isAligned(pieces)) return readBounced(pieces, offset);
+      break;
+  }
+  background().read(pieces, offset, token);
+  return nullptr;
+}
+
+kj::Maybe<int64_t> DiskIo::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset,
+                                 Durability durability, uint64_t token) {
+  int flags = durability == Durability::DURABLE ? RWF_DSYNC : 0;
+  switch (disk.backing()) {
+    case Disk::Backing::MEMORY:
+      return writeNow(disk.fd(), pieces, offset, flags);
+    case Disk::Backing::CACHED:
+      // A durable write waits for the device in any case.
+      if (canWriteWithoutWaiting && durability == Durability::VOLATILE) {
+        int64_t result = writeNow(disk.fd(), pieces, offset, RWF_NOWAIT);
+        if (result == -EOPNOTSUPP) canWriteWithoutWaiting = false;
+        if (result != -EOPNOTSUPP && result != -EAGAIN) return result;
+      }
+      break;
+    case Disk::Backing::DIRECT:
+      if (!isAligned(pieces)) return writeBounced(pieces, offset, flags);
+      break;
+  }
+  background().write(pieces, offset, flags, token);
+  return nullptr;
+}
+
+kj::Maybe<int64_t> DiskIo::flush(uint64_t token) {
+  if (disk.backing() == Disk::Backing::MEMORY) return syncNow(disk.fd());
+  background().sync(token);
+  return nullptr;
+}
+
+bool DiskIo::isAligned(kj::ArrayPtr<const iovec> pieces) const {
+  uint64_t bits = 0;
+  uint64_t lengthBits = 0;
+  for (const iovec& piece : pieces) {
+    bits |= reinterpret_cast<uintptr_t>(piece.iov_base);
+    lengthBits |= piece.iov_len;
+  }
+  return bits % disk.bufferAlignment() == 0 && lengthBits % disk.shape().blockBytes == 0;
+}
+
+kj::ArrayPtr<kj::byte> DiskIo::bounceBuffer() {
+  uintptr_t begin = reinterpret_cast<uintptr_t>(bounce.begin());
+  size_t skip = (BOUNCE_ALIGNMENT - begin % BOUNCE_ALIGNMENT) % BOUNCE_ALIGNMENT;
+  return bounce.slice(skip, skip + BOUNCE_BYTES);
+}
+
+// Both stop at the first step that falls short, and return what was done before it, if anything.
+int64_t DiskIo::readBounced(kj::ArrayPtr<const iovec> pieces, uint64_t offset) {
+  uint64_t size = sizeOf(pieces);
+  uint64_t done = 0;
+  while (done < size) {
+    auto part = bounceBuffer().slice(0, kj::min(size - done, uint64_t(BOUNCE_BYTES)));
+    iovec piece{part.begin(), part.size()};
+    int64_t got = readNow(disk.fd(), kj::arrayPtr(&piece, 1), offset + done, 0);
+    if (got <= 0) return done > 0 ? int64_t(done) : got;
+    const kj::byte* from = part.begin();
+    forBytes(pieces, done, got, [&](kj::byte* guest, size_t bytes) {
+      virtio::copyIn(guest, kj::arrayPtr(from, bytes));
+      from += bytes;
+    });
+    done += got;
+    if (uint64_t(got) < part.size()) break;
+  }
+  return done;
+}
+
+int64_t DiskIo::writeBounced(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags) {
+  uint64_t size = sizeOf(pieces);
+  uint64_t done = 0;
+  while (done < size) {
+    auto part = bounceBuffer().slice(0, kj::min(size - done, uint64_t(BOUNCE_BYTES)));
+    kj::byte* to = part.begin();
+    forBytes(pieces, done, part.size(), [&](kj::byte* guest, size_t bytes) {
+      virtio::copyOut(kj::arrayPtr(to, bytes), guest);
+      to += bytes;
+    });
+    iovec piece{part.begin(), part.size()};
+    int64_t put = writeNow(disk.fd(), kj::arrayPtr(&piece, 1), offset + done, flags);
+    if (put <= 0) return done > 0 ? int64_t(done) : put;
+    done += put;
+    if (uint64_t(put) < part.size()) break;
+  }
+  return done;
+}
+
+}  // namespace troupe::blk

@@ -1,0 +1,132 @@
+#include "devices/blk/disk_ring.h"
+
+#include <errno.h>
+#include <kj/debug.h>
+#include <kj/vector.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace troupe::blk {
+namespace {
+
+constexpr int DISK_FILE = 0;  // index of the disk in the ring's table of files
+
+// A few kernel threads serve what cannot be begun without waiting (syncs, buffered writes).
+constexpr unsigned MAX_WORKERS = 4;
+
+void check(int result, kj::StringPtr step) {
+  KJ_REQUIRE(result >= 0,
+             "TRP-blk-006: the host's io_uring cannot be set up; `sysctl kernel.io_uring_disabled` "
+             "must say 0 and the kernel be 6.1 or newer",
+             step, strerror(-result));
+}
+
+io_uring create(uint32_t capacity) {
+  io_uring ring;
+  io_uring_params params = {};
+  // One thread submits and reaps, and reaps when it likes: the kernel need not interrupt it.
+  params.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER |
+                 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  params.cq_entries = capacity * 2;
+  check(io_uring_queue_init_params(capacity, &ring, &params), "io_uring_setup");
+  return ring;
+}
+
+void restrict(io_uring& ring, bool readOnly) {
+  kj::Vector<io_uring_restriction> allowed;
+  auto allow = [&](uint8_t opcode) {
+    io_uring_restriction entry = {};
+    entry.opcode = IORING_RESTRICTION_SQE_OP;
+    entry.sqe_op = opcode;
+    allowed.add(entry);
+  };
+  allow(IORING_OP_READV);
+  allow(IORING_OP_FSYNC);
+  if (!readOnly) allow(IORING_OP_WRITEV);
+
+  io_uring_restriction files = {};
+  files.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+  files.sqe_flags = IOSQE_FIXED_FILE;
+  allowed.add(files);
+  check(io_uring_register_restrictions(&ring, allowed.begin(), allowed.size()), "restrictions");
+}
+
+}  // namespace
+
+DiskRing::DiskRing(const Disk& disk, uint32_t capacity, int eventFd) : ring(create(capacity)) {
+  KJ_ON_SCOPE_FAILURE(io_uring_queue_exit(&ring));
+  int file = disk.fd();
+  check(io_uring_register_files(&ring, &file, 1), "files");
+  check(io_uring_register_eventfd(&ring, eventFd), "eventfd");
+  unsigned workers[2] = {MAX_WORKERS, 1};
+  check(io_uring_register_iowq_max_workers(&ring, workers), "workers");
+  restrict(ring, disk.shape().readOnly);
+  check(io_uring_register_ring_fd(&ring), "ring fd");
+  check(io_uring_enable_rings(&ring), "enable");
+  close(ring.ring_fd);
+  ring.ring_fd = -1;
+  setNotifications(false);
+}
+
+// The registered ring fd goes with the thread.
+DiskRing::~DiskRing() {
+  io_uring_queue_exit(&ring);
+}
+
+io_uring_sqe& DiskRing::next() {
+  io_uring_sqe* entry = io_uring_get_sqe(&ring);
+  KJ_REQUIRE(entry != nullptr, "more requests than the ring has room for");
+  return *entry;
+}
+
+void DiskRing::read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t token) {
+  io_uring_sqe& entry = next();
+  io_uring_prep_readv(&entry, DISK_FILE, pieces.begin(), pieces.size(), offset);
+  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
+  io_uring_sqe_set_data64(&entry, token);
+}
+
+void DiskRing::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags, uint64_t token) {
+  io_uring_sqe& entry = next();
+  io_uring_prep_writev2(&entry, DISK_FILE, pieces.begin(), pieces.size(), offset, flags);
+  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
+  io_uring_sqe_set_data64(&entry, token);
+}
+
+void DiskRing::sync(uint64_t token) {
+  io_uring_sqe& entry = next();
+  io_uring_prep_fsync(&entry, DISK_FILE, IORING_FSYNC_DATASYNC);
+  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
+  io_uring_sqe_set_data64(&entry, token);
+}
+
+void DiskRing::submit() {
+  if (io_uring_sq_ready(&ring) == 0) return;
+  int result = io_uring_submit_and_get_events(&ring);
+  // No memory for now, or completions to be taken first: the next turn tries again.
+  bool later = result == -EAGAIN || result == -EBUSY || result == -EINTR;
+  KJ_REQUIRE(result >= 0 || later, "io_uring_enter failed", strerror(-result));
+}
+
+bool DiskRing::hasWork() const {
+  return io_uring_cq_ready(&ring) > 0 || io_uring_sq_ready(&ring) > 0 ||
+         (__atomic_load_n(ring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN);
+}
+
+// Completions come into being only when this thread asks for them (DEFER_TASKRUN).
+void DiskRing::flushTaskWork() {
+  if (__atomic_load_n(ring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) {
+    io_uring_get_events(&ring);
+  }
+}
+
+void DiskRing::setNotifications(bool on) {
+  check(io_uring_cq_eventfd_toggle(&ring, on), "eventfd");
+  // Pairs with the atomic by which the kernel sets IORING_SQ_TASKRUN before it looks at the flag
+  // just stored: either it writes the eventfd or the hasWork() that follows sees the completion.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+}  // namespace troupe::blk

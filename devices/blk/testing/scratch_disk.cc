@@ -1,0 +1,83 @@
+#include "devices/blk/testing/scratch_disk.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <kj/string.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace troupe::blk::testing {
+namespace {
+
+constexpr uint64_t SECTOR_BYTES = 512;
+constexpr size_t CHUNK_BYTES = 1 << 20;
+
+// /var/tmp outlives a reboot by its definition, so it is on a disk where there is one.
+constexpr char FOLDER[] = "/var/tmp";
+
+kj::AutoCloseFd make(Medium medium) {
+  int fd;
+  if (medium == Medium::MEMORY) {
+    KJ_SYSCALL(fd = memfd_create("disk", MFD_CLOEXEC));
+  } else {
+    int direct = medium == Medium::DIRECT ? O_DIRECT : 0;
+    KJ_SYSCALL(fd = open(FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC | direct, 0600), FOLDER);
+  }
+  return kj::AutoCloseFd(fd);
+}
+
+// Another way into the file, through the page cache.
+kj::AutoCloseFd reopen(int fd, int flags) {
+  int other;
+  KJ_SYSCALL(other = open(kj::str("/proc/self/fd/", fd).cStr(), flags | O_CLOEXEC));
+  return kj::AutoCloseFd(other);
+}
+
+}  // namespace
+
+bool isAvailable(Medium medium) {
+  if (medium == Medium::MEMORY) return true;
+  struct statfs system;
+  KJ_SYSCALL(statfs(FOLDER, &system));
+  return system.f_type != TMPFS_MAGIC && system.f_type != RAMFS_MAGIC;
+}
+
+ScratchDisk::ScratchDisk(Medium medium, uint64_t bytes) : bytes(bytes), file(make(medium)) {
+  auto writer = reopen(file, O_RDWR);
+  auto chunk = kj::heapArray<kj::byte>(kj::min(bytes, uint64_t(CHUNK_BYTES)));
+  for (uint64_t offset = 0; offset < bytes; offset += chunk.size()) {
+    size_t size = kj::min(bytes - offset, chunk.size());
+    for (size_t at = 0; at < size; at += SECTOR_BYTES)
+      memset(chunk.begin() + at, sectorByte((offset + at) / SECTOR_BYTES),
+             kj::min(SECTOR_BYTES, size - at));
+    KJ_ASSERT(pwrite(writer, chunk.begin(), size, offset) == ssize_t(size));
+  }
+  KJ_SYSCALL(fdatasync(writer));
+}
+
+kj::Array<kj::byte> ScratchDisk::contents(uint64_t offset, uint64_t size) const {
+  auto reader = reopen(file, O_RDONLY);
+  auto data = kj::heapArray<kj::byte>(size);
+  KJ_ASSERT(pread(reader, data.begin(), size, offset) == ssize_t(size));
+  return data;
+}
+
+void ScratchDisk::truncate(uint64_t size) {
+  KJ_SYSCALL(ftruncate(file, size));
+}
+
+kj::AutoCloseFd ScratchDisk::openReadOnly() const {
+  return reopen(file, O_RDONLY);
+}
+
+void ScratchDisk::dropCache() {
+  KJ_SYSCALL(fdatasync(file));
+  KJ_ASSERT(posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0);
+}
+
+}  // namespace troupe::blk::testing
