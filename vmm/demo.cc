@@ -40,10 +40,15 @@ kj::AutoCloseFd writePayload() {
   return fd;
 }
 
+// A file in memory, or else on disk, that has no name and goes with its last fd.
 kj::AutoCloseFd makeScratchDisk() {
-  auto fd = makeMemFd("troupe-demo-disk");
-  KJ_SYSCALL(ftruncate(fd, SCRATCH_BYTES));
-  return fd;
+  int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) {
+    KJ_SYSCALL(fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  }
+  kj::AutoCloseFd disk(fd);
+  KJ_SYSCALL(ftruncate(disk, SCRATCH_BYTES));
+  return disk;
 }
 
 // How much of the scratch disk the guest has written, told by the pages that exist.

@@ -19,7 +19,7 @@ namespace troupe {
 
 namespace {
 
-constexpr int WAITING_CLIENTS = 16;
+constexpr int WAITING_CLIENTS = 64;
 
 kj::AutoCloseFd newSocket() {
   int fd;

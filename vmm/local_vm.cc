@@ -22,6 +22,9 @@ constexpr kj::Duration START_DEADLINE = 60 * kj::SECONDS;  // a big initrd from 
 constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
+// The serial port's process has nobody to answer "ready" to: we look until it is.
+constexpr kj::Duration READY_DEADLINE = 2 * kj::SECONDS;
+constexpr kj::Duration READY_STEP = 1 * kj::MILLISECONDS;
 constexpr size_t LONGEST_DETAIL = 400;
 
 bool isGuestsOwnEnd(EndReason reason) {
@@ -88,7 +91,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config)
   frontDoor = kj::heap<FrontDoor>(
       io, place.socket(), kj::heap<ControlActor>(*this),
       [this](int pipe) { return launchFront(this->io, launcher, programs, pipe); },
-      [this](Actor& front) { attest(kj::arr(&front)); });
+      [this](Actor& front) { attest(front); });
   life = live().eagerlyEvaluate(nullptr);
 }
 
@@ -192,10 +195,8 @@ kj::Promise<void> LocalVm::start() {
       .exclusiveJoin(kj::mv(deadline))
       .exclusiveJoin(kj::mv(death))
       .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
+      .then([this]() { return attestAll(); })
       .then([this]() {
-        kj::Vector<Actor*> actors;
-        company.forEach([&](Actor& actor) { actors.add(&actor); });
-        attest(actors);
         attested = plan.jail == sandbox::Jail::ON;
         auto request = KJ_ASSERT_NONNULL(broker).runRequest();
         return request.send().ignoreResult().catch_(
@@ -432,19 +433,41 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
       .exclusiveJoin(io.provider->getTimer().afterDelay(LEAVE_DEADLINE))
       .then([this]() {
         company = Company();  // kills and reaps whoever is left
+        releaseDisks(kj::mv(files.disks));
         terminal = nullptr;
       });
 }
 
-void LocalVm::attest(kj::ArrayPtr<Actor* const> actors) {
+void LocalVm::attest(Actor& actor) {
   if (plan.jail == sandbox::Jail::OFF) return;
-  for (auto* actor : actors) {
-    sandbox::AttestOptions options;
-    options.siblings = namespaces;
-    auto attestation = sandbox::attest(actor->profile(), actor->child().pid(), options);
-    sandbox::requireAttested(actor->describe(), attestation);
-    namespaces.add(attestation.namespaces);
+  auto attestation = lookAt(actor);
+  sandbox::requireAttested(actor.describe(), attestation);
+  namespaces.add(attestation.namespaces);
+}
+
+sandbox::Attestation LocalVm::lookAt(Actor& actor) {
+  sandbox::AttestOptions options;
+  options.siblings = namespaces;
+  return sandbox::attest(actor.profile(), actor.child().pid(), options);
+}
+
+kj::Promise<void> LocalVm::attestAll() {
+  attest(*company.broker);
+  for (auto& device : company.devices)
+    attest(*device.actor);
+  return attestWhenReady(*company.serial, io.provider->getTimer().now() + READY_DEADLINE);
+}
+
+kj::Promise<void> LocalVm::attestWhenReady(Actor& actor, kj::TimePoint deadline) {
+  auto& timer = io.provider->getTimer();
+  bool isLate = timer.now() >= deadline;
+  if (isLate || plan.jail == sandbox::Jail::OFF || lookAt(actor).differences.size() == 0) {
+    attest(actor);
+    return kj::READY_NOW;
   }
+  return timer.afterDelay(READY_STEP).then([this, &actor, deadline]() {
+    return attestWhenReady(actor, deadline);
+  });
 }
 
 }  // namespace troupe

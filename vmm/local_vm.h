@@ -55,8 +55,12 @@ class LocalVm final: public RunningVm {
   VmEnd verdict();
   VmEnd deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor);
 
-  // Throws unless each of these is jailed as its profile says and apart from all others.
-  void attest(kj::ArrayPtr<Actor* const> actors);
+  // Throws unless the actor is jailed as its profile says and apart from all those looked at
+  // before.
+  void attest(Actor& actor);
+  sandbox::Attestation lookAt(Actor& actor);
+  kj::Promise<void> attestAll();
+  kj::Promise<void> attestWhenReady(Actor& actor, kj::TimePoint deadline);
 
   kj::AsyncIoContext& io;
   kj::TimePoint startedAt;

@@ -19,6 +19,10 @@ namespace {
 
 constexpr uint64_t SECTOR = 512;
 
+// io_uring ends a killed process's requests after the process is gone.
+constexpr uint32_t LOCK_PATIENCE_MS = 300;
+constexpr uint32_t RELEASE_PATIENCE_MS = 2000;
+
 kj::AutoCloseFd openUserFile(kj::StringPtr what, kj::StringPtr path, int flags) {
   // O_NONBLOCK: a named pipe is refused by its kind, not waited for.
   int fd = open(path.cStr(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -69,13 +73,28 @@ void checkDiskSize(uint64_t size, const DiskPlan& disk) {
       .raise();
 }
 
-void lockDisk(int fd, const DiskPlan& disk) {
-  // A lock of the open file, not of the process: it lives in the blk actor that gets the fd.
+// Takes a lock of the open file, not of the process: it lives as long as any copy of the fd does,
+// in whatever process, and any request the kernel still has for it. 0 or an errno.
+int tryLock(int fd, bool readOnly) {
   struct flock lock = {};
-  lock.l_type = disk.readOnly ? F_RDLCK : F_WRLCK;
+  lock.l_type = readOnly ? F_RDLCK : F_WRLCK;
   lock.l_whence = SEEK_SET;
-  if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return;
-  int error = errno;
+  return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+// The same, but waits a little for somebody who is just leaving.
+int tryLockPatiently(int fd, bool readOnly, uint32_t patienceMs) {
+  constexpr uint32_t STEP_MS = 5;
+  for (uint32_t waited = 0;; waited += STEP_MS) {
+    int error = tryLock(fd, readOnly);
+    if (error != EAGAIN || waited >= patienceMs) return error;
+    usleep(STEP_MS * 1000);
+  }
+}
+
+void lockDisk(int fd, const DiskPlan& disk) {
+  int error = tryLockPatiently(fd, disk.readOnly, LOCK_PATIENCE_MS);
+  if (error == 0) return;
   if (error != EAGAIN && error != EACCES) {
     UserError(codes::FILE_UNREADABLE,
               kj::str("disk ", quote(disk.path), " cannot be locked: ", errnoText(error)))
@@ -173,6 +192,20 @@ kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks) {
   for (size_t i = 0; i < files.size(); i++)
     lockDisk(files[i].fd, disks[i]);
   return files;
+}
+
+void releaseDisks(kj::Array<OpenFile> disks) {
+  for (auto& disk : disks) {
+    // A second open file of the same disk gets the lock once nothing of the first is left.
+    int flags = fcntl(disk.fd, F_GETFL);
+    bool readOnly = (flags & O_ACCMODE) == O_RDONLY;
+    auto path = kj::str("/proc/self/fd/", disk.fd.get());
+    int probe = open(path.cStr(), (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    disk.fd = nullptr;
+    if (probe < 0) continue;
+    kj::AutoCloseFd closing(probe);
+    if (!readOnly) tryLockPatiently(probe, readOnly, RELEASE_PATIENCE_MS);
+  }
 }
 
 kj::AutoCloseFd openKvm() {

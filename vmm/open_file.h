@@ -27,6 +27,10 @@ OpenFile openDisk(const DiskPlan& disk);
 // Opens all disks of a VM. Throws if two of them are the same file and one is writable.
 kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks);
 
+// Gives disks back when the processes that used them have ended, and waits, within reason, until
+// the kernel has ended their last requests too: after that nobody writes to them any more.
+void releaseDisks(kj::Array<OpenFile> disks);
+
 kj::AutoCloseFd openKvm();
 
 // Throws if the host has less RAM than the VM is to have.

@@ -54,21 +54,26 @@ void appendEscaped(kj::Vector<char>& out, unsigned char byte) {
   }
 }
 
+// Slips of the keyboard from `a` to `b`: a letter too many, missing, wrong, or two that changed
+// places.
 size_t distance(kj::StringPtr a, kj::StringPtr b) {
-  auto row = kj::heapArray<size_t>(b.size() + 1);
+  size_t width = b.size() + 1;
+  auto table = kj::heapArray<size_t>((a.size() + 1) * width);
+  auto at = [&](size_t i, size_t j) -> size_t& { return table[i * width + j]; };
+  for (size_t i = 0; i <= a.size(); i++)
+    at(i, 0) = i;
   for (size_t j = 0; j <= b.size(); j++)
-    row[j] = j;
+    at(0, j) = j;
   for (size_t i = 1; i <= a.size(); i++) {
-    size_t diagonal = row[0];
-    row[0] = i;
     for (size_t j = 1; j <= b.size(); j++) {
-      size_t above = row[j];
-      size_t substitution = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      row[j] = std::min({above + 1, row[j - 1] + 1, substitution});
-      diagonal = above;
+      size_t substitution = at(i - 1, j - 1) + (a[i - 1] == b[j - 1] ? 0 : 1);
+      at(i, j) = std::min({at(i - 1, j) + 1, at(i, j - 1) + 1, substitution});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        at(i, j) = std::min(at(i, j), at(i - 2, j - 2) + 1);
+      }
     }
   }
-  return row[b.size()];
+  return at(a.size(), b.size());
 }
 
 }  // namespace

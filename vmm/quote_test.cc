@@ -45,6 +45,11 @@ TEST(Nearest, FindsTheSlipOfTheKeyboard) {
   EXPECT_EQ(text(KJ_ASSERT_NONNULL(nearest("memry", choices))), "memory");
 }
 
+TEST(Nearest, TwoLettersThatChangedPlacesAreOneSlip) {
+  const kj::StringPtr choices[] = {"run", "stop"};
+  EXPECT_EQ(text(KJ_ASSERT_NONNULL(nearest("rnu", choices))), "run");
+}
+
 TEST(Nearest, FindsNothingWhenAllAreFar) {
   const kj::StringPtr choices[] = {"kernel", "initrd"};
   EXPECT_TRUE(nearest("frobnicate", choices) == nullptr);

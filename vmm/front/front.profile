@@ -2,7 +2,9 @@
 actor: "front"
 include: "sandbox/common/actor.profile"
 
-fd { name: "client" number: 16 count: 16 kind: SOCKET from: PLACED optional: true }
+# Far above the numbers the kernel gives connections as they arrive, at most 16 at a time: else one
+# could arrive where another is about to be put.
+fd { name: "client" number: 64 count: 16 kind: SOCKET from: PLACED optional: true }
 
 run {
   rule { syscall: "dup3" arg { index: 1 fd: "client" } arg { index: 2 value: "O_CLOEXEC" } reason: "a new connection takes its place" }

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Whatever a user gets wrong: one clear error, the documented exit code, nothing left behind."""
+
+import fcntl
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.getcwd(), "vmm/testing"))
+import tiny_guest
+from program import DYING_ACTOR, ProgramTest
+
+F_OFD_SETLK = 37
+
+
+class BadInput(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.kernel = self.file("kernel", tiny_guest.elf(tiny_guest.SLEEP))
+
+    def runVm(self, *words, kernel=None, **more):
+        return self.run_troupe("run", "--kernel", kernel or self.kernel, "--name", self.name,
+                               "--serial", f"file={self.path('serial')}", *words, **more)
+
+    def testKernel(self):
+        cases = [
+            ("a missing file", self.path("missing"), "TRP-cfg-018"),
+            ("an empty file", self.file("empty"), "TRP-cfg-020"),
+            ("a folder", self.folder, "TRP-cfg-019"),
+            ("a device", "/dev/zero", "TRP-cfg-019"),
+            ("bigger than RAM", self.file("big", size=600 << 20), "TRP-cfg-021"),
+            ("text", self.file("text", b"I am no kernel\n" * 100), "TRP-boot-"),
+            ("a script of one byte", self.file("byte", b"#"), "TRP-boot-"),
+            ("truncated", self.file("cut", tiny_guest.elf(tiny_guest.SLEEP)[:0x1000]), "TRP-boot-"),
+            ("half a header", self.file("half", tiny_guest.elf(tiny_guest.SLEEP)[:40]), "TRP-boot-"),
+            ("zeros", self.file("zeros", size=1 << 20), "TRP-boot-"),
+        ]
+        for what, path, code in cases:
+            with self.subTest(what):
+                result = self.runVm(kernel=path)
+                if code.endswith("-"):
+                    code = result.stderr[len("troupe: "):].split(":")[0] \
+                        if result.stderr.startswith("troupe: " + code) else code
+                self.assertError(result, 2, code, path)
+
+    def testInitrd(self):
+        for what, path, code in [("missing", self.path("missing"), "TRP-cfg-018"),
+                                 ("empty", self.file("empty"), "TRP-cfg-020"),
+                                 ("a folder", self.folder, "TRP-cfg-019"),
+                                 ("bigger than RAM", self.file("big", size=600 << 20),
+                                  "TRP-cfg-021")]:
+            with self.subTest(what):
+                self.assertError(self.runVm("--initrd", path), 2, code, path)
+
+    def testMemory(self):
+        for size, code in [("0", "012"), ("1", "012"), ("3M", "012"), ("lots", "012"),
+                           ("64T", "030")]:
+            with self.subTest(size):
+                self.assertError(self.runVm("--memory", size), 2, f"TRP-cfg-{code}")
+
+    def testCpus(self):
+        for count in ["0", "10000", "256", "-1", "many"]:
+            with self.subTest(count):
+                self.assertError(self.runVm("--cpus", count), 2, "TRP-cfg-013", count)
+
+    def testDisk(self):
+        for what, disk, code in [
+                ("0 bytes", self.file("zero"), "TRP-cfg-022"),
+                ("no multiple of 512", self.file("odd", size=1000), "TRP-cfg-022"),
+                ("missing", self.path("missing"), "TRP-cfg-018"),
+                ("a folder", self.folder, "TRP-cfg-019"),
+                ("an unknown part", self.file("good", size=1024) + ",rw", "TRP-cfg-014"),
+                ("another format", self.path("good") + ",format=qcow2", "TRP-cfg-006")]:
+            with self.subTest(what):
+                self.assertError(self.runVm("--disk", disk), 2, code, disk.split(",")[0])
+
+    def testTheSameDiskTwice(self):
+        disk = self.file("disk", size=1024)
+        os.link(disk, self.path("other-name"))
+        self.assertError(self.runVm("--disk", disk, "--disk", disk + ",id=b"), 2, "TRP-cfg-023", disk)
+        self.assertError(self.runVm("--disk", disk + ",ro", "--disk", self.path("other-name")), 2,
+                         "TRP-cfg-023", disk, "other-name")
+
+    def testADiskInUseElsewhere(self):
+        disk = self.file("disk", size=1024)
+        with open(disk, "r+b") as user:
+            lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            fcntl.fcntl(user, F_OFD_SETLK, lock)
+            self.assertError(self.runVm("--disk", disk), 2, "TRP-cfg-024", disk)
+            self.assertError(self.runVm("--disk", disk + ",ro"), 2, "TRP-cfg-024", disk)
+
+    def testConsoles(self):
+        self.assertError(self.run_troupe("run", "--kernel", self.kernel, "--console", "stdio"), 2,
+                         "TRP-cfg-016")
+        self.assertError(self.runVm("--console", "file=" + self.folder), 2, "TRP-cfg-025")
+        self.assertError(self.runVm("--console", "socket=" + self.kernel), 2, "TRP-cfg-026")
+        self.assertError(self.runVm("--console", "socket=/tmp/" + "x" * 200), 2, "TRP-cfg-026")
+        self.assertTrue(os.path.isfile(self.kernel), "what was in the socket's place is left alone")
+
+    def testConfigurationFile(self):
+        for what, path, code in [
+                ("missing", self.path("missing.json"), "TRP-cfg-007"),
+                ("a folder", self.folder, "TRP-cfg-007"),
+                ("empty", self.file("empty.json"), "TRP-cfg-007"),
+                ("no JSON", self.file("text.json", b"kernel = x"), "TRP-cfg-008"),
+                ("unknown key", self.file("key.json", b'{"kernal": "x"}'), "TRP-cfg-009"),
+                ("wrong type", self.file("type.json", b'{"cpus": "2"}'), "TRP-cfg-010")]:
+            with self.subTest(what):
+                self.assertError(self.run_troupe("run", path), 2, code, path)
+
+    def testCommandsAndOptions(self):
+        self.assertError(self.run_troupe(), 2, "TRP-cfg-001")
+        self.assertError(self.run_troupe("rnu"), 2, "TRP-cfg-001", "did you mean run?")
+        self.assertError(self.run_troupe("run", "--kernle", "x"), 2, "TRP-cfg-002",
+                         "did you mean --kernel?")
+        self.assertError(self.run_troupe("run"), 2, "TRP-cfg-011")
+        self.assertError(self.run_troupe("stop", "nobody"), 2, "TRP-cfg-028", "nobody")
+        self.assertError(self.run_troupe("status"), 2, "TRP-cfg-004")
+
+    def testNoKvm(self):
+        script = 'mount -t tmpfs none /dev && exec "$@"'
+        result = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh",
+             self.troupe, "run", "--kernel", self.kernel, "--serial", f"file={self.path('serial')}"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertError(result, 3, "TRP-host-001", "/dev/kvm", "see: ")
+
+    def testAMissingProgram(self):
+        os.remove(os.path.join(self.bin, "troupe-broker"))
+        self.assertError(self.runVm(), 3, "TRP-host-006", "troupe-broker")
+
+    def testAnActorThatDiesAtItsStart(self):
+        for program, actor in [("troupe-broker", "broker"), ("troupe-devices", "")]:
+            with self.subTest(program):
+                shutil.copy(os.path.join(self.bin, program), self.path("kept"))
+                os.remove(os.path.join(self.bin, program))
+                shutil.copy(DYING_ACTOR, os.path.join(self.bin, program))
+                result = self.runVm("--disk", self.file("disk", size=1024))
+                self.assertError(result, 5, "TRP-run-001", actor, "exited with status 3",
+                                 "1. my last words")
+                self.assertNotIn("\x1b", result.stderr)
+                self.assertNotIn("\x07", result.stderr)
+                os.remove(os.path.join(self.bin, program))
+                shutil.move(self.path("kept"), os.path.join(self.bin, program))
+
+    def testAProgramThatIsNone(self):
+        os.remove(os.path.join(self.bin, "troupe-devices"))
+        with open(os.path.join(self.bin, "troupe-devices"), "wb") as file:
+            file.write(b"not a program")
+        os.chmod(os.path.join(self.bin, "troupe-devices"), 0o755)
+        result = self.runVm()
+        self.assertEqual(result.returncode, 4, result.stderr)
+        self.assertTrue(result.stderr.startswith("troupe: TRP-jail-"), result.stderr)
+        self.assertNothingLeft()
+
+    def testPrintConfigRoundTrips(self):
+        words = ["--kernel", self.kernel, "--cmdline", "+quiet ä", "--cpus", "2", "--memory", "1G",
+                 "--disk", self.file("a,b", size=512).replace(",", ",,") + ",ro,id=x",
+                 "--console", "pty", "--serial", "file=s", "--cpu-mask", "avx2,avx"]
+        first = self.run_troupe("run", *words, "--print-config")
+        self.assertEqual(first.returncode, 0, first.stderr)
+        config = self.file("c.json", first.stdout.encode())
+        second = self.run_troupe("run", config, "--print-config")
+        self.assertEqual(second.stdout, first.stdout)
+        self.assertEqual(json.loads(first.stdout)["cmdline"], "console=ttyS0 quiet ä")
+        changed = self.run_troupe("run", config, "--cpus", "3", "--disk", self.kernel,
+                                  "--print-config")
+        self.assertEqual(json.loads(changed.stdout)["cpus"], 3)
+        self.assertEqual([disk["path"] for disk in json.loads(changed.stdout)["disk"]],
+                         [self.path("a,b"), self.kernel])
+
+    def testHelpEverywhere(self):
+        for words in [["--help"], ["help"]] + [[verb, "--help"] for verb in
+                                               "run demo doctor list status stop version".split()]:
+            with self.subTest(words):
+                result = self.run_troupe(*words)
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+                self.assertIn("usage: troupe", result.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""How a VM's life ends, each way with its own exit code and nothing left behind."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import termios
+import time
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.getcwd(), "vmm/testing"))
+import tiny_guest
+from program import ProgramTest, run_folder
+
+
+class Lifetime(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.sleeper = self.file("sleeper", tiny_guest.elf(tiny_guest.SLEEP))
+
+    def finish(self, process, timeout=10):
+        stdout, stderr = process.communicate(timeout=timeout)
+        return process.returncode, stderr
+
+    def testAResetOfTheGuest(self):
+        result = self.run_troupe("run", "--kernel", self.file("k", tiny_guest.elf(tiny_guest.RESET)),
+                                 "--name", self.name, "--serial", "file=" + self.path("serial"))
+        self.assertEqual(result.returncode, 16, result.stderr)
+        self.assertIn("asked for a reset", result.stderr)
+
+    def testACrashOfTheGuest(self):
+        result = self.run_troupe("run", "--kernel", self.file("k", tiny_guest.elf(tiny_guest.CRASH)),
+                                 "--name", self.name, "--serial", "file=" + self.path("serial"))
+        self.assertError(result, 17, "TRP-run-006")
+
+    def testSignalsStop(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(number):
+                process = self.start(self.sleeper)
+                process.send_signal(number)
+                code, stderr = self.finish(process)
+                self.assertEqual(code, 18, stderr)
+                self.assertIn(signal.Signals(number).name, stderr)
+                self.assertNothingLeft()
+
+    def testTroupeStopStops(self):
+        process = self.start(self.sleeper)
+        self.assertEqual(self.run_troupe("stop", self.name).returncode, 0)
+        code, stderr = self.finish(process)
+        self.assertEqual(code, 18, stderr)
+
+    def testListAndStatusShowIt(self):
+        process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20))
+        listed = json.loads(self.run_troupe("list", "--json").stdout)
+        mine = [vm for vm in listed if vm["name"] == self.name]
+        self.assertEqual(len(mine), 1)
+        self.assertEqual(mine[0]["pid"], process.pid)
+        status = json.loads(self.run_troupe("status", self.name, "--json").stdout)
+        kinds = sorted(actor["kind"] for actor in status["actors"])
+        self.assertEqual(kinds, ["blk", "broker", "front", "rng", "serial"])
+        self.assertTrue(all(actor["jail"] == "attested" for actor in status["actors"]), status)
+        self.assertIn(self.name, self.run_troupe("status", self.name).stdout)
+
+    def testANameIsTaken(self):
+        self.start(self.sleeper)
+        result = self.run_troupe("run", "--kernel", self.sleeper, "--name", self.name, "--serial",
+                                 "file=" + self.path("other"))
+        self.assertEqual(result.returncode, 2)
+        self.assertTrue(result.stderr.startswith("troupe: TRP-cfg-027: "), result.stderr)
+
+    def testALostDevice(self):
+        for actor in ("blk0", "rng0", "serial"):
+            with self.subTest(actor):
+                process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20))
+                os.kill(self.actors()[actor], signal.SIGKILL)
+                code, stderr = self.finish(process)
+                self.assertEqual(code, 19, stderr)
+                self.assertTrue(stderr.startswith("troupe: TRP-run-004: "), stderr)
+                self.assertIn(actor, stderr)
+                self.assertIn("SIGKILL", stderr)
+                self.assertNothingLeft()
+
+    def testALostBroker(self):
+        process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20))
+        os.kill(self.actors()["broker"], signal.SIGKILL)
+        code, stderr = self.finish(process)
+        self.assertEqual(code, 20, stderr)
+        self.assertTrue(stderr.startswith("troupe: TRP-run-005: "), stderr)
+
+    def testKillOfTroupeEndsEverything(self):
+        process = self.start(self.sleeper)
+        self.assertGreaterEqual(len(self.processes()), 4)
+        process.kill()
+        self.finish(process)
+        deadline = time.time() + 2
+        while self.processes() and time.time() < deadline:
+            time.sleep(0.02)
+        self.assertEqual(self.processes(), [])
+        # Its socket and lock stay until somebody looks.
+        self.run_troupe("list")
+        self.assertNothingLeft()
+
+    def testTheFrontEndSurvivesGarbage(self):
+        process = self.start(self.sleeper)
+        path = os.path.join(run_folder(), self.name + ".sock")
+        garbage = [b"\xff" * 4096, b"GET / HTTP/1.1\r\n\r\n", bytes(1 << 16),
+                   b"\x00\x00\x00\x00\xff\xff\xff\x7f" + bytes(64), os.urandom(1 << 16)]
+        for index, noise in enumerate(garbage * 8):
+            with self.subTest(index), socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.settimeout(5)
+                try:
+                    client.sendall(noise)
+                except OSError:
+                    pass
+        self.assertEqual(self.run_troupe("status", self.name).returncode, 0)
+        self.assertIsNone(process.poll())
+
+    def testALostFrontEndIsReplaced(self):
+        process = self.start(self.sleeper)
+        first = self.actors()["front"]
+        os.kill(first, signal.SIGKILL)
+        deadline = time.time() + 10
+        while time.time() < deadline:
+            result = self.run_troupe("status", self.name, "--json")
+            if result.returncode == 0:
+                break
+        self.assertNotEqual(self.actors()["front"], first)
+        self.assertIsNone(process.poll())
+
+    def testIdleConnectionsDoNotLockTheOwnerOutForGood(self):
+        self.start(self.sleeper)
+        path = os.path.join(run_folder(), self.name + ".sock")
+        idle = []
+        for _ in range(15):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(path)
+            idle.append(client)
+        self.assertEqual(self.run_troupe("status", self.name).returncode, 0)
+        for client in idle:
+            client.close()
+
+    def testTheSocketIsPrivate(self):
+        self.start(self.sleeper)
+        path = os.path.join(run_folder(), self.name + ".sock")
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        self.assertEqual(os.stat(run_folder()).st_mode & 0o777, 0o700)
+
+    def onTerminal(self, *words):
+        """`troupe run` on a terminal of its own: the process and the terminal's other side."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [self.troupe, "run", "--kernel", self.sleeper, "--memory", "64M", "--name", self.name,
+             *words], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0))
+        self.started.append(process)
+        deadline = time.time() + 10
+        while time.time() < deadline:
+            status = self.run_troupe("status", self.name, "--json")
+            if status.returncode == 0 and json.loads(status.stdout)["state"] == "running":
+                break
+        return process, master, slave
+
+    def testTheDetachKeyStopsAndTheTerminalIsRestored(self):
+        process, master, slave = self.onTerminal()
+        # The guest has the terminal: no echo, no line editing, Ctrl-C is a byte.
+        self.assertFalse(termios.tcgetattr(slave)[3] & (termios.ECHO | termios.ICANON | termios.ISIG))
+        os.write(master, b"\x1d")
+        self.assertEqual(process.wait(timeout=10), 18)
+        modes = termios.tcgetattr(slave)[3]
+        self.assertEqual(modes & termios.ECHO, termios.ECHO)
+        self.assertEqual(modes & termios.ICANON, termios.ICANON)
+        os.close(master)
+        os.close(slave)
+
+    def testTheTerminalIsRestoredAfterADeath(self):
+        for victim in ("serial", "broker"):
+            with self.subTest(victim):
+                process, master, slave = self.onTerminal()
+                os.kill(self.actors()[victim], signal.SIGKILL)
+                self.assertIn(process.wait(timeout=10), (19, 20))
+                self.assertTrue(termios.tcgetattr(slave)[3] & termios.ECHO)
+                os.close(master)
+                os.close(slave)
+                self.assertNothingLeft()
+
+    def testSocketsOfConsolesAreRemoved(self):
+        process = self.start(self.sleeper, "--console", "socket=" + self.path("console.sock"))
+        self.assertTrue(os.path.exists(self.path("console.sock")))
+        process.terminate()
+        self.finish(process)
+        self.assertFalse(os.path.exists(self.path("console.sock")))
+
+    def testASlowReaderDoesNotHoldTheEnd(self):
+        talker = self.file("talker", tiny_guest.elf(tiny_guest.TALK))
+        read, write = os.pipe()
+        process = subprocess.Popen(
+            [self.troupe, "run", "--kernel", talker, "--memory", "64M", "--name", self.name],
+            stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE)
+        self.started.append(process)
+        os.close(write)
+        time.sleep(0.5)
+        process.terminate()
+        self.assertEqual(process.wait(timeout=10), 18)
+        os.close(read)
+
+    def testDemoTellsWhatItDid(self):
+        result = self.run_troupe("demo")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("powered off", result.stdout)
+
+    def testDoctorFindsThisHostFit(self):
+        result = self.run_troupe("doctor", "--json")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        findings = json.loads(result.stdout)["findings"]
+        self.assertIn("KVM", [finding["name"] for finding in findings])
+
+
+if __name__ == "__main__":
+    unittest.main()
