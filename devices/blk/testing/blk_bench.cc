@@ -41,8 +41,8 @@ void BlkBench::activateAgain() {
   device.activate(features, {drivers[0]});
 }
 
-BlkBench::Sent BlkBench::send(uint32_t type, uint64_t sector, kj::ArrayPtr<const Buffer> data,
-                              uint16_t queue) {
+BlkDriver::Sent BlkDriver::send(uint32_t type, uint64_t sector, kj::ArrayPtr<const Buffer> data,
+                                uint16_t queue) {
   virtio::BlkRequestHeader header{type, 0, sector};
   kj::Vector<Buffer> buffers;
   buffers.add(driver(queue).readableBuffer(kj::arrayPtr(&header, 1).asBytes()));
@@ -53,20 +53,21 @@ BlkBench::Sent BlkBench::send(uint32_t type, uint64_t sector, kj::ArrayPtr<const
   return Sent{head, data.size() > 0 ? data[0].address : 0, status};
 }
 
-BlkBench::Sent BlkBench::sendRead(uint64_t sector, uint32_t bytes, uint16_t queue) {
+BlkDriver::Sent BlkDriver::sendRead(uint64_t sector, uint32_t bytes, uint16_t queue) {
   Buffer buffer = writable(allocate(bytes), bytes);
   return send(virtio::BLK_T_IN, sector, kj::arrayPtr(&buffer, 1), queue);
 }
 
-BlkBench::Sent BlkBench::sendWrite(uint64_t sector, kj::ArrayPtr<const kj::byte> bytes,
-                                   uint16_t queue) {
+BlkDriver::Sent BlkDriver::sendWrite(uint64_t sector, kj::ArrayPtr<const kj::byte> bytes,
+                                     uint16_t queue) {
   Buffer buffer = readable(allocate(bytes.size()), bytes.size());
   memcpy(ram.bytes(buffer.address, buffer.length).begin(), bytes.begin(), bytes.size());
   return send(virtio::BLK_T_OUT, sector, kj::arrayPtr(&buffer, 1), queue);
 }
 
-BlkBench::Reply BlkBench::wait(const Sent& sent, uint16_t queue) {
-  auto used = device.waitForUsed(queue, driver(queue));
+BlkDriver::Reply BlkDriver::wait(virtio::testing::FakeBroker& broker, const Sent& sent,
+                                 uint16_t queue) {
+  auto used = broker.waitForUsed(queue, driver(queue));
   KJ_ASSERT(used.head == sent.head);
   return Reply{status(sent), used.written};
 }

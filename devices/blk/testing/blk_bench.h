@@ -9,6 +9,7 @@
 #include "devices/blk/blk_engine.h"
 #include "devices/blk/blk_wire.h"
 #include "devices/virtio/testing/device_bench.h"
+#include "devices/virtio/testing/fake_broker.h"
 #include "devices/virtio/testing/fake_driver.h"
 
 namespace troupe::blk::testing {
@@ -24,39 +25,15 @@ class OpenProcess final: public BlkProcess {
   std::atomic<uint32_t> threads{0};
 };
 
-// One disk served to a fake driver.
-class BlkBench {
+// The driver of a disk, with RAM of its own: requests as they lie there.
+class BlkDriver {
  public:
-  struct Options {
-    Disk::Access access = Disk::Access::READ_WRITE;
-    uint16_t queues = 1;
-    uint16_t queueSize = 256;
-    uint32_t spinMicros = 50;
-    uint64_t features = FEATURES;
-    bool activated = true;
-  };
-  explicit BlkBench(int fd) : BlkBench(fd, Options()) {}
-  BlkBench(int fd, const Options& options);
-  // Ends with a reset, as a device that is not its whole process must: RAM goes with the actor.
-  ~BlkBench() noexcept(false);
-  KJ_DISALLOW_COPY(BlkBench);
-
   virtio::testing::FakeRam ram{64 << 20};
-
- private:
-  Disk disk;
-  OpenProcess process;
-  uint64_t features;
-
- public:
-  virtio::testing::DeviceBench device;
-  kj::Vector<kj::Own<virtio::testing::FakeDriver>> drivers;
+  kj::Vector<kj::Own<virtio::testing::FakeDriver>> drivers;  // by queue
 
   virtio::testing::FakeDriver& driver(uint16_t queue = 0) { return *drivers[queue]; }
-  // A new ring on queue 0 after a reset.
-  void activateAgain();
 
-  // A request as it lies in guest RAM. `data` 0 where there is none.
+  // A request under way. `data` is the first buffer's address, 0 where there is none.
   struct Sent {
     uint16_t head;
     uint64_t data;
@@ -73,7 +50,7 @@ class BlkBench {
     uint32_t written;
   };
   // Waits for the reply of the one request that is under way.
-  Reply wait(const Sent& sent, uint16_t queue = 0);
+  Reply wait(virtio::testing::FakeBroker& broker, const Sent& sent, uint16_t queue = 0);
 
   uint8_t status(const Sent& sent) { return ram.bytes(sent.status, 1)[0]; }
   kj::ArrayPtr<kj::byte> data(const Sent& sent, uint64_t size) {
@@ -81,6 +58,36 @@ class BlkBench {
   }
   // Guest memory for data, aligned for O_DIRECT.
   uint64_t allocate(uint64_t bytes) { return ram.allocate(bytes, 4096); }
+};
+
+// One disk, its engine in this process, and its driver.
+class BlkBench: public BlkDriver {
+ public:
+  struct Options {
+    Disk::Access access = Disk::Access::READ_WRITE;
+    uint16_t queues = 1;
+    uint16_t queueSize = 256;
+    uint32_t spinMicros = 50;
+    uint64_t features = FEATURES;
+    bool activated = true;
+  };
+  explicit BlkBench(int fd) : BlkBench(fd, Options()) {}
+  BlkBench(int fd, const Options& options);
+  // Ends with a reset, as a device that is not its whole process must: RAM goes with the actor.
+  ~BlkBench() noexcept(false);
+  KJ_DISALLOW_COPY(BlkBench);
+
+ private:
+  Disk disk;
+  OpenProcess process;
+  uint64_t features;
+
+ public:
+  virtio::testing::DeviceBench device;
+
+  Reply wait(const Sent& sent, uint16_t queue = 0) { return BlkDriver::wait(device, sent, queue); }
+  // A new ring on queue 0 after a reset.
+  void activateAgain();
 };
 
 kj::Array<kj::byte> filled(size_t size, kj::byte value);

@@ -9,8 +9,8 @@ namespace troupe::blk::testing {
 
 // Where the file of a disk lies, which decides how its bytes are moved.
 enum class Medium {
-  MEMORY,  // a memfd, which is a file of tmpfs
-  CACHED,  // $TEST_TMPDIR or /var/tmp, through the page cache
+  MEMORY,  // in /dev/shm, a tmpfs
+  CACHED,  // in /var/tmp, through the page cache
   DIRECT   // the same with O_DIRECT
 };
 
