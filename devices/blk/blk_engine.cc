@@ -11,6 +11,9 @@
 namespace troupe::blk {
 namespace {
 
+// A reset waits for what the kernel has under way, a sync to a slow disk included.
+constexpr uint32_t RESET_DEADLINE_MS = 5000;
+
 kj::AutoCloseFd makeEventFd() {
   int fd;
   KJ_SYSCALL(fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -75,6 +78,7 @@ virtio::DeviceDescription BlkEngine::describe() {
   description.config = kj::heapArray<kj::byte>(kj::arrayPtr(&config, 1).asBytes());
   description.configWriteMask = kj::heapArray<kj::byte>(sizeof(config));
   memset(description.configWriteMask.begin(), 0, sizeof(config));  // the driver changes nothing
+  description.resetDeadlineMs = RESET_DEADLINE_MS;
   return description;
 }
 

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/io.h>
+#include <kj/thread.h>
 #include <kj/vector.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "devices/blk/testing/blk_bench.h"
@@ -241,6 +243,7 @@ TEST(Blk, ConfigurationSpaceDescribesTheDisk) {
   EXPECT_EQ(config.queueCount, 2);
   EXPECT_TRUE(isAll(info.getConfigWriteMask(), 0));
   EXPECT_EQ(info.getFeatures() & virtio::BLK_F_RO, 0);
+  EXPECT_EQ(info.getResetDeadlineMs(), 5000);
 }
 
 TEST(Blk, ReadOnlyDiskSaysSo) {
@@ -397,6 +400,35 @@ TEST(Blk, WorksWithoutSpinning) {
   BlkBench bench(file.fd(), options);
   for (int i = 0; i < 1000; i++)
     ASSERT_EQ(bench.wait(bench.sendRead(i, 512)).status, virtio::BLK_S_OK);
+}
+
+// A second CPU of the guest rewrites the header while it is parsed: each request is served as one
+// of the two it could be, whole.
+TEST(Blk, TOC02_HeaderChangedWhileInUse) {
+  ScratchDisk file(Medium::MEMORY, MIB);
+  BlkBench bench(file.fd());
+  auto sent = bench.sendRead(0, 512);
+  auto header = bench.ram.bytes(bench.driver().readDescriptor(sent.head).address, 16);
+  uint64_t* sector = reinterpret_cast<uint64_t*>(header.begin() + 8);
+  std::atomic<bool> over{false};
+  kj::Thread flipping([&] {
+    while (!over)
+      __atomic_store_n(sector, __atomic_load_n(sector, __ATOMIC_RELAXED) ^ (1ull << 55),
+                       __ATOMIC_RELAXED);
+  });
+  KJ_DEFER(over = true);
+  for (uint16_t done = 1; done <= 500; done++) {
+    bench.device.kick(0);
+    bench.device.waitUntil([&] { return bench.driver().usedIndex() == done; });
+    auto used = bench.driver().usedElement((done - 1) % 256);
+    if (bench.status(sent) == virtio::BLK_S_OK) {
+      ASSERT_EQ(used.written, 513);
+    } else {
+      ASSERT_EQ(bench.status(sent), virtio::BLK_S_IOERR);
+      ASSERT_EQ(used.written, 0);
+    }
+    bench.driver().makeAvailable(sent.head);
+  }
 }
 
 TEST(Blk, VQ11_FailingRequestsLeaveNothingBehind) {

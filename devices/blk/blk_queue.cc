@@ -30,12 +30,11 @@ BlkQueue::BlkQueue(const BlkSettings& settings, uint16_t index, int wake, int ev
                    kj::Function<void()> confine)
     : settings(settings), index(index), wake(wake), events(events) {
   thread = kj::heap<kj::Thread>([this, confine = kj::mv(confine)]() mutable { run(confine); });
-  started.when([](const Start& start) { return start.over; },
-               [](Start& start) {
-                 KJ_IF_MAYBE (failure, start.failure) {
-                   kj::throwFatalException(kj::mv(*failure));
-                 }
-               });
+  while (state.load(std::memory_order_acquire) == State::STARTING)
+    waitFor({events});
+  KJ_IF_MAYBE (failure, startFailure) {
+    kj::throwFatalException(kj::mv(*failure));
+  }
 }
 
 BlkQueue::~BlkQueue() noexcept(false) {
@@ -58,20 +57,21 @@ void BlkQueue::moveTo(State next) {
   eventfd_write(wake, 1);
 }
 
-// The thread.
+// The thread, from here on.
+void BlkQueue::report(State next) {
+  state.store(next);
+  eventfd_write(events, 1);
+}
+
 void BlkQueue::run(kj::Function<void()>& confine) {
   kj::Own<BlkWorker> worker;
-  auto failure = kj::runCatchingExceptions([&] {
+  startFailure = kj::runCatchingExceptions([&] {
     KJ_SYSCALL(prctl(PR_SET_NAME, kj::str("blk-q", index).cStr()));
     worker = kj::heap<BlkWorker>(settings, wake);
     confine();
   });
-  bool failed = failure != nullptr;
-  {
-    auto start = started.lockExclusive();
-    start->over = true;
-    start->failure = kj::mv(failure);
-  }
+  bool failed = startFailure != nullptr;
+  report(failed ? State::FAILED : State::AT_REST);
   if (failed) return;
 
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] { serveUntilEnded(*worker); })) {
@@ -94,7 +94,7 @@ void BlkQueue::serveUntilEnded(BlkWorker& worker) {
       case State::STOPPING:
         comeToRest(worker);
         break;
-      case State::ENDED:
+      default:  // ENDED
         comeToRest(worker);
         return;
     }

@@ -4,7 +4,6 @@
 #include <kj/exception.h>
 #include <kj/function.h>
 #include <kj/memory.h>
-#include <kj/mutex.h>
 #include <kj/thread.h>
 
 #include <atomic>
@@ -44,15 +43,13 @@ class BlkQueue {
   bool takeBroken() { return broken.exchange(false); }
 
  private:
-  // main: AT_REST → SERVING → STOPPING; the thread: STOPPING → AT_REST; main, any → ENDED. A store
-  // hands over all that was written before it: `work` to the thread, ring and buffers back.
-  enum class State : uint8_t { AT_REST, SERVING, STOPPING, ENDED };
-  struct Start {
-    bool over = false;
-    kj::Maybe<kj::Exception> failure;
-  };
+  // The thread: STARTING → AT_REST or FAILED; main: AT_REST → SERVING → STOPPING; the thread:
+  // STOPPING → AT_REST; main: any → ENDED. A store hands over all that was written before it:
+  // `startFailure` to main, `work` to the thread, ring and buffers back.
+  enum class State : uint8_t { STARTING, FAILED, AT_REST, SERVING, STOPPING, ENDED };
 
   void run(kj::Function<void()>& confine);
+  void report(State next);
   void serveUntilEnded(BlkWorker& worker);
   void serve(BlkWorker& worker);
   void sleep(BlkWorker& worker);
@@ -64,9 +61,9 @@ class BlkQueue {
   const int wake;
   const int events;
   BlkWork work{};
-  std::atomic<State> state{State::AT_REST};
+  std::atomic<State> state{State::STARTING};
   std::atomic<bool> broken{false};
-  kj::MutexGuarded<Start> started;
+  kj::Maybe<kj::Exception> startFailure;
   kj::Own<kj::Thread> thread;
 };
 

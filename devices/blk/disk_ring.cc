@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <atomic>
-
 namespace troupe::blk {
 namespace {
 
@@ -123,10 +121,14 @@ void DiskRing::flushTaskWork() {
 }
 
 void DiskRing::setNotifications(bool on) {
-  check(io_uring_cq_eventfd_toggle(&ring, on), "eventfd");
-  // Pairs with the atomic by which the kernel sets IORING_SQ_TASKRUN before it looks at the flag
-  // just stored: either it writes the eventfd or the hasWork() that follows sees the completion.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // A locked instruction, so also a fence. Pairs with the one by which the kernel sets
+  // IORING_SQ_TASKRUN before it looks at this flag: either it writes the eventfd, or the hasWork()
+  // that follows sees the completion.
+  if (on) {
+    __atomic_fetch_and(ring.cq.kflags, ~IORING_CQ_EVENTFD_DISABLED, __ATOMIC_SEQ_CST);
+  } else {
+    __atomic_fetch_or(ring.cq.kflags, IORING_CQ_EVENTFD_DISABLED, __ATOMIC_SEQ_CST);
+  }
 }
 
 }  // namespace troupe::blk

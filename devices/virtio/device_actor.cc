@@ -51,6 +51,7 @@ kj::Promise<void> DeviceActor::describe(DescribeContext context) {
     sizes.set(i, description.queueSizes[i]);
   info.setConfig(description.config);
   info.setConfigWriteMask(description.configWriteMask);
+  info.setResetDeadlineMs(description.resetDeadlineMs);
   return kj::READY_NOW;
 }
 

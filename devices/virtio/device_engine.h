@@ -19,6 +19,7 @@ struct DeviceDescription {
   kj::Array<uint16_t> queueSizes;
   kj::Array<kj::byte> config;
   kj::Array<kj::byte> configWriteMask;  // as long as `config`
+  uint32_t resetDeadlineMs = 500;       // how long stop() may take; longer ends the VM
 };
 
 // One enabled queue, handed to an engine at DRIVER_OK.
