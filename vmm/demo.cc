@@ -63,9 +63,9 @@ uint64_t writtenBytes(int fd) {
 ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   CommandLine line("demo",
                    "Boots the embedded guest, which tries every device and says what passed.", "");
-  kj::StringPtr cmdline = "";
+  kj::StringPtr cmdline = "scratch";  // the guest may write to its disks
   kj::StringPtr jail = "on";
-  line.add({"cmdline", "TEXT", "command line of the guest", false,
+  line.add({"cmdline", "TEXT", "command line of the guest, instead of: scratch", false,
             [&](kj::StringPtr word) { cmdline = word; }});
   line.add({"jail", "on|off", "jail every actor; off is for debugging only", false,
             [&](kj::StringPtr word) { jail = word; }});

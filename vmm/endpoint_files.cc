@@ -54,7 +54,7 @@ void openPty(kj::StringPtr option, EndpointFiles& files) {
   char name[64];
   termios modes;
   kj::AutoCloseFd master(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
-  if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0 ||
+  if (master.get() < 0 || grantpt(master) != 0 || unlockpt(master) != 0 ||
       ptsname_r(master, name, sizeof(name)) != 0 || tcgetattr(master, &modes) != 0) {
     UserError(codes::NO_PTY, kj::str(option, ": no pty can be made: ", errnoText(errno)))
         .advice("see", "mount | grep devpts; cat /proc/sys/kernel/pty/nr /proc/sys/kernel/pty/max")

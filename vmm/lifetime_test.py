@@ -212,6 +212,8 @@ class Lifetime(ProgramTest):
         result = self.run_troupe("demo")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("powered off", result.stdout)
+        self.assertIn(" 0 failed", result.stdout)
+        self.assertNotIn("it wrote 0 KiB", result.stdout)
 
     def testDoctorFindsThisHostFit(self):
         result = self.run_troupe("doctor", "--json")

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t MESSAGE_LIMIT_WORDS = 1024;  // 8 KiB; no call of Vm has a parameter
 constexpr size_t UNTAKEN_LIMIT_BYTES = 256
                                        << 10;  // answers waiting for a client that does not read
-constexpr uint32_t CALLS_PER_CONNECTION = 100000;
+constexpr uint32_t CALLS_PER_CONNECTION = 10000;
 constexpr kj::Duration LONGEST_CONNECTION = 1 * kj::HOURS;  // idle clients give their place back
 
 capnp::ReaderOptions boundedReading() {
