@@ -22,6 +22,12 @@ def actor_profile(name, src, includes = [], **kwargs):
         message = "Compiling sandbox profile",
         tools = ["//sandbox:profile_compiler"],
     )
+    # As written, for tests that compare it with what runs.
+    native.filegroup(
+        name = name + "_text",
+        srcs = [src, "//sandbox/common"] + includes,
+        visibility = ["//visibility:public"],
+    )
     native.cc_library(
         name = name,
         srcs = [name + ".cc"],
