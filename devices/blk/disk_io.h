@@ -56,6 +56,7 @@ class DiskIo {
 
  private:
   DiskRing& background() { return *KJ_ASSERT_NONNULL(ring); }
+  kj::Maybe<int64_t> writeIntoCache(kj::ArrayPtr<const iovec> pieces, uint64_t offset);
   bool isAligned(kj::ArrayPtr<const iovec> pieces) const;
   int64_t readBounced(kj::ArrayPtr<const iovec> pieces, uint64_t offset);
   int64_t writeBounced(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags);
@@ -67,6 +68,7 @@ class DiskIo {
   // Whether the file system can say "not without waiting"; found out by asking.
   bool canReadWithoutWaiting = true;
   bool canWriteWithoutWaiting = true;
+  uint32_t patientWrites = 0;  // how many more go to the background
 };
 
 }  // namespace troupe::blk
