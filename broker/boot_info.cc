@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "broker/acpi_ports.h"
 #include "broker/boot_layout.h"
 #include "broker/refusal.h"
 
@@ -90,6 +91,19 @@ void putDescriptors(const GuestRam& ram, BootProtocol protocol) {
   put(ram, BOOT_GDT_ADDRESS, table, sizeof(table));
 }
 
+// Resets the machine. Linux on a hardware-reduced platform asks for no reset through ACPI or the
+// keyboard controller but calls EFI, and where there is none it jumps to where the BIOS begins.
+void putResetVector(const GuestRam& ram) {
+  constexpr uint16_t PORT = ACPI_PORT + ACPI_RESET;
+  const uint8_t code[] = {0xba,      PORT & 0xff,
+                          PORT >> 8,                    // mov dx, PORT
+                          0xb0,      ACPI_RESET_VALUE,  // mov al, ACPI_RESET_VALUE
+                          0xee,                         // out dx, al
+                          0xf4,      0xeb,
+                          0xfd};  // hlt, for ever
+  put(ram, RESET_VECTOR_ADDRESS, code, sizeof(code));
+}
+
 // Maps the first 4 GiB to themselves in pages of 2 MiB: kernel, boot_params and command line are
 // all there, as the protocol wants.
 void putPageTables(const GuestRam& ram) {
@@ -169,7 +183,7 @@ kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram) {
   using E = MemoryMapEntry;
   kj::Vector<MemoryMapEntry> map;
   map.add(E{0, LOW_MEMORY_END, E::RAM});
-  map.add(E{ACPI_TABLES_ADDRESS, ACPI_TABLES_ROOM, E::RESERVED});
+  map.add(E{ACPI_TABLES_ADDRESS, KERNEL_FLOOR - ACPI_TABLES_ADDRESS, E::RESERVED});
   map.add(E{KERNEL_FLOOR, ram.lowEnd() - KERNEL_FLOOR, E::RAM});
   map.add(E{ECAM_START, ECAM_SIZE, E::RESERVED});
   // KVM's own pages on Intel, up to where RAM goes on.
@@ -187,6 +201,7 @@ BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel,
   Initrd initrd;
   KJ_IF_MAYBE (file, initrdFile) initrd = loadInitrd(ram, kernel, *file);
   putDescriptors(ram, kernel.protocol);
+  putResetVector(ram);
   if (kernel.protocol == BootProtocol::PVH) return putStartInfo(ram, kernel, initrd, rsdp);
   putPageTables(ram);
   return putBootParams(ram, kernel, initrd, rsdp);

@@ -20,7 +20,10 @@ constexpr uint64_t LOW_MEMORY_END = 0xa0000;     // RAM that a kernel may use la
 
 // ACPI tables, where a search for the RSDP also finds them (ACPI 6.5, §5.2.5.1).
 constexpr uint64_t ACPI_TABLES_ADDRESS = 0xe0000;
-constexpr uint64_t ACPI_TABLES_ROOM = 0x20000;
+constexpr uint64_t ACPI_TABLES_ROOM = 0x1fff0;
+
+// Where a PC's firmware begins: F000:FFF0 in real mode, 16 bytes.
+constexpr uint64_t RESET_VECTOR_ADDRESS = 0xffff0;
 
 // The lowest address of a kernel.
 constexpr uint64_t KERNEL_FLOOR = 0x100000;

@@ -132,6 +132,18 @@ TEST(Machine, StartsASecondProcessorByInitAndSipi) {
   EXPECT_EQ(bench.serialOutput(), "AB");
 }
 
+TEST(Machine, EndsWithResetAtTheBiosEntryPoint) {
+  Bench bench(2);
+  Bytes code = {
+      0xc7, 0x05, 0x00, 0x80, 0,    0,    0xea, 0xf0, 0xff, 0x00,  // 0x8000: ljmp 0xf000:0xfff0
+      0xc6, 0x05, 0x04, 0x80, 0,    0,    0xf0,                    //
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x0c, 0x00,  // INIT to all others
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x08, 0x46, 0x0c, 0x00,  // SIPI, vector 8
+  };
+  bench.load(pvhKernel(code + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+}
+
 TEST(Machine, EchoesSerialInputAndReadsAbsentPortsAsOnes) {
   Bench bench;
   KJ_SYSCALL(send(bench.hostEnd, "x", 1, 0));
