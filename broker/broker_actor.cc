@@ -90,7 +90,7 @@ kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
                        });
   auto plugged =
       described
-          .then([this, &machine, &device,
+          .then([&machine, &device,
                  turn = kj::mv(slotTurn)](DeviceDescription&& description) mutable {
             return turn.then([&machine, &device, description = kj::mv(description)]() mutable {
               device.function = kj::heap<VirtioPciFunction>(
