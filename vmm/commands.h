@@ -15,6 +15,7 @@ ExitCode doctorCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode versionCommand(kj::ArrayPtr<const kj::StringPtr> words);
 
 // Writes to standard output; throws when it cannot.

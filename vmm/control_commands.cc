@@ -160,4 +160,15 @@ ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   return ExitCode::POWERED_OFF;
 }
 
+ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  CommandLine line("power-button", "Presses a VM's power button: its guest decides what follows.",
+                   "VM");
+  KJ_IF_MAYBE (asked, parseVmWords(line, words, false)) {
+    auto io = kj::setupAsyncIo();
+    ControlClient client(io, asked->name);
+    client.await(client.vm().powerButtonRequest().send().ignoreResult());
+  }
+  return ExitCode::POWERED_OFF;
+}
+
 }  // namespace troupe

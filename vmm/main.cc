@@ -28,6 +28,7 @@ constexpr Verb VERBS[] = {
     {"list"_kj, &listCommand, "lists your running VMs"_kj},
     {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj},
     {"stop"_kj, &stopCommand, "ends a running VM at once"_kj},
+    {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},
 };
 
@@ -36,7 +37,7 @@ kj::String overview() {
   lines.add(kj::str("usage: troupe COMMAND ..."));
   lines.add(kj::str("Virtual machines played by a troupe of jailed processes.\n"));
   for (auto& verb : VERBS) {
-    auto pad = kj::StringPtr("            ").slice(verb.name.size());
+    auto pad = kj::StringPtr("              ").slice(verb.name.size());
     lines.add(kj::str("  ", verb.name, pad, verb.help));
   }
   lines.add(kj::str("\n`troupe COMMAND --help` tells more."));
