@@ -1,0 +1,174 @@
+#!/usr/bin/env -S python3 -B
+"""The payload guest on `troupe run`, natively: every device, every way to end, as root and not."""
+
+import os
+import socket
+import subprocess
+import time
+import unittest
+
+import machine
+import report
+
+
+class Payload(unittest.TestCase):
+    user = None
+
+    def setUp(self):
+        self.folder = machine.Folder(self.user)
+        self.addCleanup(self.folder.close)
+
+    def boot(self, words="", *options, expect=0):
+        code, out, err = self.folder.run("run", "--kernel", self.folder.payload, "--memory", "64M",
+                                         "--cmdline", words, *options)
+        self.assertEqual(code, expect, out + err)
+        self.assertEqual(self.folder.left_over(), [])
+        return out
+
+    def assertPassed(self, out):
+        self.assertRegex(out, r"payload: [1-9]\d* passed, 0 failed")
+        self.assertNotIn("FAIL", out)
+
+    def testEveryDevicePassesWithMsix(self):
+        log = self.folder.file("guest/console")
+        out = self.boot("scratch", "--disk", self.folder.disk("a"), "--console", f"file={log}")
+        self.assertPassed(out)
+        with open(log) as file:
+            self.assertTrue(file.read(), "the console's file is empty")
+
+    def testEveryDevicePassesWithIntx(self):
+        out = self.boot("scratch intx", "--disk", self.folder.disk("a"),
+                        "--console", f"file={self.folder.file('guest/console')}")
+        self.assertPassed(out)
+
+    def testSeveralDisksAndQueues(self):
+        disks = []
+        for name in "abcd":
+            disks += ["--disk", self.folder.disk(name) + ",queues=2"]
+        self.assertPassed(self.boot("scratch", *disks))
+
+    def testReadOnlyDiskStaysAsItIs(self):
+        disk = self.folder.disk("a")
+        self.assertPassed(self.boot("", "--disk", f"{disk},ro"))
+        with open(disk, "rb") as file:
+            self.assertEqual(file.read().count(b"\0"), 1 << 20)
+
+    def testRingFeaturesOffAndOn(self):
+        for words in ("eventidx=0 indirect=0", "eventidx=1 indirect=0", "eventidx=0 indirect=1",
+                      "eventidx=1 indirect=1"):
+            with self.subTest(words):
+                self.assertPassed(self.boot(f"scratch {words}", "--disk", self.folder.disk("a")))
+
+    def testPowerOffEndsWithZero(self):
+        self.boot("end=poweroff", expect=0)
+
+    def testResetHasItsOwnStatus(self):
+        self.boot("end=reset", expect=16)
+
+    def testCrashHasItsOwnStatus(self):
+        self.boot("end=crash", expect=17)
+
+    def testReadsInInterruptMode(self):
+        out = self.boot("bench=blk depth=8 count=2000 mode=irq warmup=10 rounds=1",
+                        "--disk", self.folder.disk("a"))
+        self.assertRegex(out, r"(?m)^bench .*iops=[1-9]")
+
+    def testManyBootsLeaveNoProcess(self):
+        for _ in range(5):
+            self.boot("hello")
+        self.assertEqual(machine.processes_of(self.folder.path), [])
+
+
+class PayloadAsOrdinaryUser(Payload):
+    user = machine.ORDINARY_USER
+
+
+class Serial(unittest.TestCase):
+    """The 16550's back ends."""
+
+    def setUp(self):
+        self.folder = machine.Folder()
+        self.addCleanup(self.folder.close)
+
+    def testLateReaderOfTheSocketSeesTheFirstByte(self):
+        path = self.folder.file("run/serial")
+        process = self.folder.start("run", "--name", "late", "--kernel", self.folder.payload,
+                                    "--memory", "64M", "--cmdline", "idle",
+                                    "--serial", f"socket={path}")
+        try:
+            self.folder.status("late")
+            time.sleep(1)  # the guest has said all it will say
+            with socket.socket(socket.AF_UNIX) as reader:
+                reader.settimeout(10)
+                reader.connect(path)
+                text = b""
+                while b"passed," not in text:
+                    text += reader.recv(65536)
+            self.assertIn(b"payload", text)
+        finally:
+            self.folder.run("stop", "late")
+            out, err = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 18, out + err)
+        self.assertEqual(self.folder.left_over(), [])
+
+    def testInputReachesTheGuest(self):
+        process = self.folder.start("run", "--kernel", self.folder.payload, "--memory", "64M",
+                                    "--cmdline", "keys=echo", stdin=subprocess.PIPE)
+        out, err = process.communicate(input=b"abcq", timeout=30)
+        self.assertEqual(process.returncode, 0, out + err)
+        self.assertIn(b"abc", out)
+
+
+class Ends(unittest.TestCase):
+    """How a VM ends that somebody else ends."""
+
+    def setUp(self):
+        self.folder = machine.Folder()
+        self.addCleanup(self.folder.close)
+        self.process = self.folder.start(
+            "run", "--name", "vm", "--kernel", self.folder.payload, "--memory", "64M",
+            "--cmdline", "idle", "--disk", self.folder.disk("a"))
+        self.pids = {actor["name"]: actor["pid"] for actor in self.folder.status("vm")["actors"]}
+
+    def ended(self, status):
+        out, err = self.process.communicate(timeout=20)
+        self.assertEqual(self.process.returncode, status, out + err)
+        self.assertEqual(self.folder.left_over(), [])
+        for name, pid in self.pids.items():
+            self.assertFalse(os.path.exists(f"/proc/{pid}"), f"{name} is still there")
+        return err.decode(errors="replace")
+
+    def testStop(self):
+        self.folder.run("stop", "vm")
+        self.ended(18)
+
+    def testSigterm(self):
+        self.process.terminate()
+        self.ended(18)
+
+    def testDeadDeviceIsNamed(self):
+        os.kill(self.pids["disk0"] if "disk0" in self.pids else self.pids["blk0"], 9)
+        self.assertRegex(self.ended(19), r"TRP-run-\d{3}: .*(blk|disk)")
+
+    def testDeadBroker(self):
+        os.kill(self.pids["broker"], 9)
+        self.ended(20)
+
+    def testKilledSupervisorTakesAllWithIt(self):
+        self.process.kill()
+        self.process.communicate(timeout=20)
+        until = time.monotonic() + 5
+        left = self.pids
+        while left and time.monotonic() < until:
+            left = {name: pid for name, pid in left.items() if os.path.exists(f"/proc/{pid}")}
+            time.sleep(0.02)
+        self.assertEqual(left, {})
+        # What nobody was left to remove does not stand in the way of the next VM of that name.
+        code, out, err = self.folder.run("run", "--name", "vm", "--kernel", self.folder.payload,
+                                         "--memory", "64M", "--cmdline", "hello")
+        self.assertEqual(code, 0, out + err)
+        self.assertEqual(self.folder.left_over(), [])
+
+
+if __name__ == "__main__":
+    report.main()
