@@ -1,0 +1,98 @@
+"""How one and the same payload guest is started on us and on QEMU 7.2."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAYLOAD = os.path.join(ROOT, "bazel-bin/guest/payload/payload.elf")
+MEMORY_MIB = 128
+
+
+class Machine:
+    """A way to start the payload: `name`, and command() for one set of disks and words."""
+
+    def __init__(self, name):
+        self.name = name
+        self.folder = tempfile.mkdtemp(prefix="troupe-bench.")
+
+    def close(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, words, disks=(), direct=False, devices=True):
+        """Starts the guest; its serial output is the process's stdout."""
+        return subprocess.Popen(
+            self.command(words, disks, direct, devices), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment(), bufsize=0)
+
+    def environment(self):
+        return os.environ
+
+
+class Troupe(Machine):
+    """Ours, jail on, release build. One disk queue, as the peer's."""
+
+    def __init__(self):
+        super().__init__("troupe")
+        self.executable = os.path.join(ROOT, "bazel-bin/bin/troupe")
+
+    def environment(self):
+        return dict(os.environ, XDG_RUNTIME_DIR=self.folder)
+
+    def command(self, words, disks, direct, devices):
+        command = [self.executable, "run", "--kernel", PAYLOAD, "--cmdline", words,
+                   "--memory", f"{MEMORY_MIB}M", "--serial", "stdio",
+                   "--rng", "on" if devices else "off"]
+        if devices:
+            command += ["--console", f"file={self.folder}/console"]
+        for disk in disks:
+            command += ["--disk", disk + (",direct" if direct else "")]
+        return command
+
+    vcpu_thread = "vp-0"
+    disk_thread = "blk-q0"
+
+
+class Qemu(Machine):
+    """QEMU 7.2 on the same /dev/kvm: `board` is microvm or q35, `io` how it runs its block I/O."""
+
+    IO = {
+        "iothread": dict(iothread="poll-max-ns=32768", aio="io_uring"),
+        "iothread-threads": dict(iothread="poll-max-ns=32768", aio="threads"),
+        "iothread-sleeping": dict(iothread="poll-max-ns=0", aio="io_uring"),
+        "main-loop": dict(iothread=None, aio="io_uring"),
+    }
+
+    def __init__(self, board="microvm", io="iothread"):
+        super().__init__(f"qemu-{board}/{io}")
+        self.board, self.io = board, self.IO[io]
+        self.disk_thread = "IO iothread0" if self.io["iothread"] else "qemu-system-x86"
+
+    vcpu_thread = "CPU 0/KVM"
+
+    def command(self, words, disks, direct, devices):
+        command = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,-arch-capabilities",
+                   "-m", f"{MEMORY_MIB}M", "-smp", "1", "-nodefaults", "-no-user-config",
+                   "-display", "none", "-no-reboot", "-name", "bench,debug-threads=on",
+                   "-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on",
+                   "-serial", "stdio", "-kernel", PAYLOAD, "-append", words]
+        if self.board == "microvm":
+            command += ["-M", "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=on,rtc=off,"
+                        "pcie=on,acpi=on,memory-backend=ram", "-bios", "/usr/share/qemu/qboot.rom"]
+        else:
+            command += ["-M", "q35,memory-backend=ram", "-vga", "none"]
+        if self.io["iothread"]:
+            command += ["-object", f"iothread,id=iothread0,{self.io['iothread']}"]
+        for index, disk in enumerate(disks):
+            cache = "cache.direct=on" if direct else "cache.direct=off"
+            command += ["-drive", f"if=none,id=d{index},file={disk},format=raw,{cache},"
+                        f"aio={self.io['aio']}",
+                        "-device", f"virtio-blk-pci,drive=d{index},disable-legacy=on,num-queues=1"
+                        + (",iothread=iothread0" if self.io["iothread"] else "")]
+        if devices:
+            command += ["-device", "virtio-rng-pci,disable-legacy=on",
+                        "-device", "virtio-serial-pci,disable-legacy=on",
+                        "-chardev", f"file,id=con,path={self.folder}/console",
+                        "-device", "virtconsole,chardev=con"]
+        return command

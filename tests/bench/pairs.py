@@ -1,0 +1,83 @@
+"""Pairs of measurements, ours beside a peer's, in A-B-B-A order, with a control beside them.
+
+The machine is noisy: a control (two processes that ping each other through eventfds, and a counting
+loop) is measured before every pair; a pair whose control moved more than 20 % from the first is
+thrown away and repeated, at most as often again as there are pairs.
+"""
+
+import os
+import statistics
+import threading
+import time
+
+
+def control():
+    """(microseconds per eventfd round trip, milliseconds for a fixed loop)."""
+    there, back = os.eventfd(0), os.eventfd(0)
+    rounds = 500
+
+    def answer():
+        for _ in range(rounds):
+            os.eventfd_read(there)
+            os.eventfd_write(back, 1)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    started = time.perf_counter()
+    for _ in range(rounds):
+        os.eventfd_write(there, 1)
+        os.eventfd_read(back)
+    ping = (time.perf_counter() - started) / rounds * 1e6
+    thread.join()
+    os.close(there)
+    os.close(back)
+    started = time.perf_counter()
+    total = 0
+    for number in range(200000):
+        total += number
+    return ping, (time.perf_counter() - started) * 1e3
+
+
+class Series:
+    """Values of both sides and what comes of them."""
+
+    def __init__(self, ours, peer, discarded):
+        self.ours, self.peer, self.discarded = ours, peer, discarded
+        self.ratios = [a / b for a, b in zip(ours, peer) if b]
+
+    def ratio(self):
+        return statistics.median(self.ratios)
+
+    def row(self, label, unit, goal, scale=1.0):
+        """One line of the table; `goal` is text such as '<= 0.40' or '' for none."""
+        met = ""
+        if goal:
+            word, bound = goal.split()
+            reached = self.ratio() <= float(bound) if word == "<=" else self.ratio() >= float(bound)
+            met = "met" if reached else "MISSED"
+        noisy = f" [{self.discarded} noisy pairs repeated]" if self.discarded else ""
+        return (f"{label:<44} {statistics.median(self.ours) * scale:>10.2f} "
+                f"{statistics.median(self.peer) * scale:>10.2f} {unit:<9} "
+                f"{self.ratio():>6.2f} [{min(self.ratios):.2f}-{max(self.ratios):.2f}] "
+                f"{goal:<8} {met}{noisy}")
+
+
+HEADER = (f"{'what':<44} {'ours':>10} {'peer':>10} {'unit':<9} {'ratio':>6} [min-max]  goal")
+
+
+def measure(ours, peer, pairs=5):
+    """Calls `ours()` and `peer()` alternately; each returns one number."""
+    left, right, discarded = [], [], 0
+    reference = control()[1]
+    while len(left) < pairs:
+        moved = abs(control()[1] / reference - 1) > 0.2
+        if len(left) % 2 == 0:
+            a, b = ours(), peer()
+        else:
+            b, a = peer(), ours()
+        if (moved or abs(control()[1] / reference - 1) > 0.2) and discarded < pairs:
+            discarded += 1
+            continue
+        left.append(a)
+        right.append(b)
+    return Series(left, right, discarded)
