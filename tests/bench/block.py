@@ -96,9 +96,7 @@ def report(ours, peers, tmpfs_disk, ext4_disk, count, out):
                         f"peer {statistics.median(cpu['peer']):.2f} us")
         if direct:
             for depth in DEPTHS:
-                series = pairs.measure(
-                    lambda: run(ours, disk, depth, "irq" if depth == 1 else "poll", True,
-                                direct).iops,
-                    lambda: fio_iops(disk, depth), count)
-                out(series.row(f"depth {depth}: ours / fio on the same file", "kIOPS", ">= 0.95",
-                               1e-3))
+                series = pairs.measure(lambda: run(ours, disk, depth, "poll", True, direct).iops,
+                                       lambda: fio_iops(disk, depth), count)
+                out(series.row(f"poll, depth {depth}, pinned / fio on the host", "kIOPS",
+                               ">= 0.95", 1e-3))
