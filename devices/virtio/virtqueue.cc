@@ -152,9 +152,12 @@ bool Virtqueue::refreshAvailable() {
   // Pairs with the driver's barrier before it stores the index (§2.7.13.3): the ring entries and
   // descriptors up to this index are read after it.
   availableSeen = loadIndex(availableRing + AVAIL_INDEX_OFFSET);
-  // What the driver made available and has not seen used can never exceed the ring. The bound also
-  // ends a batch: a driver that adds while we drain runs into it.
-  if (uint16_t(availableSeen - usedPublished) > ringSize) isBroken = true;
+  // What the driver made available and has not seen used can never exceed the ring, nor go back
+  // behind what was taken. The bound also ends a batch: a driver that adds while we drain runs into
+  // it.
+  uint16_t taken = nextAvailable - usedPublished;
+  uint16_t added = availableSeen - nextAvailable;
+  if (uint32_t(taken) + added > ringSize) isBroken = true;
   return !isBroken && availableSeen != nextAvailable;
 }
 

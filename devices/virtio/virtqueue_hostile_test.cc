@@ -223,6 +223,21 @@ TEST(VirtqueueHostile, VQ04_AvailableIndexGoesBack) {
   EXPECT_TRUE(ring.queue.broken());
 }
 
+// Back to before what was taken but not yet returned: the way round to such an index is as long as
+// all 2^16, so one kick would serve every slot of the ring thousands of times over.
+TEST(VirtqueueHostile, VQ04_AvailableIndexGoesBackWhileDrained) {
+  Ring ring;
+  for (int i = 0; i < 3; i++)
+    ring.driver.add({readable(0x20000, 4)});
+  for (int i = 0; i < 3; i++) {
+    auto chain = ring.queue.pop();
+    ring.queue.push(kj::mv(KJ_ASSERT_NONNULL(chain)), 0);
+  }
+  ring.driver.writeAvailableIndex(2);
+  EXPECT_TRUE(ring.queue.pop() == nullptr);
+  EXPECT_TRUE(ring.queue.broken());
+}
+
 // A second thread adds as fast as it can: between two publications there is never more work than
 // the ring holds, so one kick's drain ends.
 TEST(VirtqueueHostile, VQ04_IndexGrowsWhileDrained) {
