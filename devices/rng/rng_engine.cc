@@ -34,6 +34,7 @@ struct RngEngine::Active {
   Active(kj::UnixEventPort& events, virtio::ActiveQueue queueParam, virtio::DriverLink& link)
       : queue(kj::mv(queueParam)),
         link(link),
+        timer(events.getTimer()),
         kick(events, queue.kick, kj::UnixEventPort::FdObserver::OBSERVE_READ),
         serving(serve().eagerlyEvaluate([](kj::Exception&& exception) {
           KJ_LOG(FATAL, "serving the queue failed", exception);
@@ -46,8 +47,12 @@ struct RngEngine::Active {
       link.needsReset();
       return kj::READY_NOW;
     }
-    // A driver that keeps adding gets its next batch only after everybody else of this loop.
-    if (queue.ring->hasWork()) return kj::evalLater([this] { return serve(); });
+    // A driver that keeps adding gets its next batch only after everybody else of this loop. A
+    // promise that is ready at once would not do: with one always ready the loop never looks at its
+    // fds, and the broker's reset would lie there unread.
+    if (queue.ring->hasWork()) {
+      return timer.afterDelay(0 * kj::NANOSECONDS).then([this] { return serve(); });
+    }
     return kick.whenBecomesReadable().then([this] { return serve(); });
   }
 
@@ -69,6 +74,7 @@ struct RngEngine::Active {
 
   virtio::ActiveQueue queue;
   virtio::DriverLink& link;
+  kj::Timer& timer;
   kj::UnixEventPort::FdObserver kick;
   kj::Promise<void> serving;
 };

@@ -2,7 +2,11 @@
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
+
+#include <atomic>
+#include <thread>
 
 #include "devices/rng/rng_engine.h"
 #include "devices/rng/rng_profile.h"
@@ -62,6 +66,38 @@ TEST(RngProcess, RNG01_GigabytesAreAnsweredWithABoundedAmount) {
     driver.add({writable(FakeRam::MIB, 3 * FakeRam::MIB)});
   for (int i = 0; i < 8; i++) {
     EXPECT_EQ(bench.device.waitForUsed(0, driver).written, MAX_BYTES_PER_REQUEST);
+  }
+}
+
+// A vCPU that makes the buffers available again the moment they are used may keep the device at
+// work for good. The broker is heard all the same, so that its reset needs no deadline.
+TEST(RngProcess, VQ04_RingThatNeverRunsEmptyDoesNotStarveTheBroker) {
+  Bench bench;
+  bench.attach();
+  for (int round = 0; round < 20; round++) {
+    FakeDriver driver(bench.ram, 8);
+    for (uint16_t i = 0; i < driver.size(); i++) {
+      driver.writeDescriptor(i, {FakeRam::MIB, 64, virtio::DESC_F_WRITE, 0});
+      driver.writeAvailable(i, i);
+    }
+    std::atomic<bool> over{false};
+    std::thread vcpu([&] {
+      while (!over) {
+        uint16_t next = driver.usedIndex() + driver.size();
+        driver.writeAvailableIndex(next);
+        driver.writeUsedEvent(next - 1);  // an interrupt per batch
+        eventfd_write(bench.device.kickFd(0), 1);
+      }
+    });
+    KJ_DEFER({
+      over = true;
+      vcpu.join();
+    });
+    bench.device.activate(FEATURES, {&driver});
+    bench.device.settle();
+    EXPECT_GT(driver.usedIndex(), driver.size());
+    bench.device.reset();
+    EXPECT_EQ(bench.device.host.resetsAsked, 0);
   }
 }
 
