@@ -11,6 +11,7 @@
 #include "broker/loop_mailbox.h"
 #include "protos/handle.capnp.h"
 #include "sandbox/actor_setup.h"
+#include "sandbox/last_words.h"
 
 namespace troupe::broker {
 namespace {
@@ -76,6 +77,8 @@ void serve() {
 
 int main() {
   auto problem = kj::runCatchingExceptions([]() { troupe::broker::serve(); });
-  KJ_IF_MAYBE (exception, problem) KJ_LOG(ERROR, "troupe-broker fails", *exception);
+  KJ_IF_MAYBE (exception, problem) {
+    troupe::sandbox::sayLastWords("the broker fails", *exception);
+  }
   return 1;
 }

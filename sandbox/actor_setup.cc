@@ -12,6 +12,8 @@
 
 #include <cstring>
 
+#include "sandbox/errno_text.h"
+
 namespace troupe::sandbox {
 namespace {
 
@@ -52,6 +54,9 @@ bool isOpen(int fd) {
 }  // namespace
 
 ActorSetup::ActorSetup() {
+  KJ_REQUIRE(isOpen(SETUP_FD),
+             "TRP-int-103: this program plays a part in a VM and is started by `troupe` alone; to "
+             "run a VM, use `troupe run`");
   {
     kj::AutoCloseFd setup(SETUP_FD);
     words = readToEnd(setup);
@@ -159,7 +164,8 @@ void ActorSetup::install(kj::StringPtr stage, capnp::Data::Reader program) const
   }
   if (result < 0) {
     int error = errno;
-    KJ_FAIL_REQUIRE("TRP-jail-022: the kernel refused the filter", stage, strerror(error));
+    KJ_FAIL_REQUIRE(kj::str("TRP-jail-022: the kernel refused the filter of stage ", stage, ": ",
+                            errnoText(error)));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <kj/io.h>
 #include <kj/time.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,7 +14,7 @@
 #include "vmm/commands.h"
 #include "vmm/hosting.h"
 #include "vmm/payload.h"
-#include "vmm/quote.h"
+#include "vmm/table.h"
 #include "vmm/user_error.h"
 
 namespace troupe {
@@ -58,21 +59,62 @@ uint64_t writtenBytes(int fd) {
   return uint64_t(info.st_blocks) * 512;
 }
 
+// What a guest whose checks failed does instead of powering off.
+constexpr kj::StringPtr VERDICT = "end=verdict"_kj;
+
+// The processes that played the VM, as they were when the guest began.
+class Cast {
+ public:
+  void note(RunningVm& vm, kj::Duration sinceStart) {
+    startedAfter = sinceStart;
+    vm.describe(message.initRoot<VmStatus>());
+  }
+
+  kj::String tell() {
+    constexpr kj::StringPtr HEADINGS[] = {"ACTOR"_kj, "PLAYED"_kj, "PID"_kj, "JAIL"_kj};
+    Table table(HEADINGS);
+    for (auto actor : message.getRoot<VmStatus>().getActors()) {
+      table.add(kj::arr(kj::str(actor.getName()), kj::str(part(actor.getKind())),
+                        kj::str(actor.getPid()), kj::str(actor.getJail())));
+    }
+    return kj::str(table.render(), "The guest ran ", startedAfter / kj::MILLISECONDS,
+                   " ms after the start.\n");
+  }
+
+ private:
+  static kj::StringPtr part(kj::StringPtr kind) {
+    if (kind == "broker") return "KVM, guest memory, CPUs, PCI";
+    if (kind == "serial") return "the serial port you have just read";
+    if (kind == "blk") return "the disk";
+    if (kind == "console") return "the virtio console";
+    if (kind == "rng") return "the random numbers";
+    return kind;
+  }
+
+  capnp::MallocMessageBuilder message;
+  kj::Duration startedAfter = 0 * kj::MILLISECONDS;
+};
+
 }  // namespace
 
 ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   CommandLine line("demo",
                    "Boots the embedded guest, which tries every device and says what passed.", "");
-  kj::StringPtr cmdline = "scratch";  // the guest may write to its disks
+  kj::StringPtr said = "scratch";  // the guest may write to its disks
   kj::StringPtr jail = "on";
   line.add({"cmdline", "TEXT", "command line of the guest, instead of: scratch", false,
-            [&](kj::StringPtr word) { cmdline = word; }});
+            [&](kj::StringPtr word) { said = word; }});
   line.add({"jail", "on|off", "jail every actor; off is for debugging only", false,
             [&](kj::StringPtr word) { jail = word; }});
+  line.epilog(
+      "exit codes: 0 every check passed, 1 one failed, others as for `troupe run`.\n"
+      "See docs/errors.md for the TRP-... codes.");
   if (line.parse(words, 0) == nullptr) {
     printOut(line.help());
     return ExitCode::POWERED_OFF;
   }
+  bool judged = strstr(said.cStr(), "end=") == nullptr;
+  auto cmdline = judged ? kj::str(said, " ", VERDICT) : kj::str(said);
   auto kernel = writePayload();
   auto disk = makeScratchDisk();
   auto console = makeMemFd("troupe-demo-console");
@@ -88,25 +130,35 @@ ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   scratch.setPath(pathOf(disk));
   scratch.setId("scratch");
 
-  printOut(
-      kj::str("troupe demo: booting the embedded guest: 1 CPU, 128M of RAM, a scratch disk of ",
-              SCRATCH_BYTES >> 20,
-              "M, a virtio console, a random number generator, each served "
-              "by a process of its own",
-              jail == "on" ? ", each of them jailed" : " (jail off)", "\n"));
+  printOut(kj::str("troupe demo: a VM with 1 CPU, 128M of RAM, a disk of ", SCRATCH_BYTES >> 20,
+                   "M, a virtio console and random numbers.\nThe embedded guest tries each and "
+                   "says what passed:\n\n"));
   auto& clock = kj::systemPreciseMonotonicClock();
   auto begun = clock.now();
-  auto end = hostVm(config);
+  Cast cast;
+  auto end = hostVm(config, [&](RunningVm& vm) { cast.note(vm, clock.now() - begun); });
   auto took = (clock.now() - begun) / kj::MILLISECONDS;
+  if (judged && end.exit == ExitCode::GUEST_RESET) {
+    UserError(codes::DEMO_FAILED,
+              kj::str("the embedded guest found something that does not work; its rows above that "
+                      "begin with FAIL say what"))
+        .advice("see", "troupe doctor")
+        .raise();
+  }
   if (end.exit != ExitCode::POWERED_OFF) {
     printError(kj::str("troupe: ", end.message, "\n"));
     return end.exit;
   }
   struct stat spoken;
   KJ_SYSCALL(fstat(console, &spoken));
-  printOut(kj::str("troupe demo: the guest powered off after ", took, " ms; it wrote ",
-                   writtenBytes(disk) >> 10, " KiB to its disk and ", spoken.st_size,
-                   " bytes to its console\n"));
+  printOut(
+      kj::str("\ntroupe demo: these processes played the VM",
+              jail == "on"
+                  ? ", each in a jail of its own that was looked at from\noutside before the guest "
+                    "ran: seven namespaces, an empty root, no capability, a system call filter\n"
+                  : " (without jails)\n",
+              cast.tell(), "It wrote ", writtenBytes(disk) >> 10, " KiB to its disk and ",
+              spoken.st_size, " bytes to its console, and powered off after ", took, " ms.\n"));
   return ExitCode::POWERED_OFF;
 }
 

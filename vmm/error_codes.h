@@ -67,6 +67,7 @@ constexpr ErrorCode DEVICE_LOST{"TRP-run-004", ExitCode::DEVICE_LOST};
 constexpr ErrorCode BROKER_FAILED{"TRP-run-005", ExitCode::BROKER_FAILED};
 constexpr ErrorCode GUEST_CRASHED{"TRP-run-006", ExitCode::GUEST_CRASHED};
 constexpr ErrorCode VM_SILENT{"TRP-run-007", ExitCode::INTERNAL};
+constexpr ErrorCode DEMO_FAILED{"TRP-run-008", ExitCode::INTERNAL};
 
 constexpr ErrorCode INTERNAL{"TRP-int-001", ExitCode::INTERNAL};
 
@@ -80,7 +81,7 @@ constexpr ErrorCode ALL[] = {
     CMDLINE,           CPU_MASK,          NO_KVM,          KVM_FORBIDDEN,  KVM_UNUSABLE,
     RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
-    BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       INTERNAL,
+    BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    INTERNAL,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

@@ -59,11 +59,12 @@ class SignalWatch {
 
 }  // namespace
 
-VmEnd hostVm(VmConfig::Reader config) {
+VmEnd hostVm(VmConfig::Reader config, kj::Function<void(RunningVm&)> begun) {
   captureSignals();
   auto io = kj::setupAsyncIo();
   auto vm = startVm(io, config);
   SignalWatch signals(io.unixEventPort, *vm);
+  auto telling = vm->onRunning().then([&]() { begun(*vm); }).eagerlyEvaluate(nullptr);
   return vm->onEnd().wait(io.waitScope);
 }
 

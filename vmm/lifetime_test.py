@@ -213,7 +213,22 @@ class Lifetime(ProgramTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("powered off", result.stdout)
         self.assertIn(" 0 failed", result.stdout)
-        self.assertNotIn("it wrote 0 KiB", result.stdout)
+        self.assertNotIn("It wrote 0 KiB", result.stdout)
+        told = result.stdout.split("troupe demo: ")[2]
+        for actor in ("broker", "serial", "blk0", "console0", "rng0"):
+            self.assertRegex(told, rf"(?m)^{actor} .* \d+ +attested$")
+
+    def testDemoSaysWhenAJailIsOff(self):
+        result = self.run_troupe("demo", "--jail", "off")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("without jails", result.stdout)
+        self.assertNotIn("attested", result.stdout)
+
+    def testDemoFailsWhenItsGuestFindsAFault(self):
+        # A word it does not understand counts as a check that failed.
+        result = self.run_troupe("demo", "--cmdline", "scratch=nonsense")
+        self.assertIn(", 1 failed", result.stdout)
+        self.assertError(result, 1, "TRP-run-008", "FAIL")
 
     def testDoctorFindsThisHostFit(self):
         result = self.run_troupe("doctor", "--json")

@@ -39,6 +39,21 @@ int blame(int status) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
 }
 
+// What is to be said of an actor that ended before the guest ran. If its last words are an error
+// with a code, that is the reason.
+UserError diedAtStart(Actor& actor, int status) {
+  auto what = kj::str(actor.describe(), " ", describeWaitStatus(status), " before the guest ran");
+  auto words = actor.log().lastWords();
+  if (words.size() > 0 && words.back().startsWith("TRP-")) {
+    kj::Exception reason(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::mv(words.back()));
+    return wrapActorError(reason, codes::ACTOR_DIED, what);
+  }
+  UserError error(codes::ACTOR_DIED, kj::mv(what));
+  for (auto& line : words)
+    error.cause(line);
+  return error;
+}
+
 // Resolves when all have; fails as soon as one does.
 kj::Promise<void> allOrFirstFailure(kj::Vector<kj::Promise<void>> promises) {
   auto failure = kj::newPromiseAndFulfiller<void>();
@@ -70,14 +85,14 @@ kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config) {
   return kj::heap<LocalVm>(io, config);
 }
 
-LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config)
+LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging& staging)
     : io(io),
       startedAt(io.provider->getTimer().now()),
       plan(planVm(config)),
       files(openVmFiles(plan)),
-      programs(openPrograms()),
+      programs(openPrograms(staging.programs)),
       place(plan.name),
-      launcher(io.unixEventPort, plan.jail),
+      launcher(io.unixEventPort, plan.jail, staging.faults),
       stopRequested(nullptr),
       life(nullptr) {
   bool takesTerminal =
@@ -204,6 +219,7 @@ kj::Promise<void> LocalVm::start() {
       })
       .then([this]() {
         running = true;
+        beginning.fulfiller->fulfill();
         company.forEach([](Actor& actor) { actor.log().live(); });
       });
 }
@@ -311,12 +327,7 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
           int status = KJ_ASSERT_NONNULL(actor->waitStatus());
           bool brokerExplains = failure.getType() != kj::Exception::Type::DISCONNECTED;
           if (blame(status) == 0 && brokerExplains) kj::throwFatalException(kj::mv(failure));
-          auto how = describeWaitStatus(status);
-          UserError error(codes::ACTOR_DIED,
-                          kj::str(actor->describe(), " ", how, " before the guest ran"));
-          for (auto& line : actor->log().lastWords())
-            error.cause(line);
-          error.raise();
+          diedAtStart(*actor, status).raise();
         }
         kj::throwFatalException(kj::mv(failure));
       });

@@ -3,6 +3,7 @@
 #include <kj/async-io.h>
 
 #include "sandbox/attest.h"
+#include "sandbox/launcher.h"
 #include "vmm/broker_link.h"
 #include "vmm/company.h"
 #include "vmm/front_door.h"
@@ -13,15 +14,23 @@
 
 namespace troupe {
 
+// How the actors of a VM are started, for tests that start them otherwise. Nothing a user can write
+// reaches this.
+struct Staging {
+  kj::Maybe<kj::StringPtr> programs = nullptr;  // the folder with their executables
+  sandbox::LaunchFaults faults = {};
+};
+
 // A VM whose actors are children of this process: starts them, connects them, watches them, and
 // decides how it all ended. Whatever the broker or a device says is taken with care: lengths are
 // bounded, text is escaped, numbers are checked.
 class LocalVm final: public RunningVm {
  public:
-  LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config);
+  LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging& staging = {});
   KJ_DISALLOW_COPY(LocalVm);
 
   kj::StringPtr name() const override { return place.name(); }
+  kj::Promise<void> onRunning() override { return kj::mv(beginning.promise); }
   kj::Promise<VmEnd> onEnd() override { return kj::mv(life); }
   void stop(kj::String reason) override;
   kj::Promise<void> powerButton() override;
@@ -74,6 +83,7 @@ class LocalVm final: public RunningVm {
   kj::Maybe<kj::Own<BrokerLink>> link;
   kj::Maybe<Broker::Client> broker;
   bool running = false;
+  kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();
   bool attested = false;
   kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far: none may be shared
   kj::Vector<kj::String> openSteps;              // of the start-up, for the message about a hang

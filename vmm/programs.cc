@@ -39,8 +39,13 @@ kj::AutoCloseFd openProgram(kj::StringPtr folder, kj::StringPtr name) {
 
 }  // namespace
 
-Programs openPrograms() {
-  auto folder = ownFolder();
+Programs openPrograms(kj::Maybe<kj::StringPtr> given) {
+  kj::String folder;
+  KJ_IF_MAYBE (path, given) {
+    folder = kj::heapString(*path);
+  } else {
+    folder = ownFolder();
+  }
   return {openProgram(folder, "troupe-broker"), openProgram(folder, "troupe-devices"),
           openProgram(folder, "troupe-front")};
 }

@@ -13,7 +13,7 @@ struct Programs {
   kj::AutoCloseFd front;
 };
 
-// Throws a user error that names a missing one.
-Programs openPrograms();
+// Those in `folder`, or beside this executable. Throws a user error that names a missing one.
+Programs openPrograms(kj::Maybe<kj::StringPtr> folder = nullptr);
 
 }  // namespace troupe

@@ -32,6 +32,9 @@ class RunningVm {
 
   virtual kj::StringPtr name() const = 0;
 
+  // Resolves when the guest has begun to run; never does if it does not. To be called once.
+  virtual kj::Promise<void> onRunning() = 0;
+
   // Resolves with how it ended, once all its processes are reaped. Throws a user error when the
   // guest never came to run. To be called once; the promise does not outlive this object.
   virtual kj::Promise<VmEnd> onEnd() = 0;

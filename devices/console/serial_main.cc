@@ -6,11 +6,13 @@
 #include "devices/console/open_backend.h"
 #include "devices/console/uart_relay.h"
 #include "sandbox/actor_setup.h"
+#include "sandbox/last_words.h"
 
 namespace troupe::console {
 
-int serialMain() {
-  prepareProcess();
+namespace {
+
+[[noreturn]] void serve() {
   sandbox::ActorSetup setup;
   auto io = kj::setupAsyncIo();
   Line line(io.provider->getTimer());
@@ -21,6 +23,16 @@ int serialMain() {
   relay.run().then([&]() { return line.output.drained(LAST_WORDS_WAIT); }).wait(io.waitScope);
   // Not through the destructors: threads may sit in a read that nobody ends.
   _exit(0);
+}
+
+}  // namespace
+
+int serialMain() {
+  prepareProcess();
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([]() { serve(); })) {
+    sandbox::sayLastWords("the serial port ends", *exception);
+  }
+  _exit(1);
 }
 
 }  // namespace troupe::console

@@ -6,6 +6,7 @@
 
 #include "devices/virtio/device_actor.h"
 #include "protos/handle.capnp.h"
+#include "sandbox/last_words.h"
 
 namespace troupe::virtio {
 namespace {
@@ -50,7 +51,7 @@ capnp::ReaderOptions limits() {
                  network.onDisconnect().exclusiveJoin(kj::mv(failure)).wait(io.waitScope);
                  engine.finish().wait(io.waitScope);
                })) {
-    KJ_LOG(ERROR, "the device ends", *exception);
+    sandbox::sayLastWords("the device ends", *exception);
     _exit(1);
   }
   _exit(0);
@@ -65,7 +66,7 @@ int deviceMain(EngineFactory factory) {
                  auto engine = factory(io, setup);
                  serve(io, *engine, setup);
                })) {
-    KJ_LOG(ERROR, "the device could not start", *exception);
+    sandbox::sayLastWords("the device could not start", *exception);
   }
   return 1;
 }

@@ -65,11 +65,9 @@ bool choose(Word value, const Named<Choice> (&choices)[N], Choice& result) {
   return false;
 }
 
-constexpr Named<End> ENDS[] = {{"poweroff", End::POWEROFF},
-                               {"reset", End::RESET},
-                               {"crash", End::CRASH},
-                               {"halt", End::HALT},
-                               {"spin", End::SPIN}};
+constexpr Named<End> ENDS[] = {{"poweroff", End::POWEROFF}, {"verdict", End::VERDICT},
+                               {"reset", End::RESET},       {"crash", End::CRASH},
+                               {"halt", End::HALT},         {"spin", End::SPIN}};
 constexpr Named<Keys> KEYS[] = {{"echo", Keys::SERIAL}, {"console", Keys::CONSOLE}};
 constexpr Named<bool> MODES[] = {{"poll", false}, {"irq", true}};
 constexpr Named<bool> BENCHES[] = {{"blk", true}};

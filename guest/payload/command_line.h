@@ -5,7 +5,7 @@
 // The words of the kernel command line. README.md says what each means.
 namespace payload {
 
-enum class End { POWEROFF, RESET, CRASH, HALT, SPIN };
+enum class End { POWEROFF, VERDICT, RESET, CRASH, HALT, SPIN };
 enum class Keys { NONE, SERIAL, CONSOLE };
 
 constexpr unsigned NO_DISK = ~0u;

@@ -140,7 +140,11 @@ void echoKeys() {
 }
 
 [[noreturn]] void end(const Acpi& acpi, End how) {
+  if (how == End::VERDICT) {
+    how = counts.failed == 0 ? End::POWEROFF : End::RESET;
+  }
   switch (how) {
+    case End::VERDICT:
     case End::POWEROFF:
       powerOff(acpi);
       print("payload: the machine did not turn off\n");

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "sandbox/actor_setup.h"
+#include "sandbox/last_words.h"
 #include "vmm/front/front_actor.h"
 
 // The jailed front end of one VM's control socket: ends outside connections and decodes their
@@ -59,7 +60,7 @@ void serve() {
 int main() {
   // Not through destructors: `troupe` has gone, and nothing is left to be told.
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([]() { troupe::front::serve(); })) {
-    KJ_LOG(ERROR, "the front end ends", *exception);
+    troupe::sandbox::sayLastWords("the front end ends", *exception);
     _exit(1);
   }
   _exit(0);
