@@ -34,10 +34,7 @@ void SerialPort::busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) {
   for (size_t i = 0; i < data.size(); ++i)
     data[i] = lock->uart.read(offset + i);
   updateLine(*lock);
-  if (lock->receiveWaits && lock->uart.room() > 0) {
-    lock->receiveWaits = false;
-    mailbox.post([this]() { receiving = receiveLoop().eagerlyEvaluate(report); });
-  }
+  resumeReceiving(*lock);
 }
 
 void SerialPort::busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) {
@@ -46,6 +43,7 @@ void SerialPort::busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) {
     lock->uart.write(offset + i, data[i]);
   // The pin is wired for rising edges: it has to fall between two bytes that each end in one.
   updateLine(*lock);
+  resumeReceiving(*lock);  // the FIFO may have been cleared
   if (lock->uart.sent().size() == 0 || lock->sendBlocked) return;
   if (!send(*lock)) {
     lock->sendBlocked = true;
@@ -59,6 +57,13 @@ void SerialPort::updateLine(State& state) {
   if (level == state.line) return;
   state.line = level;
   interrupts.setLine(SERIAL_GSI, level);
+}
+
+// Lets the main loop read on once the guest has made room.
+void SerialPort::resumeReceiving(State& state) {
+  if (!state.receiveWaits || state.uart.room() == 0) return;
+  state.receiveWaits = false;
+  mailbox.post([this]() { receiving = receiveLoop().eagerlyEvaluate(report); });
 }
 
 // Passes on what the guest sent. False when the socket takes no more for now.

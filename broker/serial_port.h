@@ -34,6 +34,7 @@ class SerialPort final: public BusDevice {
   };
 
   void updateLine(State& state);
+  void resumeReceiving(State& state);
   bool send(State& state);
   kj::Promise<void> sendLoop();
   kj::Promise<void> receiveLoop();
