@@ -29,25 +29,35 @@ KvmInterrupts::KvmInterrupts(int vm) : vm(vm) {
 }
 
 uint32_t KvmInterrupts::allocateMsiGsi() {
-  auto lock = messages.lockExclusive();
-  if (FIRST_MSI_GSI + lock->size() >= MAX_GSIS) {
+  std::lock_guard<std::mutex> alone(updating);
+  std::lock_guard<std::mutex> lock(mutex);
+  if (FIRST_MSI_GSI + messages.size() >= MAX_GSIS) {
     refuse("TRP-kvm-005: the devices of this VM want more than the ", MAX_GSIS - FIRST_MSI_GSI,
            " interrupt vectors KVM has");
   }
-  lock->add();
-  return FIRST_MSI_GSI + lock->size() - 1;
+  messages.add();
+  return FIRST_MSI_GSI + messages.size() - 1;
+}
+
+kj::Maybe<KvmInterrupts::Message&> KvmInterrupts::messageOf(uint32_t gsi) {
+  if (gsi < FIRST_MSI_GSI || gsi - FIRST_MSI_GSI >= messages.size()) return nullptr;
+  return messages[gsi - FIRST_MSI_GSI];
 }
 
 bool KvmInterrupts::setMsi(uint32_t gsi, uint64_t address, uint32_t data) {
-  auto lock = messages.lockExclusive();
-  if (gsi < FIRST_MSI_GSI || gsi - FIRST_MSI_GSI >= lock->size()) return false;
-  Message& message = (*lock)[gsi - FIRST_MSI_GSI];
-  // Drivers write what is there already each time they unmask; the kernel's update is not cheap.
-  if (message.set && message.address == address && message.data == data) return true;
-  Message before = message;
-  message = Message{true, address, data};
-  if (putRoutes(*lock)) return true;
-  message = before;
+  std::lock_guard<std::mutex> alone(updating);
+  KJ_IF_MAYBE (message, messageOf(gsi)) {
+    // Drivers write what is there already each time they unmask; the kernel's update is not cheap.
+    if (message->set && message->address == address && message->data == data) return true;
+    Message before = *message;
+    auto change = [this, message](const Message& to) {
+      std::lock_guard<std::mutex> lock(mutex);
+      *message = to;
+    };
+    change(Message{true, address, data});
+    if (putRoutes(messages)) return true;
+    change(before);
+  }
   return false;
 }
 
@@ -95,13 +105,15 @@ void KvmInterrupts::detachIrqFd(uint32_t gsi, int eventFd) {
 void KvmInterrupts::sendMsi(uint32_t gsi) {
   kvm_msi request{};
   {
-    auto lock = messages.lockShared();
-    if (gsi < FIRST_MSI_GSI || gsi - FIRST_MSI_GSI >= lock->size()) return;
-    const Message& message = (*lock)[gsi - FIRST_MSI_GSI];
-    if (!message.set) return;
-    request.address_lo = uint32_t(message.address);
-    request.address_hi = uint32_t(message.address >> 32);
-    request.data = message.data;
+    std::lock_guard<std::mutex> lock(mutex);
+    KJ_IF_MAYBE (message, messageOf(gsi)) {
+      if (!message->set) return;
+      request.address_lo = uint32_t(message->address);
+      request.address_hi = uint32_t(message->address >> 32);
+      request.data = message->data;
+    } else {
+      return;
+    }
   }
   done(vm, KVM_SIGNAL_MSI, &request);
 }

@@ -1,7 +1,8 @@
 #pragma once
 
-#include <kj/mutex.h>
 #include <kj/vector.h>
+
+#include <mutex>
 
 #include "broker/interrupts.h"
 #include "third_party/linux_kvm.h"
@@ -33,10 +34,14 @@ class KvmInterrupts final: public Interrupts {
   };
 
   bool putRoutes(kj::ArrayPtr<const Message> messages);
+  kj::Maybe<Message&> messageOf(uint32_t gsi);
 
   int vm;
-  // messages[i] belongs to FIRST_MSI_GSI + i.
-  kj::MutexGuarded<kj::Vector<Message>> messages;
+  // Held while the kernel takes a new table, which it does in some ten microseconds, one after the
+  // other. A guest may keep it busy with that; who only sends a message does not wait for it.
+  std::mutex updating;
+  std::mutex mutex;              // guards `messages`; who changes them holds `updating` too
+  kj::Vector<Message> messages;  // messages[i] belongs to FIRST_MSI_GSI + i
 };
 
 }  // namespace troupe::broker

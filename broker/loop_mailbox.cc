@@ -13,9 +13,9 @@ LoopMailbox::LoopMailbox(kj::UnixEventPort& events, kj::AutoCloseFd fd)
 void LoopMailbox::post(kj::Function<void()> action) {
   bool first;
   {
-    auto lock = queue.lockExclusive();
-    first = lock->empty();
-    lock->add(kj::mv(action));
+    std::lock_guard<std::mutex> lock(mutex);
+    first = queue.empty();
+    queue.add(kj::mv(action));
   }
   // Whoever finds the queue empty rings; the loop takes all that has gathered.
   if (!first) return;
@@ -43,9 +43,9 @@ void LoopMailbox::runAll() {
 
   kj::Vector<kj::Function<void()>> actions;
   {
-    auto lock = queue.lockExclusive();
-    actions = kj::mv(*lock);
-    *lock = kj::Vector<kj::Function<void()>>();
+    std::lock_guard<std::mutex> lock(mutex);
+    actions = kj::mv(queue);
+    queue = kj::Vector<kj::Function<void()>>();
   }
   for (auto& action : actions)
     action();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <kj/async-io.h>
+#include <kj/debug.h>
 #include <kj/thread.h>
 #include <sys/eventfd.h>
 
