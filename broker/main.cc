@@ -66,9 +66,14 @@ void serve() {
   capnp::TwoPartyVatNetwork network(*pipe, MAX_FDS_PER_MESSAGE, capnp::rpc::twoparty::Side::SERVER);
   auto rpc = capnp::makeRpcServer(network, Broker::Client(kj::mv(actor)));
 
-  // The VM lives as long as someone is there to see its end. Nothing is taken apart: vCPUs may be
-  // anywhere, and the kernel takes back everything at once.
-  network.onDisconnect().exclusiveJoin(kj::mv(posted)).wait(io.waitScope);
+  // The VM lives as long as someone is there to see its end. Nothing is taken apart, whichever way
+  // it ends: vCPUs may be anywhere, and the kernel takes back everything at once.
+  auto served = kj::runCatchingExceptions(
+      [&]() { network.onDisconnect().exclusiveJoin(kj::mv(posted)).wait(io.waitScope); });
+  KJ_IF_MAYBE (exception, served) {
+    KJ_LOG(ERROR, "troupe-broker fails", *exception);
+    _exit(1);
+  }
   _exit(0);
 }
 
