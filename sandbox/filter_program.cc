@@ -113,6 +113,11 @@ std::vector<sock_filter> buildProgram(const PolicyFilter& filter) {
           "rule for system call " + std::to_string(verdict.syscall));
   }
   auto program = exportProgram(context.get());
+  if (program.size() > BPF_MAXINSNS) {
+    throw std::runtime_error("the program of stage " + filter.stage + " has " +
+                             std::to_string(program.size()) + " instructions; the kernel takes " +
+                             std::to_string(BPF_MAXINSNS));
+  }
   verify(filter, program);
   return program;
 }

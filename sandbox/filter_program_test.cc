@@ -27,7 +27,8 @@ PolicyFilter mixed() {
            {SCMP_SYS(ioctl), {equal(1, 0x5401)}, ENOTTY},
            {SCMP_SYS(mmap), {{2, Condition::MASKED_EQUAL, ~uint64_t{3}, 0}, equal(3, 0x22)}, 0},
            {SCMP_SYS(getrandom), {{1, Condition::AT_MOST, 0, 65536}, equal(2, 0)}, 0},
-           {SCMP_SYS(clone3), {}, ENOSYS}}};
+           {SCMP_SYS(clone3), {}, ENOSYS}},
+          {}};
 }
 
 TEST(FilterProgram, AgreesWithItsRulesOnEveryCallAndRandomArguments) {

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
@@ -15,94 +14,99 @@
 #include "sandbox/constants.h"
 #include "sandbox/profile.h"
 #include "sandbox/profile_source.h"
+#include "sandbox/rule_compiler.h"
 
 namespace troupe::sandbox {
 namespace {
 
 using Locations = google::protobuf::TextFormat::ParseInfoTree;
-using Alternatives = std::vector<Condition>;
 
 constexpr uint64_t ALL_BITS = ~uint64_t{0};
 
-// A rule whose alternatives multiply beyond this is a mistake, and would make a slow filter.
-constexpr size_t MAX_VERDICTS_PER_RULE = 1024;
+// Beyond this a filter exceeds what the kernel takes (4096 instructions), and compiling it would
+// take minutes.
+constexpr size_t MAX_VERDICTS_PER_FILTER = 4096;
 
-// No profile may allow these once the actor serves; what one of them would be good for has been
-// done before, or is somebody else's work.
-const std::set<std::string>& neverInRun() {
-  static const auto* const NAMES = new std::set<std::string>{"bind",
-                                                             "bpf",
-                                                             "chroot",
-                                                             "clone3",
-                                                             "connect",
-                                                             "execve",
-                                                             "execveat",
-                                                             "fork",
-                                                             "fsconfig",
-                                                             "fsmount",
-                                                             "fsopen",
-                                                             "init_module",
-                                                             "io_uring_setup",
-                                                             "kill",
-                                                             "memfd_create",
-                                                             "mount",
-                                                             "move_mount",
-                                                             "open",
-                                                             "open_tree",
-                                                             "openat",
-                                                             "openat2",
-                                                             "pidfd_getfd",
-                                                             "pidfd_open",
-                                                             "pivot_root",
-                                                             "process_madvise",
-                                                             "process_vm_readv",
-                                                             "process_vm_writev",
-                                                             "ptrace",
-                                                             "setns",
-                                                             "socket",
-                                                             "umount2",
-                                                             "unshare",
-                                                             "userfaultfd",
-                                                             "vfork",
-                                                             "io_uring_register"};
-  return *NAMES;
+constexpr const char* STAGES[] = {"start", "ready", "run"};
+
+// A rule and the file it stands in, which decides whether a narrow reaches it.
+struct Written {
+  const SourceFile* file;
+  PolicyRule rule;
+};
+
+struct WrittenNarrow {
+  std::set<const SourceFile*> reaches;
+  PolicyRule narrow;
+};
+
+// What the files say about one stage.
+struct WrittenStage {
+  std::vector<Written> rules;
+  std::vector<WrittenNarrow> narrows;
+};
+
+bool sameConditions(const PolicyRule& a, const PolicyRule& b) {
+  auto key = [](const PolicyRule& rule) {
+    std::multiset<std::tuple<uint32_t, int, uint64_t, uint64_t>> all;
+    for (const PolicyArgument& argument : rule.arguments) {
+      for (const Condition& c : argument.alternatives)
+        all.emplace(c.argument, c.test, c.mask, c.value);
+    }
+    return all;
+  };
+  return a.syscall == b.syscall && a.error == b.error && key(a) == key(b);
 }
 
-struct RuleSite {
-  const SourceFile& file;
-  const policy::Rule& rule;
-  const Locations* tree;
-  SourceLocation where;
-
-  SourceLocation at(const std::string& field, int index = 0) const {
-    return locate(file, tree, rule, field, index);
+void addBeneath(const SourceFile& file, std::set<const SourceFile*>& all) {
+  for (const SourceFile* include : file.includes) {
+    if (all.insert(include).second) addBeneath(*include, all);
   }
-};
+}
 
 class Resolver {
  public:
-  Resolver(const std::string& root, const std::string& path)
-      : root(root), sources(readSources(root, path)) {}
+  Resolver(const ProfileFiles& files, const std::string& path) : files(files), path(path) {}
 
-  Policy resolve() {
+  PolicyReading resolve() {
+    reading.policy.path = path;
+    attempt([&] { sources = readSources(files, path); });
+    if (sources.empty()) return std::move(reading);
     const SourceFile& main = *sources.back();
     policy.actor = main.profile.actor();
-    checkName(main, &main.locations, main.profile, "actor", policy.actor);
+    attempt([&] { checkName(main, &main.locations, main.profile, "actor", policy.actor); });
     for (const auto& source : sources) {
-      if (source.get() != &main && !source->profile.actor().empty()) {
-        throw ProfileError(locate(*source, &source->locations, source->profile, "actor"),
-                           "only a shared rule set can be included; this is the profile of \"" +
-                               source->profile.actor() + "\"");
-      }
+      attempt([&] { checkShared(*source); });
       addFds(*source);
       addLimits(*source);
     }
     addFilters();
-    return std::move(policy);
+    if (reading.errors.empty()) addBudgets();
+    dropRepeatedErrors();
+    return std::move(reading);
   }
 
  private:
   using Verdicts = std::vector<Verdict>;
+
+  template <typename Step>
+  void attempt(Step&& step) {
+    try {
+      step();
+    } catch (const ProfileError& error) {
+      reading.errors.push_back(error);
+    }
+  }
+
+  // A file that several threads include is looked at once for each.
+  void dropRepeatedErrors() {
+    std::set<std::string> seen;
+    std::vector<ProfileError> kept;
+    for (const ProfileError& error : reading.errors) {
+      if (seen.insert(error.what()).second) kept.push_back(error);
+    }
+    reading.errors = std::move(kept);
+  }
 
   static void checkName(const SourceFile& file, const Locations* tree,
                         const google::protobuf::Message& message, const std::string& field,
@@ -118,93 +122,121 @@ class Resolver {
     }
   }
 
-  void addFds(const SourceFile& file) {
-    for (int i = 0; i < file.profile.fd_size(); i++) {
-      const policy::Fd& fd = file.profile.fd(i);
-      const Locations* tree = inside(&file.locations, file.profile, "fd", i);
-      checkName(file, tree, fd, "name", fd.name());
-      uint32_t count = fd.has_count() ? fd.count() : 1;
-      if (count == 0 || count > 4096) {
-        throw ProfileError(locate(file, tree, fd, "count"), "`count` is 1 to 4096");
-      }
-      if (fd.number() > 65535) {
-        throw ProfileError(locate(file, tree, fd, "number"), "`number` is 0 to 65535");
-      }
-      if (fd.kind() == policy::Fd::UNSPECIFIED) {
-        throw ProfileError(locate(file, &file.locations, file.profile, "fd", i),
-                           "fd \"" + fd.name() + "\" has no `kind`; ANY is one");
-      }
-      if (fd.from() == policy::Fd::MADE && count != 1) {
-        throw ProfileError(locate(file, tree, fd, "from"),
-                           "a range is HANDED or PLACED: its numbers cannot be left to the kernel");
-      }
-      for (const PolicyFd& other : policy.fds) {
-        if (other.name == fd.name()) {
-          throw ProfileError(locate(file, tree, fd, "name"),
-                             "there is another fd \"" + fd.name() + "\"");
-        }
-        // The kernel reuses the number of an fd that start-up closes.
-        bool follows =
-            (other.closed && fd.from() == policy::Fd::MADE) || (fd.closed() && other.made);
-        if (fd.number() < other.number + other.count && other.number < fd.number() + count &&
-            !follows) {
-          throw ProfileError(locate(file, tree, fd, "number"),
-                             "fd \"" + fd.name() + "\" takes a number of fd \"" + other.name +
-                                 "\" (" + std::to_string(other.number) + " to " +
-                                 std::to_string(other.number + other.count - 1) + ")");
-        }
-      }
-      std::string kind = policy::Fd::Kind_Name(fd.kind());
-      std::transform(kind.begin(), kind.end(), kind.begin(), ::tolower);
-      policy.fds.push_back({fd.name(), fd.number(), count, kind, fd.from() == policy::Fd::HANDED,
-                            fd.optional(), fd.closed(), fd.from() == policy::Fd::MADE});
+  void checkShared(const SourceFile& source) {
+    if (&source == sources.back().get()) return;
+    if (!source.profile.actor().empty()) {
+      throw ProfileError(locate(source, &source.locations, source.profile, "actor"),
+                         "only a shared rule set can be included; this is the profile of \"" +
+                             source.profile.actor() + "\"");
     }
+    if (source.profile.budget_size() > 0) {
+      throw ProfileError(locate(source, &source.locations, source.profile, "budget"),
+                         "a budget stands in the profile of an actor, not in a shared rule set");
+    }
+  }
+
+  void addFds(const SourceFile& file) {
+    for (int i = 0; i < file.profile.fd_size(); i++)
+      attempt([&] { addFd(file, i); });
+  }
+
+  void addFd(const SourceFile& file, int index) {
+    const policy::Fd& fd = file.profile.fd(index);
+    const Locations* tree = inside(&file.locations, file.profile, "fd", index);
+    checkName(file, tree, fd, "name", fd.name());
+    uint32_t count = fd.has_count() ? fd.count() : 1;
+    if (count == 0 || count > 4096) {
+      throw ProfileError(locate(file, tree, fd, "count"), "`count` is 1 to 4096");
+    }
+    if (fd.number() > 65535) {
+      throw ProfileError(locate(file, tree, fd, "number"), "`number` is 0 to 65535");
+    }
+    SourceLocation where = locate(file, &file.locations, file.profile, "fd", index);
+    if (fd.kind() == policy::Fd::UNSPECIFIED) {
+      throw ProfileError(where, "fd \"" + fd.name() + "\" has no `kind`; ANY is one");
+    }
+    if (fd.from() == policy::Fd::MADE && count != 1) {
+      throw ProfileError(locate(file, tree, fd, "from"),
+                         "a range is HANDED or PLACED: its numbers cannot be left to the kernel");
+    }
+    for (const PolicyFd& other : policy.fds) {
+      if (other.name == fd.name()) {
+        throw ProfileError(locate(file, tree, fd, "name"),
+                           "there is another fd \"" + fd.name() + "\" at " + describe(other.where));
+      }
+      // The kernel reuses the number of an fd that start-up closes.
+      bool follows = (other.closed && fd.from() == policy::Fd::MADE) || (fd.closed() && other.made);
+      if (fd.number() < other.number + other.count && other.number < fd.number() + count &&
+          !follows) {
+        throw ProfileError(locate(file, tree, fd, "number"),
+                           "fd \"" + fd.name() + "\" takes a number of fd \"" + other.name +
+                               "\" (" + std::to_string(other.number) + " to " +
+                               std::to_string(other.number + other.count - 1) + ")");
+      }
+    }
+    std::string kind = policy::Fd::Kind_Name(fd.kind());
+    std::transform(kind.begin(), kind.end(), kind.begin(), ::tolower);
+    policy.fds.push_back({fd.name(), fd.number(), count, kind, fd.from() == policy::Fd::HANDED,
+                          fd.optional(), fd.closed(), fd.from() == policy::Fd::MADE, where});
   }
 
   void addLimits(const SourceFile& file) {
-    for (int i = 0; i < file.profile.limit_size(); i++) {
-      const policy::Limit& limit = file.profile.limit(i);
-      const Locations* tree = inside(&file.locations, file.profile, "limit", i);
-      auto resource = findConstant("RLIMIT_" + limit.resource());
-      if (!resource) {
-        throw ProfileError(locate(file, tree, limit, "resource"),
-                           "there is no limit \"" + limit.resource() +
-                               "\"; there are AS, CORE, CPU, DATA, FSIZE, MEMLOCK, NOFILE, NPROC "
-                               "and STACK");
-      }
-      for (const PolicyLimit& other : policy.limits) {
-        if (other.resource == int(*resource)) {
-          throw ProfileError(locate(file, tree, limit, "resource"),
-                             "limit " + limit.resource() + " was given before");
-        }
-      }
-      policy.limits.push_back({int(*resource), limit.value()});
+    for (int i = 0; i < file.profile.limit_size(); i++)
+      attempt([&] { addLimit(file, i); });
+  }
+
+  void addLimit(const SourceFile& file, int index) {
+    const policy::Limit& limit = file.profile.limit(index);
+    const Locations* tree = inside(&file.locations, file.profile, "limit", index);
+    auto resource = findConstant("RLIMIT_" + limit.resource());
+    if (!resource) {
+      throw ProfileError(locate(file, tree, limit, "resource"),
+                         "there is no limit \"" + limit.resource() +
+                             "\"; there are AS, CORE, CPU, DATA, FSIZE, MEMLOCK, NOFILE, NPROC "
+                             "and STACK");
     }
+    for (const PolicyLimit& other : policy.limits) {
+      if (other.resource == int(*resource)) {
+        throw ProfileError(locate(file, tree, limit, "resource"),
+                           "limit " + limit.resource() + " was given before");
+      }
+    }
+    policy.limits.push_back({int(*resource), limit.value(), limit.resource()});
   }
 
   void addFilters() {
-    Verdicts start, ready, run;
+    WrittenStage written[3];
     for (const auto& source : sources) {
-      addStage(*source, "start", source->profile.start(), start);
-      addStage(*source, "ready", source->profile.ready(), ready);
-      addStage(*source, "run", source->profile.run(), run);
+      const policy::Stage* stages[] = {&source->profile.start(), &source->profile.ready(),
+                                       &source->profile.run()};
+      for (int i = 0; i < 3; i++)
+        addStage(*source, STAGES[i], *stages[i], written[i]);
     }
     std::vector<PolicyFilter> threads;
     for (const auto& source : sources) {
       for (int i = 0; i < source->profile.thread_size(); i++)
-        addThread(*source, i, threads);
+        attempt([&] { addThread(*source, i, threads); });
     }
 
-    // What a later filter allows, an earlier one must: a stage holds its own rules and those after.
-    ready.insert(ready.end(), run.begin(), run.end());
-    start.insert(start.end(), ready.begin(), ready.end());
-    for (const PolicyFilter& thread : threads) {
-      start.insert(start.end(), thread.verdicts.begin(), thread.verdicts.end());
+    // What a later filter allows, an earlier one must: a stage holds its own rules and those after,
+    // less what its narrows, and those of the stages before, take from them.
+    std::vector<Written> rules[3];
+    for (int stage = 2; stage >= 0; stage--) {
+      for (int i = stage; i < 3; i++)
+        rules[stage].insert(rules[stage].end(), written[i].rules.begin(), written[i].rules.end());
+      for (int i = 0; i <= stage; i++) {
+        for (const WrittenNarrow& narrow : written[i].narrows)
+          attempt([&] { apply(narrow, STAGES[i], i == stage, rules[stage]); });
+      }
     }
-    normalize(ready);
-    normalize(run);
+    addNestedFilters(plain(rules[0]), plain(rules[1]), plain(rules[2]), std::move(threads));
+  }
 
-    bool runIsNarrower = !same(ready, run);
+  void addNestedFilters(std::vector<PolicyRule> start, std::vector<PolicyRule> ready,
+                        std::vector<PolicyRule> run, std::vector<PolicyFilter> threads) {
+    for (const PolicyFilter& thread : threads)
+      start.insert(start.end(), thread.rules.begin(), thread.rules.end());
+    bool runIsNarrower = !same(verdictsOf(ready), verdictsOf(run));
     bool hasReady = !ready.empty();
     if (runIsNarrower) ready.push_back(filterItself());
     if (hasReady || !threads.empty()) start.push_back(filterItself());
@@ -214,37 +246,118 @@ class Resolver {
     if (hasReady) addFilter("ready", std::move(ready));
     if (runIsNarrower && !run.empty()) addFilter("run", std::move(run));
     for (PolicyFilter& thread : threads)
-      addFilter(thread.stage, std::move(thread.verdicts));
+      addFilter(thread.stage, std::move(thread.rules));
   }
 
-  void addFilter(const std::string& stage, Verdicts&& verdicts) {
+  void addFilter(const std::string& stage, std::vector<PolicyRule>&& rules) {
     // glibc tries clone3 first, whose arguments no filter can see, and falls back to clone.
-    verdicts.push_back({SCMP_SYS(clone3), {}, ENOSYS});
-    normalize(verdicts);
-    policy.filters.push_back({stage, std::move(verdicts)});
+    PolicyRule clone3 = builtIn("clone3", SCMP_SYS(clone3), "glibc then uses clone");
+    clone3.error = ENOSYS;
+    clone3.fail = "ENOSYS";
+    rules.push_back(clone3);
+    attempt([&] {
+      Verdicts verdicts = verdictsOf(rules);
+      policy.filters.push_back({stage, std::move(verdicts), std::move(rules)});
+    });
+  }
+
+  static PolicyRule builtIn(const std::string& name, int syscall, const std::string& reason) {
+    return {"start", {}, {}, name, syscall, {}, 0, "", reason, {}};
+  }
+
+  static PolicyArgument equals(uint32_t index, uint64_t value, const std::string& text) {
+    return {index, "= " + text, {}, {{index, Condition::MASKED_EQUAL, ALL_BITS, value}}};
   }
 
   // ActorSetup::enter().
-  static Verdict filterItself() {
-    return {SCMP_SYS(seccomp),
-            {{0, Condition::MASKED_EQUAL, ALL_BITS, 1 /* SECCOMP_SET_MODE_FILTER */},
-             {1, Condition::MASKED_EQUAL, ~uint64_t{1} /* SECCOMP_FILTER_FLAG_TSYNC */, 0}},
-            0};
+  static PolicyRule filterItself() {
+    PolicyRule rule = builtIn("seccomp", SCMP_SYS(seccomp), "the next filter is installed");
+    rule.arguments.push_back(equals(0, 1, "SECCOMP_SET_MODE_FILTER"));
+    rule.arguments.push_back({1,
+                              "within SECCOMP_FILTER_FLAG_TSYNC",
+                              {},
+                              {{1, Condition::MASKED_EQUAL, ~uint64_t{1}, 0}}});
+    return rule;
   }
 
   // The launcher's execveat, of the one fd that holds the program.
-  Verdict execution() const {
+  PolicyRule execution() const {
     uint32_t fd = executableFd(policy.fds.data(), policy.fds.size());
-    return {SCMP_SYS(execveat), {{0, Condition::MASKED_EQUAL, ALL_BITS, fd}}, 0};
+    PolicyRule rule = builtIn("execveat", SCMP_SYS(execveat), "the program begins");
+    rule.arguments.push_back(equals(0, fd, "the program's fd, " + std::to_string(fd)));
+    return rule;
   }
 
   void addStage(const SourceFile& file, const std::string& name, const policy::Stage& stage,
-                Verdicts& verdicts) {
+                WrittenStage& written) {
     const Locations* tree = inside(&file.locations, file.profile, name);
-    for (int i = 0; i < stage.rule_size(); i++) {
-      RuleSite site{file, stage.rule(i), inside(tree, stage, "rule", i),
-                    locate(file, tree, stage, "rule", i)};
-      addRule(site, name != "start", verdicts);
+    addRules(file, name, stage, tree, written.rules);
+    std::set<const SourceFile*> reaches;
+    addBeneath(file, reaches);
+    addNarrows(file, name, stage, tree, reaches, written.narrows);
+  }
+
+  // `holder` is a Stage or a Thread.
+  template <typename Holder>
+  void addRules(const SourceFile& file, const std::string& stage, const Holder& holder,
+                const Locations* tree, std::vector<Written>& rules) {
+    size_t first = rules.size();
+    for (int i = 0; i < holder.rule_size(); i++) {
+      RuleSite site{file, holder.rule(i), inside(tree, holder, "rule", i),
+                    locate(file, tree, holder, "rule", i)};
+      attempt([&] {
+        for (PolicyRule& rule : compileRule(site, stage, policy.fds)) {
+          refuseDuplicate(rule, rules, first);
+          rules.push_back({&file, std::move(rule)});
+        }
+      });
+    }
+  }
+
+  static void refuseDuplicate(const PolicyRule& rule, const std::vector<Written>& rules,
+                              size_t first) {
+    for (size_t i = first; i < rules.size(); i++) {
+      if (!sameConditions(rule, rules[i].rule)) continue;
+      throw ProfileError(rule.name, "the same rule for " + rule.syscallName + " stands at " +
+                                        describe(rules[i].rule.where) + "; keep one of them");
+    }
+  }
+
+  template <typename Holder>
+  void addNarrows(const SourceFile& file, const std::string& stage, const Holder& holder,
+                  const Locations* tree, const std::set<const SourceFile*>& reaches,
+                  std::vector<WrittenNarrow>& narrows) {
+    for (int i = 0; i < holder.narrow_size(); i++) {
+      RuleSite site{file, holder.narrow(i), inside(tree, holder, "narrow", i),
+                    locate(file, tree, holder, "narrow", i)};
+      attempt([&] {
+        for (PolicyRule& narrow : compileNarrow(site, stage, policy.fds))
+          narrows.push_back({reaches, std::move(narrow)});
+      });
+    }
+  }
+
+  // `must`: a narrow that finds nothing to narrow is an error.
+  static void apply(const WrittenNarrow& narrow, const std::string& stage, bool must,
+                    std::vector<Written>& rules) {
+    std::vector<Written> kept;
+    bool found = false;
+    for (Written& written : rules) {
+      bool meant =
+          written.rule.syscall == narrow.narrow.syscall && narrow.reaches.count(written.file) != 0;
+      found = found || meant;
+      if (!meant) {
+        kept.push_back(std::move(written));
+      } else if (!narrow.narrow.arguments.empty()) {
+        PolicyRule rule = narrowed(written.rule, narrow.narrow);
+        if (!rule.verdicts().empty()) kept.push_back({written.file, std::move(rule)});
+      }
+    }
+    rules = std::move(kept);
+    if (must && !found) {
+      throw ProfileError(narrow.narrow.name, "narrows nothing: no file included here allows " +
+                                                 narrow.narrow.syscallName + " in " + stage +
+                                                 "; drop it");
     }
   }
 
@@ -252,222 +365,94 @@ class Resolver {
     const policy::Thread& thread = file.profile.thread(index);
     const Locations* tree = inside(&file.locations, file.profile, "thread", index);
     checkName(file, tree, thread, "name", thread.name());
-    PolicyFilter filter{"thread:" + thread.name(), {}};
+    std::string stage = "thread:" + thread.name();
     for (const PolicyFilter& other : threads) {
-      if (other.stage == filter.stage) {
+      if (other.stage == stage) {
         throw ProfileError(locate(file, tree, thread, "name"),
                            "there is another thread \"" + thread.name() + "\"");
       }
     }
+    std::vector<Written> rules;
+    std::set<const SourceFile*> included;
     for (int i = 0; i < thread.include_size(); i++) {
       SourceLocation where = locate(file, tree, thread, "include", i);
-      for (const auto& source : readSources(root, thread.include(i), &where)) {
-        addStage(*source, "run", source->profile.run(), filter.verdicts);
-      }
+      addThreadInclude(thread.include(i), where, rules, included);
     }
-    for (int i = 0; i < thread.rule_size(); i++) {
-      RuleSite site{file, thread.rule(i), inside(tree, thread, "rule", i),
-                    locate(file, tree, thread, "rule", i)};
-      addRule(site, true, filter.verdicts);
-    }
-    threads.push_back(std::move(filter));
+    addRules(file, stage, thread, tree, rules);
+    std::vector<WrittenNarrow> narrows;
+    addNarrows(file, stage, thread, tree, included, narrows);
+    for (const WrittenNarrow& narrow : narrows)
+      attempt([&] { apply(narrow, stage, true, rules); });
+    threads.push_back({stage, {}, plain(rules)});
   }
 
-  void addRule(const RuleSite& site, bool serving, Verdicts& verdicts) {
-    const policy::Rule& rule = site.rule;
-    if (rule.syscall_size() == 0) throw ProfileError(site.where, "a rule names a `syscall`");
-    if (rule.reason().empty()) {
-      throw ProfileError(site.where, "the rule for " + rule.syscall(0) + " has no `reason`");
+  // The `run` rules of the file and of what it includes.
+  void addThreadInclude(const std::string& name, const SourceLocation& where,
+                        std::vector<Written>& rules, std::set<const SourceFile*>& included) {
+    threadSources.push_back(readSources(files, name, &where));
+    WrittenStage written;
+    for (const auto& source : threadSources.back()) {
+      addStage(*source, "run", source->profile.run(), written);
+      included.insert(source.get());
     }
-    int error = 0;
-    if (!rule.fail().empty()) error = errorNumber(site);
-
-    auto combinations = combine(site, argumentsOf(site));
-    for (int i = 0; i < rule.syscall_size(); i++) {
-      const std::string& name = rule.syscall(i);
-      int number = seccomp_syscall_resolve_name_arch(SCMP_ARCH_X86_64, name.c_str());
-      if (number < 0) {
-        throw ProfileError(site.at("syscall", i), "x86_64 has no system call \"" + name + "\"");
-      }
-      if (name == "clone3") {
-        throw ProfileError(site.at("syscall", i),
-                           "clone3 fails with ENOSYS in every profile: filters cannot see its "
-                           "arguments");
-      }
-      if (serving && error == 0 && neverInRun().count(name) != 0) {
-        throw ProfileError(site.at("syscall", i),
-                           name + " is never allowed once an actor is ready; `start` may have it");
-      }
-      if (name == "ioctl" && error == 0) checkIoctl(site);
-      for (const auto& conditions : combinations) {
-        verdicts.push_back({number, conditions, error});
-      }
-    }
+    for (const WrittenNarrow& narrow : written.narrows)
+      apply(narrow, "run", true, written.rules);
+    for (Written& rule : written.rules)
+      rules.push_back(std::move(rule));
   }
 
-  static int errorNumber(const RuleSite& site) {
-    static constexpr std::pair<const char*, int> ERRORS[] = {
-        {"EACCES", EACCES}, {"EBADF", EBADF},   {"EINVAL", EINVAL}, {"ENOENT", ENOENT},
-        {"ENOSYS", ENOSYS}, {"ENOTTY", ENOTTY}, {"EPERM", EPERM},   {"EOPNOTSUPP", EOPNOTSUPP}};
-    for (const auto& [name, number] : ERRORS) {
-      if (site.rule.fail() == name) return number;
-    }
-    throw ProfileError(site.at("fail"),
-                       "`fail` is \"" + site.rule.fail() +
-                           "\"; it is EACCES, EBADF, EINVAL, ENOENT, ENOSYS, ENOTTY, EPERM or "
-                           "EOPNOTSUPP");
+  static std::vector<PolicyRule> plain(std::vector<Written>& written) {
+    std::vector<PolicyRule> rules;
+    for (Written& rule : written)
+      rules.push_back(std::move(rule.rule));
+    return rules;
   }
 
-  // An ioctl's number says what it does, and no set of bits in it has a meaning of its own.
-  static void checkIoctl(const RuleSite& site) {
-    for (const policy::Argument& argument : site.rule.arg()) {
-      if (argument.index() == 1 && argument.value_size() > 0 && argument.mask().empty()) return;
-    }
-    throw ProfileError(site.at("syscall"),
-                       "ioctls are named one by one: arg { index: 1 value: \"KVM_RUN\" }");
+  void addBudgets() {
+    const SourceFile& file = *sources.back();
+    for (int i = 0; i < file.profile.budget_size(); i++)
+      attempt([&] { addBudget(file, i); });
   }
 
-  // For each argument with a condition, the alternatives it may have.
-  std::vector<Alternatives> argumentsOf(const RuleSite& site) const {
-    std::vector<Alternatives> arguments;
-    std::set<uint32_t> seen;
-    if (site.rule.fd_size() > 0) {
-      Alternatives alternatives;
-      for (int i = 0; i < site.rule.fd_size(); i++) {
-        addFd(site.rule.fd(i), 0, site.at("fd", i), alternatives);
-      }
-      arguments.push_back(alternatives);
-      seen.insert(0);
+  void addBudget(const SourceFile& file, int index) {
+    const policy::Budget& budget = file.profile.budget(index);
+    const Locations* tree = inside(&file.locations, file.profile, "budget", index);
+    SourceLocation where = locate(file, &file.locations, file.profile, "budget", index);
+    const PolicyFilter* filter = filterOf(policy, budget.filter());
+    if (filter == nullptr) {
+      std::string known;
+      for (const std::string& stage : stagesOf(policy))
+        known += (known.empty() ? "" : ", ") + stage;
+      throw ProfileError(locate(file, tree, budget, "filter"),
+                         "the profile has no filter \"" + budget.filter() + "\"; it has " + known);
     }
-    for (int i = 0; i < site.rule.arg_size(); i++) {
-      const policy::Argument& argument = site.rule.arg(i);
-      const Locations* tree = inside(site.tree, site.rule, "arg", i);
-      SourceLocation where = site.at("arg", i);
-      if (argument.index() > 5) {
-        throw ProfileError(locate(site.file, tree, argument, "index"), "`index` is 0 to 5");
+    for (const PolicyBudget& other : policy.budgets) {
+      if (other.filter == budget.filter()) {
+        throw ProfileError(where, "there is another budget for " + budget.filter());
       }
-      if (!seen.insert(argument.index()).second) {
-        throw ProfileError(where, "the rule has another condition on argument " +
-                                      std::to_string(argument.index()) +
-                                      "; write a second rule instead");
-      }
-      arguments.push_back(alternativesOf(site, argument, tree, where));
     }
-    return arguments;
+    policy.budgets.push_back({budget.filter(), budget.syscalls(), budget.unconditional(), where});
+    Reach reach = reachOf(*filter);
+    require(where, budget.filter(), "system calls", reach.total(), budget.syscalls(),
+            reach.conditional, reach.unconditional);
+    require(where, budget.filter(), "system calls without a condition on an argument",
+            reach.unconditional.size(), budget.unconditional(), {}, reach.unconditional);
   }
 
-  Alternatives alternativesOf(const RuleSite& site, const policy::Argument& argument,
-                              const Locations* tree, const SourceLocation& where) const {
-    int given = (argument.fd_size() > 0) + (argument.value_size() > 0) +
-                (argument.flags_size() > 0) + !argument.at_most().empty();
-    if (given != 1) {
-      throw ProfileError(where, "a condition has exactly one of `fd`, `value`, `flags`, `at_most`");
-    }
-    if (!argument.mask().empty() && argument.value_size() == 0) {
-      throw ProfileError(where, "`mask` goes with `value`");
-    }
-    auto at = [&](const char* field, int index = 0) {
-      return locate(site.file, tree, argument, field, index);
-    };
-
-    Alternatives alternatives;
-    for (int i = 0; i < argument.fd_size(); i++) {
-      addFd(argument.fd(i), argument.index(), at("fd", i), alternatives);
-    }
-    uint64_t mask = argument.mask().empty() ? ALL_BITS : word(argument.mask(), at("mask"));
-    for (int i = 0; i < argument.value_size(); i++) {
-      uint64_t value = word(argument.value(i), at("value", i));
-      if ((value & ~mask) != 0) {
-        throw ProfileError(at("value", i), "can never be: the value has bits outside of `mask`");
-      }
-      alternatives.push_back({argument.index(), Condition::MASKED_EQUAL, mask, value});
-    }
-    if (argument.flags_size() > 0) {
-      uint64_t allowed = 0;
-      for (int i = 0; i < argument.flags_size(); i++) {
-        allowed |= word(argument.flags(i), at("flags", i));
-      }
-      alternatives.push_back({argument.index(), Condition::MASKED_EQUAL, ~allowed, 0});
-    }
-    if (!argument.at_most().empty()) {
-      uint64_t limit = word(argument.at_most(), at("at_most"));
-      alternatives.push_back({argument.index(), Condition::AT_MOST, 0, limit});
-    }
-    return alternatives;
-  }
-
-  // A range of fds is tested as a few blocks of 2^n numbers that begin at a multiple of 2^n.
-  void addFd(const std::string& name, uint32_t argument, const SourceLocation& where,
-             Alternatives& alternatives) const {
-    for (const PolicyFd& fd : policy.fds) {
-      if (fd.name != name) continue;
-      uint64_t first = fd.number;
-      uint64_t left = fd.count;
-      while (left > 0) {
-        uint64_t block = first == 0 ? uint64_t{1} << 31 : first & -first;
-        while (block > left)
-          block /= 2;
-        alternatives.push_back({argument, Condition::MASKED_EQUAL, ~(block - 1), first});
-        first += block;
-        left -= block;
-      }
-      return;
-    }
-    std::string known;
-    for (const PolicyFd& fd : policy.fds)
-      known += (known.empty() ? "" : ", ") + fd.name;
-    throw ProfileError(where, "the profile has no fd \"" + name + "\"; it has " + known);
-  }
-
-  static uint64_t word(const std::string& text, const SourceLocation& where) {
-    uint64_t result = 0;
-    size_t begin = 0;
-    for (;;) {
-      size_t end = text.find('|', begin);
-      std::string part = text.substr(begin, end == std::string::npos ? end : end - begin);
-      part.erase(0, part.find_first_not_of(' '));
-      part.erase(part.find_last_not_of(' ') + 1);
-      result |= single(part, where);
-      if (end == std::string::npos) return result;
-      begin = end + 1;
-    }
-  }
-
-  static uint64_t single(const std::string& text, const SourceLocation& where) {
-    if (!text.empty() && std::isdigit(static_cast<unsigned char>(text[0]))) {
-      bool hex = text.size() > 2 && (text.compare(0, 2, "0x") == 0);
-      size_t used = 0;
-      try {
-        uint64_t value = std::stoull(text, &used, hex ? 16 : 10);
-        if (used == text.size()) return value;
-      } catch (const std::logic_error&) {
-        // Said below.
-      }
-      throw ProfileError(where, "\"" + text + "\" is not a decimal or 0x number of 64 bits");
-    }
-    if (auto value = findConstant(text)) return *value;
-    std::string nearest = nearestConstant(text);
-    throw ProfileError(where, "there is no constant \"" + text + "\" in sandbox/constants.cc" +
-                                  (nearest.empty() ? "" : "; the nearest is " + nearest));
-  }
-
-  static std::vector<std::vector<Condition>> combine(const RuleSite& site,
-                                                     const std::vector<Alternatives>& arguments) {
-    std::vector<std::vector<Condition>> combinations{{}};
-    for (const Alternatives& alternatives : arguments) {
-      std::vector<std::vector<Condition>> longer;
-      if (combinations.size() * alternatives.size() > MAX_VERDICTS_PER_RULE) {
-        throw ProfileError(site.at("syscall"), "the rule has more than 1024 combinations");
-      }
-      for (const auto& combination : combinations) {
-        for (const Condition& condition : alternatives) {
-          longer.push_back(combination);
-          longer.back().push_back(condition);
-        }
-      }
-      combinations = std::move(longer);
-    }
-    return combinations;
+  static void require(const SourceLocation& where, const std::string& filter,
+                      const std::string& what, size_t count, size_t allowed,
+                      const std::vector<std::string>& some,
+                      const std::vector<std::string>& others) {
+    if (count <= allowed) return;
+    std::vector<std::string> names = some;
+    names.insert(names.end(), others.begin(), others.end());
+    std::sort(names.begin(), names.end());
+    std::string list;
+    for (const std::string& name : names)
+      list += (list.empty() ? "" : ", ") + name;
+    throw ProfileError(where, filter + " lets " + std::to_string(count) + " " + what +
+                                  " through, and its budget is " + std::to_string(allowed) + ": " +
+                                  list);
   }
 
   static auto key(const Condition& c) { return std::tie(c.argument, c.test, c.mask, c.value); }
@@ -480,22 +465,33 @@ class Resolver {
         [](const Condition& x, const Condition& y) { return key(x) < key(y); });
   }
 
-  // Sorts, drops repetitions and what an unconditional verdict on the same call makes idle.
-  static void normalize(Verdicts& verdicts) {
+  // What the rules say, sorted, without repetitions and without what an unconditional verdict on
+  // the same call makes idle.
+  static Verdicts verdictsOf(const std::vector<PolicyRule>& rules) {
+    Verdicts verdicts;
+    for (const PolicyRule& rule : rules) {
+      for (Verdict& verdict : rule.verdicts())
+        verdicts.push_back(std::move(verdict));
+      if (verdicts.size() > MAX_VERDICTS_PER_FILTER) {
+        throw ProfileError(rule.where,
+                           "the rules up to this one have more than 4096 combinations, "
+                           "more than a filter can hold");
+      }
+    }
     for (Verdict& verdict : verdicts) {
       std::sort(verdict.conditions.begin(), verdict.conditions.end(),
                 [](const Condition& a, const Condition& b) { return key(a) < key(b); });
     }
     std::sort(verdicts.begin(), verdicts.end(), before);
     Verdicts kept;
+    std::set<int> unconditional;
     for (Verdict& verdict : verdicts) {
-      bool idle = std::any_of(kept.begin(), kept.end(), [&](const Verdict& other) {
-        return other.syscall == verdict.syscall &&
-               (other.conditions.empty() || (!before(other, verdict) && !before(verdict, other)));
-      });
-      if (!idle) kept.push_back(std::move(verdict));
+      bool repeats = !kept.empty() && !before(kept.back(), verdict);
+      if (repeats || unconditional.count(verdict.syscall) != 0) continue;
+      if (verdict.conditions.empty()) unconditional.insert(verdict.syscall);
+      kept.push_back(std::move(verdict));
     }
-    verdicts = std::move(kept);
+    return kept;
   }
 
   static bool same(const Verdicts& a, const Verdicts& b) {
@@ -505,15 +501,60 @@ class Resolver {
            });
   }
 
-  const std::string& root;
+  const ProfileFiles& files;
+  const std::string& path;
   std::vector<std::unique_ptr<SourceFile>> sources;
-  Policy policy;
+  std::vector<std::vector<std::unique_ptr<SourceFile>>> threadSources;
+  PolicyReading reading;
+  Policy& policy = reading.policy;
 };
 
 }  // namespace
 
+const PolicyFilter* filterOf(const Policy& policy, const std::string& stage) {
+  const PolicyFilter* ready = nullptr;
+  for (const PolicyFilter& filter : policy.filters) {
+    if (filter.stage == stage) return &filter;
+    if (filter.stage == "ready") ready = &filter;
+  }
+  return stage == "run" ? ready : nullptr;
+}
+
+std::vector<std::string> stagesOf(const Policy& policy) {
+  std::vector<std::string> stages;
+  for (const PolicyFilter& filter : policy.filters) {
+    stages.push_back(filter.stage);
+    bool shared = filter.stage == "ready" && filterOf(policy, "run") == &filter;
+    if (shared) stages.push_back("run");
+  }
+  return stages;
+}
+
+Reach reachOf(const PolicyFilter& filter) {
+  std::map<std::string, bool> conditional;
+  for (const PolicyRule& rule : filter.rules) {
+    if (rule.error != 0) continue;
+    auto [entry, isNew] = conditional.try_emplace(rule.syscallName, true);
+    entry->second = entry->second && !rule.arguments.empty();
+  }
+  Reach reach;
+  for (const auto& [name, conditions] : conditional)
+    (conditions ? reach.conditional : reach.unconditional).push_back(name);
+  return reach;
+}
+
+PolicyReading examinePolicy(const ProfileFiles& files, const std::string& path) {
+  return Resolver(files, path).resolve();
+}
+
+Policy readPolicy(const ProfileFiles& files, const std::string& path) {
+  PolicyReading reading = examinePolicy(files, path);
+  if (!reading.errors.empty()) throw reading.errors.front();
+  return std::move(reading.policy);
+}
+
 Policy readPolicy(const std::string& root, const std::string& path) {
-  return Resolver(root, path).resolve();
+  return readPolicy(FolderFiles(root), path);
 }
 
 }  // namespace troupe::sandbox

@@ -30,15 +30,15 @@ class Tree {
     return *this;
   }
   Policy read(const std::string& name) { return readPolicy(root, name); }
+  PolicyReading examine(const std::string& name) { return examinePolicy(FolderFiles(root), name); }
+  const std::string& folder() const { return root; }
 
-  // The error of reading `name`, without the folder.
+  // The error of reading `name`.
   std::string error(const std::string& name) {
     try {
       readPolicy(root, name);
     } catch (const ProfileError& error) {
-      std::string text = error.what();
-      return text.compare(0, root.size() + 1, root + "/") == 0 ? text.substr(root.size() + 1)
-                                                               : text;
+      return error.what();
     }
     return "";
   }
@@ -51,18 +51,13 @@ std::string errorOf(const std::string& text) {
   return Tree().add("a", text).error("a");
 }
 
-const PolicyFilter& filterOf(const Policy& policy, const std::string& stage) {
-  for (const PolicyFilter& filter : policy.filters) {
-    if (filter.stage == stage) return filter;
-  }
-  throw std::runtime_error("no filter " + stage);
-}
-
 uint32_t answer(const Policy& policy, const std::string& stage, int syscall,
                 const std::vector<uint64_t>& given = {}) {
   uint64_t arguments[6] = {};
   std::copy(given.begin(), given.end(), arguments);
-  const PolicyFilter& filter = filterOf(policy, stage);
+  const PolicyFilter* found = filterOf(policy, stage);
+  if (found == nullptr) throw std::runtime_error("no filter " + stage);
+  const PolicyFilter& filter = *found;
   uint32_t decided = decide(filter, syscall, arguments);
   EXPECT_EQ(decided, evaluate(buildProgram(filter), SCMP_ARCH_X86_64, syscall, arguments));
   return decided;
@@ -206,13 +201,112 @@ TEST(Policy, LimitsAreRead) {
   EXPECT_EQ(4096u, policy.limits[0].value);
 }
 
+// Narrowing.
+
+// What `a` allows, with `shared` included, which allows all of read in `run`.
+Tree narrowing(const std::string& rest) {
+  Tree tree;
+  tree.add("shared", "run { rule { syscall: 'read' syscall: 'munmap' reason: 'x' } }");
+  tree.add("a", withFds("include: 'shared'\n" + rest));
+  return tree;
+}
+
+TEST(PolicyNarrow, WithoutConditionsRemovesFromItsStageOn) {
+  Policy policy = narrowing("run { narrow { syscall: 'munmap' reason: 'x' } }").read("a");
+  EXPECT_EQ(YES, answer(policy, "start", SCMP_SYS(munmap)));
+  EXPECT_EQ(YES, answer(policy, "ready", SCMP_SYS(munmap)));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(munmap)));
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(read)));
+}
+
+TEST(PolicyNarrow, InStartHoldsInEveryStage) {
+  Policy policy = narrowing("start { narrow { syscall: 'munmap' reason: 'x' } }").read("a");
+  EXPECT_EQ(DEATH, answer(policy, "start", SCMP_SYS(munmap)));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(munmap)));
+}
+
+TEST(PolicyNarrow, WithConditionsTightens) {
+  Policy policy =
+      narrowing("ready { narrow { syscall: 'read' fd: 'disk' reason: 'x' } }").read("a");
+  EXPECT_EQ(YES, answer(policy, "start", SCMP_SYS(read), {3}));
+  EXPECT_EQ(DEATH, answer(policy, "ready", SCMP_SYS(read), {3}));
+  EXPECT_EQ(YES, answer(policy, "ready", SCMP_SYS(read), {16}));
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(read), {16}));
+}
+
+TEST(PolicyNarrow, ConditionsOnOneArgumentBothHold) {
+  Tree tree;
+  tree.add(
+      "shared",
+      "run { rule { syscall: 'mmap' arg { index: 2 flags: '7' }"
+      " arg { index: 3 value: '1' value: '2' } arg { index: 1 at_most: '100' } reason: 'x' } }");
+  tree.add("a",
+           withFds("include: 'shared' run { narrow { syscall: 'mmap' arg { index: 2 flags: '3' }"
+                   " arg { index: 3 value: '2' value: '4' } arg { index: 1 at_most: '50' }"
+                   " reason: 'x' } }"));
+  Policy policy = tree.read("a");
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 3, 2}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 51, 3, 2}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 4, 2}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 3, 1}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 3, 4}));
+  EXPECT_EQ(YES, answer(policy, "ready", SCMP_SYS(mmap), {0, 100, 7, 1}));
+}
+
+TEST(PolicyNarrow, LeavesTheIncludersOwnRules) {
+  Policy policy = narrowing(
+                      "run { narrow { syscall: 'read' reason: 'x' }\n"
+                      "rule { syscall: 'read' fd: 'kick' reason: 'x' } }")
+                      .read("a");
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(read), {21}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(read), {16}));
+  EXPECT_EQ(YES, answer(policy, "ready", SCMP_SYS(read), {16}));
+}
+
+TEST(PolicyNarrow, OfAThreadReachesItsIncludes) {
+  Policy policy = narrowing(
+                      "thread { name: 'q' include: 'shared'"
+                      " narrow { syscall: 'read' reason: 'x' } }")
+                      .read("a");
+  EXPECT_EQ(DEATH, answer(policy, "thread:q", SCMP_SYS(read)));
+  EXPECT_EQ(YES, answer(policy, "thread:q", SCMP_SYS(munmap)));
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(read)));
+}
+
+TEST(PolicyNarrow, OfAnIncludedFileReachesOnlyWhatItIncludes) {
+  Tree tree;
+  tree.add("low", "run { rule { syscall: 'read' syscall: 'munmap' reason: 'x' } }");
+  tree.add("high", "include: 'low' run { narrow { syscall: 'read' reason: 'x' } }");
+  tree.add("a", withFds("include: 'high' run { rule { syscall: 'read' fd: 'disk' reason: 'x' } }"));
+  Policy policy = tree.read("a");
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(read), {16}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(read), {21}));
+}
+
+// Budgets.
+
+TEST(PolicyBudgets, CountCallsThatAreMadeAndThoseWithoutConditions) {
+  Policy policy = Tree()
+                      .add("a", withFds("run { rule { syscall: 'read' fd: 'disk' reason: 'x' }\n"
+                                        "rule { syscall: 'read' fd: 'kick' reason: 'x' }\n"
+                                        "rule { syscall: 'write' fd: 'kick' reason: 'x' }\n"
+                                        "rule { syscall: 'brk' reason: 'x' }\n"
+                                        "rule { syscall: 'uname' fail: 'EPERM' reason: 'x' } }\n"
+                                        "budget { filter: 'run' syscalls: 3 unconditional: 1 }"))
+                      .read("a");
+  Reach reach = reachOf(*filterOf(policy, "run"));
+  EXPECT_EQ((std::vector<std::string>{"read", "write"}), reach.conditional);
+  EXPECT_EQ((std::vector<std::string>{"brk"}), reach.unconditional);
+  ASSERT_EQ(1u, policy.budgets.size());
+}
+
 // Mistakes.
 
 TEST(PolicyError, NamesFileLineAndColumn) {
   EXPECT_EQ("a:2:5: Message type \"troupe.policy.Profile\" has no field named \"nmae\".",
             errorOf("actor: 'a'\nnmae: 'b'"));
   EXPECT_EQ("a:5:15: x86_64 has no system call \"raed\"",
-            errorOf(withFds("\n run { rule { syscall: \"raed\" reason: 'x' } }")).substr(0, 44));
+            errorOf(withFds("\n run { rule { syscall: \"raed\" reason: 'x' } }")).substr(0, 40));
 }
 
 TEST(PolicyError, IsOneForEachMistake) {
@@ -227,7 +321,7 @@ TEST(PolicyError, IsOneForEachMistake) {
   expect("actor: 7", "Expected string");
   expect(std::string("actor: 'a'\0", 11), "plain ASCII text");
   expect("actor: 'caf\xe9'", "plain ASCII text");
-  expect(std::string(300000, '#'), "is 300000 bytes long");
+  expect(std::string(300000, '#'), "is longer than 262144 bytes");
   expect("actor: 'a' fd { name: 'x' number: 9 }", "fd \"x\" has no `kind`");
   expect("actor: 'a' fd { name: 'x' number: 9 kind: SPOON }", "Unknown enumeration value");
   expect(withFds("fd { name: 'disk' number: 3 kind: FILE }"), "there is another fd \"disk\"");
@@ -261,12 +355,97 @@ TEST(PolicyError, IsOneForEachMistake) {
   expect(withFds("thread { name: 'q' rule { syscall: 'socket' reason: 'x' } }"),
          "socket is never allowed");
   expect(withFds("thread { name: 'q' } thread { name: 'q' }"), "there is another thread \"q\"");
+  // Conditions that say nothing, or that nothing meets.
+  expect(rule("syscall: 'read' fd: 'disk' fd: 'disk' reason: 'x'"), "fd \"disk\" is given twice");
+  expect(rule("syscall: 'lseek' arg { index: 2 value: '0' value: 'SEEK_SET' } reason: 'x'"),
+         "the value is given twice");
+  expect(rule("syscall: 'read' syscall: 'read' reason: 'x'"), "read is given twice");
+  expect(rule("syscall: 'mmap' arg { index: 2 mask: '0' value: '0' } reason: 'x'"),
+         "a mask without bits tests nothing");
+  expect(rule("syscall: 'mmap' arg { index: 2 flags: '0xffffffffffffffff' } reason: 'x'"),
+         "holds for every number");
+  expect(rule("syscall: 'read' arg { index: 2 at_most: '0xffffffffffffffff' } reason: 'x'"),
+         "holds for every number");
+  expect(withFds("fd { name: 'ram' number: 9 kind: MEMFD closed: true }\n"
+                 "run { rule { syscall: 'read' fd: 'ram' reason: 'x' } }"),
+         "can never be: fd \"ram\" is closed once the actor is ready");
+  expect(rule("syscall: 'ioctl' arg { index: 1 mask: '0xff' value: '1' } reason: 'x'"),
+         "the bits of an ioctl's number have no meaning");
+  expect(rule("syscall: 'ioctl' fail: 'ENOTTY' arg { index: 1 at_most: '9' } reason: 'x'"),
+         "the bits of an ioctl's number have no meaning");
+  // The same rule again.
+  expect(
+      withFds(
+          "run { rule { syscall: 'read' fd: 'disk' reason: 'x' }\n"
+          " rule { syscall: 'write' syscall: 'read' arg { index: 0 fd: 'disk' } reason: 'y' } }"),
+      "a:5:26: the same rule for read stands at a:4:7; keep one of them");
+  // Narrowing.
+  expect(withFds("run { narrow { syscall: 'read' reason: 'x' } }"), "narrows nothing");
+  expect(withFds("run { narrow { reason: 'x' } }"), "a narrow names a `syscall`");
+  expect(withFds("run { narrow { syscall: 'read' } }"), "the narrow for read has no `reason`");
+  expect(withFds("run { narrow { syscall: 'read' fail: 'EPERM' reason: 'x' } }"),
+         "a narrow only takes away");
+  // Budgets.
+  expect(withFds("budget { filter: 'spoon' syscalls: 1 }"), "no filter \"spoon\"; it has start");
+  expect(withFds("run { rule { syscall: 'read' syscall: 'brk' reason: 'x' } }\n"
+                 "budget { filter: 'run' syscalls: 1 unconditional: 2 }"),
+         "a:5:1: run lets 2 system calls through, and its budget is 1: brk, read");
+  expect(withFds("run { rule { syscall: 'read' syscall: 'brk' reason: 'x' } }\n"
+                 "budget { filter: 'run' syscalls: 2 unconditional: 1 }"),
+         "run lets 2 system calls without a condition on an argument through");
+  // Encodings.
+  expect("\xff\xfe" + std::string("a\0c\0", 4), "is UTF-16");
+  expect("\xef\xbb\xbf actor: 'a'", "here is a byte 0xef");
+  expect(std::string(10 << 20, '\x01'), "is longer than 262144 bytes");
+}
+
+TEST(PolicyError, EveryMistakeIsFound) {
+  Tree tree;
+  tree.add("a", withFds("run { rule { syscall: 'raed' reason: 'x' }\n"
+                        "rule { syscall: 'read' }\n"
+                        "rule { syscall: 'read' fd: 'kcik' reason: 'x' } }\n"
+                        "limit { resource: 'X' }"));
+  PolicyReading reading = tree.examine("a");
+  ASSERT_EQ(4u, reading.errors.size());
+  EXPECT_EQ(7, reading.errors[0].where.line);
+  EXPECT_EQ(4, reading.errors[1].where.line);
+  EXPECT_EQ(5, reading.errors[2].where.line);
+  EXPECT_EQ(6, reading.errors[3].where.line);
+}
+
+TEST(PolicyError, SharedRuleSetHasNoBudget) {
+  Tree tree;
+  tree.add("a", "actor: 'a' include: 'b'").add("b", "budget { filter: 'run' }");
+  EXPECT_NE(std::string::npos, tree.error("a").find("a budget stands in the profile of an actor"));
+}
+
+TEST(PolicyError, TooManyCombinationsAreRefusedSoon) {
+  std::string text;
+  for (int i = 0; i < 60; i++) {
+    text += "rule { syscall: 'write' arg { index: 1 value: '" + std::to_string(i) + "' }";
+    for (int index : {2, 3}) {
+      text += " arg { index: " + std::to_string(index);
+      for (int value = 0; value < 30; value++)
+        text += " value: '" + std::to_string(value) + "'";
+      text += " }";
+    }
+    text += " reason: 'x' }\n";
+  }
+  EXPECT_NE(std::string::npos, errorOf(withFds("run {" + text + "}")).find("more than 4096"));
+}
+
+TEST(PolicyError, DirectoryAndDeviceAreNoProfiles) {
+  EXPECT_NE("", Tree().error("."));
+  Tree tree;
+  std::filesystem::create_symlink("/dev/zero", tree.folder() + "/a");
+  EXPECT_NE(std::string::npos, tree.error("a").find("is longer than 262144 bytes"));
 }
 
 TEST(PolicyError, IncludeLoopIsNamed) {
   Tree tree;
   tree.add("a", "actor: 'a'\ninclude: 'b'").add("b", "include: 'a'");
-  EXPECT_EQ("b:1:1: \"a\" includes itself through this line", tree.error("a"));
+  EXPECT_EQ("b:1:1: \"a\" includes itself through this line; drop one include of the loop",
+            tree.error("a"));
 }
 
 TEST(PolicyError, ProfileOfAnotherActorIsNoRuleSet) {

@@ -13,6 +13,7 @@
 
 #include "sandbox/filter_program.h"
 #include "sandbox/policy.h"
+#include "sandbox/profile_source.h"
 
 namespace troupe::sandbox {
 namespace {
@@ -80,7 +81,11 @@ std::string source(const std::string& from, const std::string& name, const std::
 
 int compile(char** arguments) {
   std::string from = arguments[1], name = arguments[2], headerPath = arguments[3];
-  Policy policy = readPolicy("", from);
+  PolicyReading reading = examinePolicy(FolderFiles(""), from);
+  for (const ProfileError& error : reading.errors)
+    fprintf(stderr, "%s\n", error.what());
+  if (!reading.errors.empty()) return 1;
+  const Policy& policy = reading.policy;
   std::string text = source(from, name, headerPath, policy);
   std::ofstream headerFile(arguments[4]), sourceFile(arguments[5]);
   headerFile << header(from, name);

@@ -3,25 +3,36 @@
 #include <google/protobuf/text_format.h>
 
 #include <memory>
-#include <stdexcept>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "protos/profile.pb.h"
+#include "sandbox/source_location.h"
 
 namespace troupe::sandbox {
 
-// Where something stands in a profile; line and column count from 1.
-struct SourceLocation {
-  std::string file;
-  int line;
-  int column;
+// Profiles are written by hand: anything larger is something else.
+constexpr size_t MAX_PROFILE_BYTES = 256 << 10;
+
+// Where profiles are read from.
+class ProfileFiles {
+ public:
+  virtual ~ProfileFiles() = default;
+
+  // The content of `path`, of which no more than MAX_PROFILE_BYTES + 1 bytes are needed; none when
+  // there is no such file. Throws ProfileError when it cannot be read.
+  virtual std::optional<std::string> read(const std::string& path) const = 0;
 };
 
-// What is wrong with a profile: "file:line:column: what, and what to do".
-class ProfileError final: public std::runtime_error {
+// Files named from the folder `root`; "" is the current one.
+class FolderFiles final: public ProfileFiles {
  public:
-  ProfileError(const SourceLocation& where, const std::string& what);
+  explicit FolderFiles(const std::string& root) : root(root) {}
+  std::optional<std::string> read(const std::string& path) const override;
+
+ private:
+  std::string root;
 };
 
 // One parsed file.
@@ -29,6 +40,7 @@ struct SourceFile {
   std::string path;
   policy::Profile profile;
   google::protobuf::TextFormat::ParseInfoTree locations;
+  std::vector<const SourceFile*> includes;  // those it names itself
 };
 
 // Where field `name` (its index-th value) of a message stands. `tree`: the locations of that
@@ -43,13 +55,10 @@ const google::protobuf::TextFormat::ParseInfoTree* inside(
     const google::protobuf::TextFormat::ParseInfoTree* tree,
     const google::protobuf::Message& message, const std::string& name, int index = 0);
 
-// Parses `path`. Throws ProfileError.
-std::unique_ptr<SourceFile> parseSource(const std::string& path);
-
 // Parses `path` and everything it includes (the includes of threads aside), each file once,
-// included files first. All are named from `root`. `includer`: where `path` itself was included, if
-// it was. Throws ProfileError.
-std::vector<std::unique_ptr<SourceFile>> readSources(const std::string& root,
+// included files first. `includer`: where `path` itself was included, if it was. Throws
+// ProfileError.
+std::vector<std::unique_ptr<SourceFile>> readSources(const ProfileFiles& files,
                                                      const std::string& path,
                                                      const SourceLocation* includer = nullptr);
 
