@@ -4,7 +4,7 @@ def static_pie_binary(name, **kwargs):
     """A cc_binary linked as a static PIE.
 
     The linker honours the last of -pie and -static-pie it meets, and silently makes a dynamic
-    executable when that is -pie: //tests:static_pie_test looks at the result.
+    executable when that is -pie: //tests/vm:executables_test looks at the result.
 
     Args:
       name: the executable.
