@@ -79,8 +79,13 @@ class ChildProcess final: public Child {
       KJ_FAIL_REQUIRE(
           kj::str("TRP-jail-003: ", name, " could not ", describe(step), ": ", errnoText(error)));
     }
+    // Only the host's root may raise a hard limit.
+    bool tooLow = step == JailStep::LIMITS && error == EPERM;
     KJ_FAIL_REQUIRE(kj::str("TRP-jail-002: the jail of ", name, " cannot be closed: it could not ",
-                            describe(step), ": ", errnoText(error)));
+                            describe(step), ": ", errnoText(error),
+                            tooLow ? "; its profile needs more than a hard limit of this login "
+                                     "allows, as a rule that on open files: `ulimit -Hn` shows it"
+                                   : ""));
   }
 
   int reap() {

@@ -47,6 +47,14 @@ class BadInput(ProgramTest):
                         if result.stderr.startswith("troupe: " + code) else code
                 self.assertError(result, 2, code, path)
 
+    def testAKernelOnlyAnotherUserMayRead(self):
+        os.chmod(self.kernel, 0)
+        result = subprocess.run(
+            ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", self.troupe, "run",
+             "--kernel", self.kernel], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env={"XDG_RUNTIME_DIR": self.folder}, timeout=60)
+        self.assertError(result, 2, "TRP-cfg-018", self.kernel, "permission denied (EACCES)")
+
     def testInitrd(self):
         for what, path, code in [("missing", self.path("missing"), "TRP-cfg-018"),
                                  ("empty", self.file("empty"), "TRP-cfg-020"),
@@ -73,6 +81,8 @@ class BadInput(ProgramTest):
                 ("no multiple of 512", self.file("odd", size=1000), "TRP-cfg-022"),
                 ("missing", self.path("missing"), "TRP-cfg-018"),
                 ("a folder", self.folder, "TRP-cfg-019"),
+                ("a device that is no disk", "/dev/null", "TRP-cfg-019"),
+                ("a part without its value", self.path("good") + ",id=", "TRP-cfg-014"),
                 ("an unknown part", self.file("good", size=1024) + ",rw", "TRP-cfg-014"),
                 ("another format", self.path("good") + ",format=qcow2", "TRP-cfg-006")]:
             with self.subTest(what):
@@ -84,6 +94,50 @@ class BadInput(ProgramTest):
         self.assertError(self.runVm("--disk", disk, "--disk", disk + ",id=b"), 2, "TRP-cfg-023", disk)
         self.assertError(self.runVm("--disk", disk + ",ro", "--disk", self.path("other-name")), 2,
                          "TRP-cfg-023", disk, "other-name")
+
+    def testMoreDisksThanThereArePlaces(self):
+        disks = []
+        for index in range(29):
+            disks += ["--disk", self.file(f"disk{index}", size=1024)]
+        self.assertError(self.runVm(*disks), 2, "TRP-cfg-029", "29", "28")
+
+    def testCpuMask(self):
+        self.assertError(self.runVm("--cpu-mask", "avx2,nosuchfeature"), 2, "TRP-cfg-101",
+                         "nosuchfeature")
+        self.assertError(self.runVm("--cpu-mask", "AVX2"), 2, "TRP-cfg-032", "AVX2")
+
+    def testNames(self):
+        for name in ("a/b", "..", "", "-x", "x" * 65, "a b", "ä"):
+            with self.subTest(name):
+                result = self.run_troupe("run", "--kernel", self.kernel, f"--name={name}")
+                self.assertError(result, 2, "TRP-cfg-017")
+
+    def testRunFolder(self):
+        """Only an ordinary user's is looked for in XDG_RUNTIME_DIR."""
+        for what, folder, code in [("missing", self.path("missing"), "TRP-host-004"),
+                                   ("not writable", "/sys", "TRP-host-004"),
+                                   ("not one's own", self.path("foreign"), "TRP-host-005")]:
+            os.makedirs(self.path("foreign/troupe"), exist_ok=True)
+            with self.subTest(what):
+                result = subprocess.run(
+                    ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", self.troupe,
+                     "list"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                    env={"XDG_RUNTIME_DIR": folder}, timeout=60)
+                self.assertError(result, 3, code, folder)
+
+    def testStandardOutputThatTakesNothing(self):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([self.troupe, "--help"], stdin=subprocess.DEVNULL, stdout=full,
+                                    stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertError(result, 3, "TRP-host-010", "ENOSPC")
+
+    def testALimitThatIsTooLow(self):
+        result = subprocess.run(
+            ["prlimit", "--nofile=512:512", "setpriv", "--bounding-set=-sys_resource",
+             self.troupe, "run", "--kernel", self.kernel, "--name", self.name, "--serial",
+             f"file={self.path('serial')}"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertError(result, 4, "TRP-jail-002", "ulimit -Hn")
 
     def testADiskInUseElsewhere(self):
         disk = self.file("disk", size=1024)
@@ -107,6 +161,7 @@ class BadInput(ProgramTest):
                 ("a folder", self.folder, "TRP-cfg-007"),
                 ("empty", self.file("empty.json"), "TRP-cfg-007"),
                 ("no JSON", self.file("text.json", b"kernel = x"), "TRP-cfg-008"),
+                ("a kernel", self.kernel, "TRP-cfg-008"),
                 ("unknown key", self.file("key.json", b'{"kernal": "x"}'), "TRP-cfg-009"),
                 ("wrong type", self.file("type.json", b'{"cpus": "2"}'), "TRP-cfg-010")]:
             with self.subTest(what):
@@ -118,6 +173,8 @@ class BadInput(ProgramTest):
         self.assertError(self.run_troupe("run", "--kernle", "x"), 2, "TRP-cfg-002",
                          "did you mean --kernel?")
         self.assertError(self.run_troupe("run"), 2, "TRP-cfg-011")
+        self.assertError(self.run_troupe("--run"), 2, "TRP-cfg-001", "did you mean run?")
+        self.assertError(self.run_troupe("run", "a.json", "b.json"), 2, "TRP-cfg-004", "b.json")
         self.assertError(self.run_troupe("stop", "nobody"), 2, "TRP-cfg-028", "nobody")
         self.assertError(self.run_troupe("status"), 2, "TRP-cfg-004")
 

@@ -90,11 +90,10 @@ kj::Maybe<kj::Array<kj::StringPtr>> CommandLine::parse(kj::ArrayPtr<const kj::St
     option.apply(KJ_ASSERT_NONNULL(value));
   }
   if (found.size() > maxArguments) {
-    UserError error(codes::ARGUMENTS,
-                    kj::str("troupe ", name, " takes ",
-                            maxArguments == 0 ? kj::str("no argument")
-                                              : kj::str("at most ", maxArguments, " argument(s)"),
-                            ", but was also given ", quote(found[maxArguments])));
+    UserError error(codes::ARGUMENTS, kj::str("troupe ", name, " takes ",
+                                              maxArguments == 0 ? kj::str("no argument")
+                                                                : kj::str("only one argument"),
+                                              ", but was also given ", quote(found[maxArguments])));
     error.advice("see", kj::str("troupe ", name, " --help")).raise();
   }
   return found.releaseAsArray();

@@ -9,8 +9,11 @@
 #include <kj/io.h>
 #include <kj/vector.h>
 #include <math.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "vmm/error_codes.h"
 #include "vmm/json_escapes.h"
@@ -174,6 +177,75 @@ kj::Array<char> readAll(kj::StringPtr path) {
   return kj::heapArray<char>(text.slice(0, have));
 }
 
+enum class JsonState { WHOLE, BEGUN, WRONG };
+
+// BEGUN: it is no JSON yet, but could be with more text.
+JsonState readJson(const capnp::JsonCodec& codec, kj::ArrayPtr<const char> text,
+                   capnp::JsonValue::Builder value) {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { codec.decodeRaw(text, value); })) {
+    bool tooShort = strstr(exception->getDescription().cStr(), "ends prematurely") != nullptr;
+    return tooShort ? JsonState::BEGUN : JsonState::WRONG;
+  }
+  return JsonState::WHOLE;
+}
+
+// Of numbers, true, false, null: with half of one the parser takes nothing.
+bool isOfWord(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.';
+}
+
+// The first word or character that cannot stand where it does. The parser does not tell where it
+// stopped; but text that is wrong stays so whatever follows, so the place can be searched for.
+kj::ArrayPtr<const char> firstWrongWord(const capnp::JsonCodec& codec,
+                                        kj::ArrayPtr<const char> text) {
+  size_t sound = 0;
+  size_t wrong = text.size();
+  for (;;) {
+    size_t middle = sound + (wrong - sound) / 2;
+    auto insideWord = [&]() { return isOfWord(text[middle - 1]) && isOfWord(text[middle]); };
+    while (middle < wrong && middle > 0 && insideWord())
+      middle++;
+    if (middle == wrong) {
+      middle = sound + (wrong - sound) / 2;
+      while (middle > sound && insideWord())
+        middle--;
+    }
+    if (middle == sound) return text.slice(sound, wrong);
+    capnp::MallocMessageBuilder scratch;
+    bool isWrong = readJson(codec, text.slice(0, middle), scratch.initRoot<capnp::JsonValue>()) ==
+                   JsonState::WRONG;
+    (isWrong ? wrong : sound) = middle;
+  }
+}
+
+[[noreturn]] void notJson(const capnp::JsonCodec& codec, kj::ArrayPtr<const char> text,
+                          kj::StringPtr origin) {
+  capnp::MallocMessageBuilder scratch;
+  auto state = readJson(codec, text, scratch.initRoot<capnp::JsonValue>());
+  auto word = state == JsonState::WRONG ? firstWrongWord(codec, text)
+                                        : text.slice(text.size(), text.size());
+  size_t line = 1;
+  size_t column = 1;
+  for (char c : text.slice(0, word.begin() - text.begin())) {
+    bool beginsCharacter = (c & 0xc0) != 0x80;
+    if (beginsCharacter) column++;
+    if (c != '\n') continue;
+    line++;
+    column = 1;
+  }
+  auto place = kj::str("line ", line, ", column ", column);
+  UserError error(
+      codes::CONFIG_NOT_JSON,
+      kj::str(quote(origin), " is not sound JSON: ",
+              state == JsonState::BEGUN ? kj::str("it ends at ", place, ", before it is complete")
+                                        : kj::str(word[0] == '"' ? kj::str("a quotation mark")
+                                                                 : quote(kj::heapString(word)),
+                                                  " is not expected at ", place)));
+  bool isBinary = std::find(text.begin(), text.end(), '\0') != text.end();
+  if (isBinary) error.advice("try", "--kernel FILE, if it is a kernel");
+  error.raise();
+}
+
 }  // namespace
 
 void readConfigFile(kj::StringPtr path, VmConfig::Builder config) {
@@ -190,11 +262,8 @@ void parseConfig(kj::ArrayPtr<const char> json, kj::StringPtr origin, VmConfig::
     UserError(codes::CONFIG_NOT_JSON, kj::str(quote(origin), " has a malformed \\u escape"))
         .raise();
   }
-  KJ_IF_MAYBE (exception, kj::runCatchingExceptions(
-                              [&]() { codec.decodeRaw(KJ_ASSERT_NONNULL(text), value); })) {
-    UserError(codes::CONFIG_NOT_JSON, kj::str(quote(origin), " is not sound JSON"))
-        .cause(exception->getDescription())
-        .raise();
+  if (readJson(codec, KJ_ASSERT_NONNULL(text), value) != JsonState::WHOLE) {
+    notJson(codec, KJ_ASSERT_NONNULL(text), origin);
   }
   checkObject(value, capnp::Schema::from<VmConfig>(), {origin, kj::str()});
   codec.decode(value.asReader(), config);

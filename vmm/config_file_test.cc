@@ -56,6 +56,27 @@ TEST(ConfigFile, AnUnknownKeyIsRefusedWithTheNearest) {
             "TRP-cfg-009: \"c.json\": unknown key \"disk[0].pth\"; did you mean path?");
 }
 
+TEST(ConfigFile, WhatIsNotJsonIsSaidWithItsPlace) {
+  auto notJson = [](kj::StringPtr json) {
+    std::string error = errorOf(json), start = "TRP-cfg-008: \"c.json\" is not sound JSON: ";
+    return error.substr(0, start.size()) == start ? error.substr(start.size()) : error;
+  };
+  EXPECT_EQ(notJson(R"({"kernel": "k",})"), "\"}\" is not expected at line 1, column 16");
+  EXPECT_EQ(notJson("{\n  \"kernel\": \"k\"\n  \"cpus\": 2\n}"),
+            "a quotation mark is not expected at line 3, column 3");
+  EXPECT_EQ(notJson("{'kernel': 1}"), "\"'\" is not expected at line 1, column 2");
+  EXPECT_EQ(notJson("{\"name\": \"ä\", kernel: 1}"), "\"k\" is not expected at line 1, column 15");
+  EXPECT_EQ(notJson("{} {}"), "\"{\" is not expected at line 1, column 4");
+  EXPECT_EQ(notJson("{\"cpus\": tru }"), "\"tru\" is not expected at line 1, column 10");
+  // However long what is sound before it.
+  std::string disks;
+  for (int i = 0; i < 300; i++)
+    disks += "{\"path\": \"a\", \"ro\": true, \"queues\": 12},\n";
+  EXPECT_EQ(notJson(("{\"disk\": [\n" + disks + "{\"path\": \"a\" \"ro\"}]}").c_str()),
+            "a quotation mark is not expected at line 302, column 14");
+  EXPECT_EQ(notJson("{\n"), "it ends at line 2, column 1, before it is complete");
+}
+
 TEST(ConfigFile, TheFieldsOwnNameIsNoKey) {
   EXPECT_EQ(errorOf(R"({"cpuMask": []})").substr(0, 11), "TRP-cfg-009");
   EXPECT_EQ(errorOf(R"({"disks": []})").substr(0, 11), "TRP-cfg-009");

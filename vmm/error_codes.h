@@ -58,6 +58,7 @@ constexpr ErrorCode PROGRAM_MISSING{"TRP-host-006", ExitCode::HOST};
 constexpr ErrorCode NO_PTY{"TRP-host-007", ExitCode::HOST};
 constexpr ErrorCode CONTROL_SOCKET{"TRP-host-008", ExitCode::HOST};
 constexpr ErrorCode HOST_CHECK_FAILED{"TRP-host-009", ExitCode::HOST};
+constexpr ErrorCode STANDARD_OUTPUT{"TRP-host-010", ExitCode::HOST};
 
 // A VM that starts or runs.
 constexpr ErrorCode ACTOR_DIED{"TRP-run-001", ExitCode::START};
@@ -81,7 +82,8 @@ constexpr ErrorCode ALL[] = {
     CMDLINE,           CPU_MASK,          NO_KVM,          KVM_FORBIDDEN,  KVM_UNUSABLE,
     RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
-    BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    INTERNAL,
+    BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
+    INTERNAL,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

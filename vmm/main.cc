@@ -62,8 +62,9 @@ ExitCode dispatch(kj::ArrayPtr<const kj::StringPtr> words) {
   kj::StringPtr names[kj::size(VERBS)];
   for (size_t i = 0; i < kj::size(VERBS); i++)
     names[i] = VERBS[i].name;
+  auto meant = name.startsWith("--") ? name.slice(2) : name;
   UserError(codes::UNKNOWN_COMMAND,
-            kj::str("there is no command ", quote(name), didYouMean(name, names),
+            kj::str("there is no command ", quote(name), didYouMean(meant, names),
                     "; the commands are ", kj::strArray(names, ", ")))
       .raise();
 }
@@ -99,7 +100,9 @@ void printOut(kj::StringPtr text) {
       pollfd waiting = {STDOUT_FILENO, POLLOUT, 0};
       poll(&waiting, 1, -1);
     } else if (written < 0 && errno != EINTR) {
-      KJ_FAIL_SYSCALL("write to standard output", errno);
+      UserError(codes::STANDARD_OUTPUT,
+                kj::str("standard output cannot be written: ", errnoText(errno)))
+          .raise();
     }
   }
 }

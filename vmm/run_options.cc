@@ -197,7 +197,7 @@ void parseDisk(kj::StringPtr text, DiskConfig::Builder disk) {
                   "direct or queues=N, and a comma in the path is written twice"))
           .raise();
     }
-    if (isSwitch == hasValue) {
+    if (isSwitch == hasValue || (isKey && value.size() == 0)) {
       UserError(codes::DISK_OPTION, kj::str("--disk ", quote(text), ": ", quote(key),
                                             isSwitch ? " takes no value" : " needs a value"))
           .raise();

@@ -73,7 +73,7 @@ kj::String planDiskId(DiskConfig::Reader disk, uint index) {
     sound = sound && c > ' ' && c < 0x7f;
   if (!sound) {
     UserError(codes::DISK_ID, kj::str("--disk ", quote(disk.getPath()), ": id ", quote(id),
-                                      " does not do; an id has at most ", DISK_ID_BYTES,
+                                      " is not possible; an id has at most ", DISK_ID_BYTES,
                                       " printable ASCII characters without spaces"))
         .raise();
   }
@@ -149,7 +149,9 @@ kj::Array<kj::String> planCpuMask(capnp::List<capnp::Text>::Reader names) {
     }
     if (!sound) {
       UserError error(codes::CPU_MASK,
-                      kj::str("--cpu-mask: ", quote(name), " is not the name of a CPU feature"));
+                      kj::str("--cpu-mask: ", quote(name),
+                              " is not the name of a CPU feature; names have lower-case letters, "
+                              "digits and '_', with single commas between them"));
       error.advice("see", "grep -m1 ^flags /proc/cpuinfo").raise();
     }
     return kj::heapString(name);
@@ -205,9 +207,10 @@ void checkVmName(kj::StringPtr name) {
   for (char c : name)
     sound = sound && (isPlain(c) || c == '.' || c == '_' || c == '-');
   if (!sound) {
-    UserError(codes::VM_NAME,
-              kj::str("the VM name ", quote(name), " does not do; a name has 1 to ", LONGEST_NAME,
-                      " letters, digits, '.', '_' or '-', and begins with a letter or a digit"))
+    UserError(
+        codes::VM_NAME,
+        kj::str("the VM name ", quote(name), " is not possible; a name has 1 to ", LONGEST_NAME,
+                " letters, digits, '.', '_' or '-', and begins with a letter or a digit"))
         .raise();
   }
 }
