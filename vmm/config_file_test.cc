@@ -65,7 +65,8 @@ TEST(ConfigFile, WhatIsNotJsonIsSaidWithItsPlace) {
   EXPECT_EQ(notJson("{\n  \"kernel\": \"k\"\n  \"cpus\": 2\n}"),
             "a quotation mark is not expected at line 3, column 3");
   EXPECT_EQ(notJson("{'kernel': 1}"), "\"'\" is not expected at line 1, column 2");
-  EXPECT_EQ(notJson("{\"name\": \"ä\", kernel: 1}"), "\"k\" is not expected at line 1, column 15");
+  EXPECT_EQ(notJson("{\"name\": \"ä\", kernel: 1}"),
+            "\"kernel\" is not expected at line 1, column 15");
   EXPECT_EQ(notJson("{} {}"), "\"{\" is not expected at line 1, column 4");
   EXPECT_EQ(notJson("{\"cpus\": tru }"), "\"tru\" is not expected at line 1, column 10");
   // However long what is sound before it.
