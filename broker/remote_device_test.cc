@@ -1,196 +1,19 @@
 #include "broker/remote_device.h"
 
-#include <capnp/message.h>
-#include <capnp/rpc-twoparty.h>
 #include <gtest/gtest.h>
-#include <kj/debug.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <functional>
 #include <vector>
 
-#include "broker/pci_fakes.h"
+#include "broker/remote_device_bench.h"
 
 namespace troupe::broker {
 namespace {
-
-// What a test's device answers; by default it is a well-behaved one with two queues.
-struct Script {
-  std::function<void(DeviceInfo::Builder)> describe = [](DeviceInfo::Builder info) {
-    info.setDeviceType(2);
-    info.setFeatures(0x30000000);
-    info.setQueueSizes({256, 64});
-    info.setConfig(kj::heapArray<kj::byte>(16));
-    info.setConfigWriteMask(kj::heapArray<kj::byte>(16));
-  };
-  bool answersActivate = true;
-  bool answersReset = true;
-  bool answersConfig = true;
-  bool answersEvents = true;
-  bool refuses = false;
-};
-
-class ScriptedDevice final: public Device::Server {
- public:
-  explicit ScriptedDevice(Script& script) : script(script) {}
-
-  kj::Promise<void> describe(DescribeContext context) override {
-    script.describe(context.getResults().initInfo());
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> attach(AttachContext context) override {
-    KJ_REQUIRE(!script.refuses, "no memory\nhere");
-    auto params = context.getParams();
-    host = params.getHost();
-    fds.add(params.getMemory().getFile());
-    for (auto queue : params.getQueues()) {
-      fds.add(queue.getKick());
-      fds.add(queue.getCall());
-    }
-    auto numbers = kj::heapArrayBuilder<kj::Promise<kj::Maybe<int>>>(fds.size());
-    for (auto& fd : fds)
-      numbers.add(fd.getFd());
-    return kj::joinPromises(numbers.finish()).then([this](auto numbers) {
-      for (auto& number : numbers)
-        fdNumbers.add(KJ_REQUIRE_NONNULL(number, "no fd"));
-    });
-  }
-  kj::Promise<void> activate(ActivateContext context) override {
-    KJ_REQUIRE(!script.refuses, "cannot start");
-    calls.add(kj::str("activate ", context.getParams().getQueues().size()));
-    return answer(script.answersActivate);
-  }
-  kj::Promise<void> reset(ResetContext) override {
-    KJ_REQUIRE(!script.refuses, "will not");
-    calls.add(kj::str("reset"));
-    return answer(script.answersReset);
-  }
-  kj::Promise<void> writeConfig(WriteConfigContext context) override {
-    auto params = context.getParams();
-    calls.add(kj::str("config ", params.getOffset(), "+", params.getData().size()));
-    return answer(script.answersConfig);
-  }
-  kj::Promise<void> hostEvent(HostEventContext context) override {
-    calls.add(kj::str("size ", context.getParams().getEvent().getConsoleSize().getColumns()));
-    return answer(script.answersEvents);
-  }
-
-  // What never answers: a promise nobody fulfils.
-  kj::Promise<void> answer(bool answers) {
-    if (answers) return kj::READY_NOW;
-    auto pair = kj::newPromiseAndFulfiller<void>();
-    unanswered.add(kj::mv(pair.fulfiller));
-    return kj::mv(pair.promise);
-  }
-
-  Script& script;
-  kj::Maybe<DeviceHost::Client> host;
-  kj::Vector<Handle::Client> fds;
-  kj::Vector<int> fdNumbers;
-  kj::Vector<kj::String> calls;
-  kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> unanswered;
-};
-
-struct NotedClient final: public VirtioDeviceClient {
-  bool configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override {
-    bool fits = offset <= 16 && data.size() <= 16 - offset;
-    changes += fits;
-    return fits;
-  }
-  void needsReset() override { ++needsResets; }
-  void resetDone() override { ++resetsDone; }
-  uint64_t changes = 0;
-  uint64_t needsResets = 0;
-  uint64_t resetsDone = 0;
-};
-
-// A broker's RemoteDevice and, at the other end of a socket pair, a scripted device.
-struct Link {
-  explicit Link(Script newScript = Script()) : script(kj::mv(newScript)) {
-    int pair[2];
-    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-    peer = io.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(pair[1]));
-    auto owned = kj::heap<ScriptedDevice>(script);
-    device = owned.get();
-    Device::Client bootstrap = kj::mv(owned);
-    network = kj::heap<capnp::TwoPartyVatNetwork>(*peer, 64, capnp::rpc::twoparty::Side::SERVER);
-    rpc = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
-        capnp::makeRpcServer(*network, kj::mv(bootstrap)));
-    remote = kj::heap<RemoteDevice>(io, 3, "blk3", kj::AutoCloseFd(pair[0]),
-                                    [this](uint16_t index, kj::StringPtr name, kj::StringPtr why) {
-                                      losses.add(kj::str(index, " ", name, " ", why));
-                                    });
-    for (auto& queue : queues) {
-      queue = {eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
-    }
-    ram = memfd_create("ram", MFD_CLOEXEC);
-  }
-  ~Link() noexcept {
-    for (auto& queue : queues) {
-      close(queue.kick);
-      close(queue.call);
-    }
-    close(ram);
-  }
-
-  void start() {
-    remote->describe().wait(io.waitScope);
-    attach();
-  }
-  void attach() {
-    static const RamPiece pieces[] = {{0, 0, 0x100000}, {0x100000000, 0x100000, 0x200000}};
-    remote->attach({ram, pieces}, queues, client).wait(io.waitScope);
-  }
-  void hangUp() {
-    rpc = nullptr;
-    network = nullptr;
-    peer = nullptr;
-  }
-  void sleep(uint64_t ms) {
-    io.provider->getTimer().afterDelay(ms * kj::MILLISECONDS).wait(io.waitScope);
-  }
-  // Turns both ends until neither has anything to do.
-  void turn() {
-    for (int i = 0; i < 4; ++i)
-      io.waitScope.poll();
-  }
-  std::string called() {
-    std::string all;
-    for (auto& call : device->calls)
-      all += std::string(call.cStr()) + ";";
-    return all;
-  }
-
-  kj::AsyncIoContext io = kj::setupAsyncIo();
-  Script script;
-  ScriptedDevice* device;
-  kj::Own<kj::AsyncCapabilityStream> peer;
-  kj::Own<capnp::TwoPartyVatNetwork> network;
-  kj::Own<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc;
-  NotedClient client;
-  QueueFds queues[2];
-  int ram;
-  kj::Vector<kj::String> losses;
-  kj::Own<RemoteDevice> remote;
-};
 
 kj::Array<QueueSettings> oneQueue() {
   auto queues = kj::heapArray<QueueSettings>(1);
   queues[0] = {0, 8, 0x1000, 0x2000, 0x3000};
   return queues;
-}
-
-std::string failureOf(std::function<void()> action) {
-  try {
-    action();
-  } catch (const kj::Exception& e) {
-    return e.getDescription().cStr();
-  }
-  return "";
 }
 
 ino_t inodeOf(int fd) {
@@ -265,26 +88,6 @@ TEST(RemoteDevice, BRK01AnEnormousDescriptionEndsTheConnectionNotTheBroker) {
   Link link(kj::mv(script));
   std::string failure = failureOf([&]() { link.remote->describe().wait(link.io.waitScope); });
   EXPECT_EQ(failure.find("TRP-pci-003: "), 0) << failure;
-}
-
-TEST(RemoteDevice, BRK01BytesThatAreNoMessageLoseTheDevice) {
-  for (kj::byte fill : {0x00, 0x01, 0x7f, 0xff}) {
-    kj::AsyncIoContext io = kj::setupAsyncIo();
-    int pair[2];
-    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-    kj::AutoCloseFd peer(pair[1]);
-    size_t losses = 0;
-    RemoteDevice remote(io, 0, "blk0", kj::AutoCloseFd(pair[0]),
-                        [&](uint16_t, kj::StringPtr, kj::StringPtr) { ++losses; });
-    kj::byte junk[4096];
-    memset(junk, fill, sizeof junk);
-    KJ_SYSCALL(write(peer, junk, sizeof junk));
-    KJ_SYSCALL(shutdown(peer, SHUT_WR));
-    failureOf([&]() { remote.describe().wait(io.waitScope); });
-    for (int i = 0; i < 4; ++i)
-      io.waitScope.poll();
-    EXPECT_EQ(losses, 1) << int(fill);
-  }
 }
 
 TEST(RemoteDevice, ARefusedAttachIsToldWithTheDevicesWordsMadeHarmless) {

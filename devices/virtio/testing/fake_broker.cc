@@ -174,6 +174,12 @@ void FakeBroker::settle() {
   describe();
 }
 
+bool FakeBroker::sendRaw(kj::ArrayPtr<const kj::byte> bytes) {
+  auto problem =
+      kj::runCatchingExceptions([&] { await(stream->write(bytes.begin(), bytes.size())); });
+  return problem == nullptr;
+}
+
 void FakeBroker::disconnect() {
   client = nullptr;
   rpc = nullptr;

@@ -72,6 +72,9 @@ class FakeBroker {
   // Gives the device every chance to do what it should not.
   void settle();
 
+  // Writes `bytes` where a message should be. False when the device has hung up.
+  bool sendRaw(kj::ArrayPtr<const kj::byte> bytes);
+
   // Ends the connection as a dying broker does.
   void disconnect();
 
