@@ -17,7 +17,6 @@ namespace troupe {
 
 namespace {
 
-constexpr kj::Duration START_DEADLINE = 60 * kj::SECONDS;  // a big initrd from a slow disk
 // A death is often seen first through what it breaks. This long we wait for its cause to show.
 constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
@@ -88,6 +87,7 @@ kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config) {
 LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging& staging)
     : io(io),
       startedAt(io.provider->getTimer().now()),
+      startDeadline(staging.startDeadline),
       plan(planVm(config)),
       files(openVmFiles(plan)),
       programs(openPrograms(staging.programs)),
@@ -181,6 +181,17 @@ void LocalVm::describe(VmStatus::Builder status) {
   }
 }
 
+kj::Vector<kj::String> LocalVm::notes() {
+  kj::Vector<kj::String> notes;
+  if (plan.jail == sandbox::Jail::OFF) {
+    notes.add(kj::str("no actor is jailed (--jail off): whoever breaks into one is you"));
+  }
+  if (files.console.kind == Endpoint::Kind::PTY) {
+    notes.add(kj::str("the virtio console is ", files.console.slavePath));
+  }
+  return notes;
+}
+
 kj::Promise<VmEnd> LocalVm::live() {
   auto course = start().then([this]() { return serve(); });
   return course.exclusiveJoin(kj::mv(stopRequested)).then([this]() {
@@ -191,9 +202,9 @@ kj::Promise<VmEnd> LocalVm::live() {
 }
 
 kj::Promise<void> LocalVm::start() {
-  auto deadline = io.provider->getTimer().afterDelay(START_DEADLINE).then([this]() {
+  auto deadline = io.provider->getTimer().afterDelay(startDeadline).then([this]() {
     UserError error(codes::START_TIMEOUT,
-                    kj::str("the VM did not start within ", START_DEADLINE / kj::SECONDS, " s"));
+                    kj::str("the VM did not start within ", startDeadline / kj::SECONDS, " s"));
     for (auto& open : openSteps)
       error.cause(kj::str("still waiting: ", open));
     error.raise();

@@ -19,6 +19,7 @@ namespace troupe {
 struct Staging {
   kj::Maybe<kj::StringPtr> programs = nullptr;  // the folder with their executables
   sandbox::LaunchFaults faults = {};
+  kj::Duration startDeadline = 60 * kj::SECONDS;  // a big initrd from a slow disk
 };
 
 // A VM whose actors are children of this process: starts them, connects them, watches them, and
@@ -38,6 +39,7 @@ class LocalVm final: public RunningVm {
   void terminalResized() override;
   void terminalResumed() override;
   void describe(VmStatus::Builder status) override;
+  kj::Vector<kj::String> notes() override;
 
  private:
   // What the broker said about the end of the guest, copied and made harmless.
@@ -73,6 +75,7 @@ class LocalVm final: public RunningVm {
 
   kj::AsyncIoContext& io;
   kj::TimePoint startedAt;
+  kj::Duration startDeadline;
   VmPlan plan;
   VmFiles files;
   Programs programs;

@@ -20,7 +20,10 @@ ExitCode runCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     printOut(printConfig(config));
     return ExitCode::POWERED_OFF;
   }
-  auto end = hostVm(config);
+  auto end = hostVm(config, [](RunningVm& vm) {
+    for (auto& note : vm.notes())
+      printError(kj::str("troupe: ", note, "\n"));
+  });
   if (end.message.size() > 0) printError(kj::str("troupe: ", end.message, "\n"));
   return end.exit;
 }

@@ -2,6 +2,7 @@
 
 #include <kj/async-io.h>
 #include <kj/string.h>
+#include <kj/vector.h>
 
 #include "protos/config.capnp.h"
 #include "protos/control.capnp.h"
@@ -50,6 +51,9 @@ class RunningVm {
   virtual void terminalResumed() = 0;
 
   virtual void describe(VmStatus::Builder status) = 0;
+
+  // What its user should know as it begins: where the console is to be found, a jail that is off.
+  virtual kj::Vector<kj::String> notes() = 0;
 };
 
 // The only thing that starts virtual machines: every front end calls this with the same

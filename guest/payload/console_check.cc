@@ -50,17 +50,44 @@ struct Console {
   }
 };
 
-// Sends back what comes, up to the first 'q'.
+uint32_t writeNumber(char* to, unsigned number) {
+  char digits[10];
+  uint32_t length = 0;
+  do {
+    digits[length++] = '0' + number % 10;
+    number /= 10;
+  } while (number > 0);
+  for (uint32_t i = 0; i < length; ++i) {
+    to[i] = digits[length - 1 - i];
+  }
+  return length;
+}
+
+// "80x25;", as the device says now.
+void writeSize(Console& console) {
+  uint32_t length = writeNumber(console.output, console.device.config<uint16_t>(0));
+  console.output[length++] = 'x';
+  length += writeNumber(console.output + length, console.device.config<uint16_t>(2));
+  console.output[length++] = ';';
+  console.write(length);
+}
+
+// Sends back what comes, up to the first 'q'; answers an 's' with the console's size.
 void echoInput(Console& console) {
   for (;;) {
     uint32_t length = console.read();
+    bool asked = false;
     for (uint32_t i = 0; i < length; ++i) {
       if (console.input[i] == 'q') {
         return;
       }
+      asked = asked || console.input[i] == 's';
       console.output[i] = console.input[i];
     }
     console.write(length);
+    if (asked) {
+      writeSize(console);
+    }
   }
 }
 

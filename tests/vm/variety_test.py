@@ -1,0 +1,149 @@
+#!/usr/bin/env -S python3 -B
+"""VMs beyond the plain one: consoles on terminals, many disks, several at once, no jail."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import time
+import tty
+import unittest
+
+import machine
+import report
+
+MOST_DISKS = 28
+
+
+def read_until(fd, pattern, seconds=20):
+    """What `fd` gives, up to a match of `pattern`."""
+    text = b""
+    until = time.monotonic() + seconds
+    os.set_blocking(fd, False)
+    while not re.search(pattern, text):
+        if time.monotonic() > until:
+            raise AssertionError(f"no {pattern} in {text}")
+        try:
+            text += os.read(fd, 4096)
+        except (BlockingIOError, OSError):
+            time.sleep(0.01)
+    return text
+
+
+class Variety(unittest.TestCase):
+    def setUp(self):
+        self.folder = machine.Folder()
+        self.addCleanup(self.folder.close)
+        self.kernel = ["--kernel", self.folder.payload, "--memory", "64M"]
+
+    def finish(self, process, status):
+        out, err = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, status, (out, err))
+        self.assertEqual(self.folder.left_over(), [])
+        return (err or b"").decode()
+
+    def testANewSizeOfTheTerminalReachesTheGuest(self):
+        ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 80, 0, 0))
+        process = subprocess.Popen(
+            self.folder.command("run", *self.kernel, "--name", "vm", "--cmdline", "keys=console",
+                                "--serial", f"file={self.folder.file('run/serial')}",
+                                "--console", "stdio"),
+            env=self.folder.environment(), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(theirs)
+        try:
+            read_until(ours, rb"hello from the virtio console\n.*hello from the virtio console\n"
+                       .replace(rb"\n", rb"\s*"))
+            os.write(ours, b"s")
+            read_until(ours, rb"80x25;")
+            fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 43, 132, 0, 0))
+            until = time.monotonic() + 10
+            seen = b""
+            while b"132x43;" not in seen and time.monotonic() < until:
+                os.write(ours, b"s")
+                seen = read_until(ours, rb"\d+x\d+;")
+            self.assertIn(b"132x43;", seen)
+            os.write(ours, b"q")
+            os.remove(self.folder.file("run/serial"))
+            self.finish(process, 0)
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
+
+    def testAConsoleOnAPty(self):
+        process = self.folder.start("run", *self.kernel, "--name", "vm", "--cmdline",
+                                    "keys=console", "--console", "pty")
+        try:
+            self.folder.status("vm")
+            said = read_until(process.stderr.fileno(), rb"virtio console is /dev/pts/\d+\n")
+            path = re.search(rb"/dev/pts/\d+", said).group(0)
+            terminal = os.open(path, os.O_RDWR | os.O_NOCTTY)
+            read_until(terminal, rb"hello from the virtio console")
+            os.write(terminal, b"echo")
+            read_until(terminal, rb"echo")
+            os.write(terminal, b"q")
+            os.close(terminal)
+            self.finish(process, 0)
+        finally:
+            process.kill()
+            process.wait()
+
+    def testAsManyDisksAsThereArePlaces(self):
+        disks = []
+        for index in range(MOST_DISKS):
+            disks += ["--disk", self.folder.disk(f"disk{index}", size=65536)]
+        console = f"file={self.folder.file('guest/console')}"
+        code, out, err = self.folder.run("run", *self.kernel, "--cmdline", "", *disks,
+                                         "--console", console)
+        self.assertEqual(code, 0, out + err)
+        self.assertIn(" 0 failed", out)
+        self.assertRegex(out, rf"(?m)^ok +blk{MOST_DISKS - 1} +read ")
+        self.assertRegex(out, r"(?m)^ok +rng0 +bytes ")
+        self.assertEqual(self.folder.left_over(), [])
+
+    def testSeveralAtOnceKnowNothingOfEachOther(self):
+        names = [f"vm{index}" for index in range(4)]
+        processes = {}
+        try:
+            for name in names:
+                processes[name] = self.folder.start(
+                    "run", *self.kernel, "--name", name, "--cmdline", "idle", "--disk",
+                    self.folder.disk(name))
+            pids = [actor["pid"] for name in names for actor in self.folder.status(name)["actors"]]
+            self.assertEqual(len(pids), len(set(pids)))
+            listed = json.loads(self.folder.run("list", "--json")[1])
+            self.assertEqual(sorted(vm["name"] for vm in listed
+                                    if vm["name"] in names), names)
+            spaces = [os.readlink(f"/proc/{pid}/ns/user") for pid in pids]
+            self.assertEqual(len(spaces), len(set(spaces)))
+            self.folder.run("stop", "vm1")
+            processes["vm1"].communicate(timeout=20)
+            for name in ("vm0", "vm2", "vm3"):
+                self.assertEqual(self.folder.status(name)["state"], "running")
+        finally:
+            for name, process in processes.items():
+                process.terminate()
+                process.communicate(timeout=20)
+        self.assertEqual([process.returncode for process in processes.values()], [18] * 4)
+        self.assertEqual(self.folder.left_over(), [])
+
+    def testWithoutAJailItWorksAndSaysSo(self):
+        process = self.folder.start("run", *self.kernel, "--name", "vm", "--cmdline", "idle",
+                                    "--jail", "off")
+        status = self.folder.status("vm")
+        self.assertEqual({actor["jail"] for actor in status["actors"]}, {"off"})
+        with open(f"/proc/{status['actors'][0]['pid']}/status") as file:
+            self.assertIn("Seccomp:\t0", file.read())
+        self.folder.run("stop", "vm")
+        self.assertIn("no actor is jailed", self.finish(process, 18))
+
+
+if __name__ == "__main__":
+    report.main()
