@@ -1,6 +1,7 @@
 #include "broker/remote_device.h"
 
 #include <capnp/message.h>
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 
@@ -26,6 +27,19 @@ kj::String quoted(kj::StringPtr text) {
   }
   line.add('\0');
   return kj::String(line.releaseAsArray());
+}
+
+// An eventfd's flags are the device's as much as ours. One that blocks would let it stop the main
+// loop, or a vCPU, in a read or write of ours. Once it is ready its filter has no system call left
+// that changes them.
+void requireNonBlocking(kj::ArrayPtr<const QueueFds> queues) {
+  for (auto& queue : queues) {
+    for (int fd : {queue.kick, queue.call}) {
+      int flags;
+      KJ_SYSCALL(flags = fcntl(fd, F_GETFL));
+      KJ_REQUIRE(flags & O_NONBLOCK, "it made an eventfd of a queue blocking");
+    }
+  }
 }
 
 // A borrowed fd on its way to the device.
@@ -148,6 +162,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
           ++calls;
           return call().describeRequest().send().ignoreResult();
         })
+        .then([queues]() { requireNonBlocking(queues); })
         .catch_([this](kj::Exception&& error) { failStart(error); });
   }
 

@@ -2,6 +2,7 @@
 
 #include <capnp/message.h>
 #include <capnp/rpc-twoparty.h>
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -31,6 +32,7 @@ struct Script {
   bool answersConfig = true;
   bool answersEvents = true;
   bool refuses = false;
+  int blocks = -1;  // which eventfd it makes blocking, of queue 0's kick and call, queue 1's, …
 };
 
 class ScriptedDevice final: public Device::Server {
@@ -56,6 +58,9 @@ class ScriptedDevice final: public Device::Server {
     return kj::joinPromises(numbers.finish()).then([this](auto numbers) {
       for (auto& number : numbers)
         fdNumbers.add(KJ_REQUIRE_NONNULL(number, "no fd"));
+      if (script.blocks < 0) return;
+      int fd = fdNumbers[1 + script.blocks];  // behind the memory's
+      KJ_SYSCALL(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK));
     });
   }
   kj::Promise<void> activate(ActivateContext context) override {

@@ -90,6 +90,16 @@ TEST(RemoteDevice, BRK01AnEnormousDescriptionEndsTheConnectionNotTheBroker) {
   EXPECT_EQ(failure.find("TRP-pci-003: "), 0) << failure;
 }
 
+TEST(RemoteDevice, BRK08ADeviceThatMakesAnEventFdBlockIsRefused) {
+  for (int which : {0, 1, 2, 3}) {
+    Link link;
+    link.script.blocks = which;
+    link.remote->describe().wait(link.io.waitScope);
+    std::string failure = failureOf([&]() { link.attach(); });
+    EXPECT_EQ(failure.find("TRP-pci-003: "), 0) << failure;
+  }
+}
+
 TEST(RemoteDevice, ARefusedAttachIsToldWithTheDevicesWordsMadeHarmless) {
   Link link;
   link.remote->describe().wait(link.io.waitScope);
