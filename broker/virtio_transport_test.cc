@@ -20,7 +20,9 @@ using Image = std::array<kj::byte, COMMON_SIZE>;
 
 // A driver's view of a transport with two queues of 256 and 16 bytes of configuration.
 struct Driver {
-  VirtioTransport transport{describe(2, {QUEUE_MAX, QUEUE_MAX}), VECTORS};
+  explicit Driver(const DeviceDescription& device = describe(2, {QUEUE_MAX, QUEUE_MAX}))
+      : transport(device, VECTORS) {}
+  VirtioTransport transport;
 
   TransportAction write(uint64_t offset, uint64_t value, size_t width) {
     return transport.writeCommon(offset, kj::arrayPtr(reinterpret_cast<kj::byte*>(&value), width));
@@ -292,7 +294,7 @@ TEST(VirtioTransport, PCI03DriverOkTwiceStartsOnce) {
 TEST(VirtioTransport, OffersWhatTheDeviceHasLessWhatItCannotCarry) {
   DeviceDescription description = describe(2, {QUEUE_MAX});
   description.features = ~uint64_t(0);
-  Driver driver{VirtioTransport(description, VECTORS)};
+  Driver driver(description);
   driver.write(DEVICE_FEATURE_SELECT, 1, 4);
   uint32_t high = driver.read(DEVICE_FEATURE, 4);
   EXPECT_EQ(high, 0xfffc0000 | 1 | 1 << 3);  // device bits 50 on, VERSION_1, IN_ORDER
@@ -338,6 +340,31 @@ TEST(VirtioTransport, RST01AResetOfAnInactiveDeviceIsDoneAtOnce) {
   driver.enable(0);
   EXPECT_EQ(driver.status(0), TransportAction::CLEARED);
   EXPECT_EQ(driver.image(), Driver().image());
+}
+
+// Ring reset (§2.6.1) is offered by nobody, also not by a device that wants to: a driver cannot
+// take the feature, and where its register would be there is none.
+TEST(VirtioTransport, RST03NoQueueIsResetOrDisabledByItself) {
+  constexpr uint64_t FEATURE_RING_RESET = uint64_t(1) << 40;
+  constexpr uint32_t QUEUE_RESET = 0x3a;
+  auto eager = describe(2, {QUEUE_MAX, QUEUE_MAX});
+  eager.features |= FEATURE_RING_RESET;
+  Driver driver(eager);
+  driver.write(DEVICE_FEATURE_SELECT, 1, 4);
+  EXPECT_EQ(driver.read(DEVICE_FEATURE, 4) & FEATURE_RING_RESET >> 32, 0);
+
+  driver.status(STATUS_ACKNOWLEDGE | STATUS_DRIVER);
+  driver.acceptFeatures(FEATURE_VERSION_1 | FEATURE_RING_RESET);
+  driver.status(READY);
+  EXPECT_EQ(driver.status(), STATUS_ACKNOWLEDGE | STATUS_DRIVER);
+
+  driver.status(0);
+  driver.start();
+  auto before = driver.image();
+  EXPECT_EQ(driver.write(QUEUE_RESET, 1, 2), TransportAction::NONE);
+  EXPECT_EQ(driver.read(QUEUE_RESET, 2), 0);
+  EXPECT_EQ(driver.write(QUEUE_ENABLE, 0, 2), TransportAction::NONE);
+  EXPECT_EQ(driver.image(), before);
 }
 
 TEST(VirtioTransport, AResetDoneNobodyAskedForChangesNothing) {

@@ -101,6 +101,27 @@ TEST(RngProcess, VQ04_RingThatNeverRunsEmptyDoesNotStarveTheBroker) {
   }
 }
 
+// The regions lie one behind the other in the file, and so might their mappings.
+TEST(RngProcess, VQ06_BufferAcrossRegionsOrIntoTheHoleNeedsAReset) {
+  constexpr uint64_t MIB = FakeRam::MIB;
+  for (uint64_t address : {MIB - 8, 2 * MIB - 8, 4 * MIB - 8, 5 * MIB - 8}) {
+    FakeRam ram({{0, MIB}, {MIB, MIB}, {4 * MIB, MIB}});
+    ProcessBench device(ram, RNG_PROFILE, "troupe-rng", /*queueCount=*/1);
+    device.attach();
+    FakeDriver driver(ram, 8);
+    device.activate(FEATURES, {&driver});
+    driver.add({writable(address, 16)});
+    device.kick(0);
+    device.waitUntil([&] { return device.host.resetsAsked == 1; });
+    EXPECT_EQ(driver.usedIndex(), 0);
+    device.reset();
+    FakeDriver again(ram, 8);
+    device.activate(FEATURES, {&again});
+    again.add({writable(4 * MIB, 16)});
+    EXPECT_EQ(device.waitForUsed(0, again).written, 16);
+  }
+}
+
 TEST(RngProcess, BrokenRingAsksForAResetAndTheProcessLives) {
   Bench bench;
   bench.attach();
