@@ -47,6 +47,15 @@ class Payload(unittest.TestCase):
             disks += ["--disk", self.folder.disk(name) + ",queues=2"]
         self.assertPassed(self.boot("scratch", *disks))
 
+    def testEverySlotOfTheBusButOneAndEveryPinOfIt(self):
+        log = self.folder.file("guest/console")
+        disks = []
+        for i in range(28):
+            disks += ["--disk", self.folder.disk(f"d{i}") + ",queues=4"]
+        for words in ("scratch", "scratch intx"):
+            with self.subTest(words):
+                self.assertPassed(self.boot(words, "--console", f"file={log}", *disks))
+
     def testReadOnlyDiskStaysAsItIs(self):
         disk = self.folder.disk("a")
         self.assertPassed(self.boot("", "--disk", f"{disk},ro"))
@@ -77,6 +86,24 @@ class Payload(unittest.TestCase):
         for _ in range(5):
             self.boot("hello")
         self.assertEqual(machine.processes_of(self.folder.path), [])
+
+
+class Memory(unittest.TestCase):
+    """Sizes at which the layout of RAM changes."""
+
+    def setUp(self):
+        self.folder = machine.Folder()
+        self.addCleanup(self.folder.close)
+
+    def testSmallestAndAroundTheHole(self):
+        # RAM goes on at 4 GiB once 3 GiB are full.
+        for size in ("2M", "3070M", "3072M", "3074M", "5G"):
+            with self.subTest(size):
+                code, out, err = self.folder.run(
+                    "run", "--kernel", self.folder.payload, "--memory", size, "--cmdline",
+                    "scratch", "--disk", self.folder.disk("a"))
+                self.assertEqual(code, 0, out + err)
+                self.assertRegex(out, r"payload: [1-9]\d* passed, 0 failed")
 
 
 class PayloadAsOrdinaryUser(Payload):
