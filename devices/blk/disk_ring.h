@@ -27,8 +27,8 @@ class DiskRing {
   ~DiskRing();
   KJ_DISALLOW_COPY(DiskRing);
 
-  // Queue one request; it goes to the kernel with submit(). `pieces` are read at submit(). Throws
-  // when more than `capacity` are under way.
+  // Queue one request; it goes to the kernel with submit() at the latest, which is when `pieces`
+  // are read. Throws when more than `capacity` are under way.
   void read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t token);
   void write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags, uint64_t token);
   void sync(uint64_t token);  // fdatasync
@@ -57,6 +57,8 @@ class DiskRing {
 
  private:
   io_uring_sqe& next();
+  void finish(io_uring_sqe& entry, uint64_t token);
+  void accept(int result);
   void flushTaskWork();
 
   io_uring ring;
