@@ -21,7 +21,6 @@ void BlkWorker::begin(const BlkWork& newWork) {
   KJ_REQUIRE(newWork.ring->size() <= background.size());
   work = newWork;
   untold = 0;
-  interrupt = false;
 }
 
 void BlkWorker::turn() {
@@ -30,9 +29,6 @@ void BlkWorker::turn() {
   reap();
   io.submit();  // what reap() had to go on with
   tellDriver();
-  // A full counter is the only failure: then the interrupt is pending anyway.
-  if (interrupt) eventfd_write(work.call, 1);
-  interrupt = false;
 }
 
 // New requests, one ring full at most: whoever adds while we drain waits for the next turn.
@@ -163,7 +159,10 @@ void BlkWorker::finished(virtio::Chain&& chain, uint32_t written) {
 void BlkWorker::tellDriver() {
   if (untold == 0) return;
   untold = 0;
-  if (work.ring->publish()) interrupt = true;
+  // At once, not at the end of the turn: the driver wakes up while we go on, and asks for the next
+  // interrupt only when it has seen all there is. A full counter is the only failure: then the
+  // interrupt is pending anyway.
+  if (work.ring->publish()) eventfd_write(work.call, 1);
 }
 
 void BlkWorker::setNotifications(bool on) {

@@ -39,7 +39,7 @@ class BlkWorker {
   void begin(const BlkWork& work);
 
   // One batch: at most a ring full of new requests, and all that have ended since. The driver is
-  // told of what is done, and interrupted at most once.
+  // told of what is done in groups, and interrupted when it asked for it.
   void turn();
 
   // Whether a turn() would find something to do.
@@ -80,7 +80,6 @@ class BlkWorker {
   kj::Array<kj::Maybe<Transfer>> background;  // by head
   uint32_t inBackground = 0;
   uint32_t untold = 0;  // chains pushed and not yet published
-  bool interrupt = false;
 };
 
 }  // namespace troupe::blk
