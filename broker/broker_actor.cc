@@ -66,7 +66,9 @@ kj::Promise<void> BrokerActor::create(CreateContext context) {
     auto config = context.getParams().getConfig();
     requireSound(config);
     kj::Maybe<int> serial;
-    if (config.getHasSerial()) serial = ground.serial;
+    if (config.getHasSerial()) {
+      serial = KJ_REQUIRE_NONNULL(ground.serial, "the process was started without fd \"serial\"");
+    }
     MachineSettings settings{config.getCpus(), config.getMemoryBytes(), maskOf(config), serial};
     auto& made = *machine.emplace(kj::heap<Machine>(
         kj::mv(settings),

@@ -21,7 +21,7 @@ struct BrokerGround {
   FdTable& fds;
   // Makes the VM, or throws why there is none; called once, by create().
   kj::Function<KvmVm&()> vm;
-  int serial;  // fd of the 16550's socket; read only when the configuration says there is one
+  kj::Maybe<int> serial;  // the 16550's socket, if the process was given one
   // Narrows the process to the filter "ready" or "run", or the calling thread to "thread:vcpu".
   kj::Function<void(kj::StringPtr stage)> enterJail;
 };

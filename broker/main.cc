@@ -55,11 +55,13 @@ void serve() {
 
   LoopMailbox mailbox(io.unixEventPort, fds.place("mailbox", 0, makeEventFd()));
   auto posted = mailbox.serve();
-  auto actor = kj::heap<BrokerActor>(BrokerGround{io, mailbox, fds, takeVm, setup.fd("serial"),
-                                                  [&setup, &kvm](kj::StringPtr stage) {
-                                                    if (stage == "ready") kvm = nullptr;
-                                                    setup.enter(stage);
-                                                  }});
+  kj::Maybe<int> serial;
+  if (setup.fdCount("serial") > 0) serial = setup.fd("serial");
+  auto actor = kj::heap<BrokerActor>(
+      BrokerGround{io, mailbox, fds, takeVm, serial, [&setup, &kvm](kj::StringPtr stage) {
+                     if (stage == "ready") kvm = nullptr;
+                     setup.enter(stage);
+                   }});
 
   auto pipe = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                     kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
