@@ -41,9 +41,10 @@ class FreshProcess final: public JailedProcess {
   }
 };
 
-// Neither a signal of the filter's nor one of the processor's, nor a hang.
+// Neither a signal of the filter's nor one of the processor's, nor a hang, nor a failure of its
+// own.
 void expectOrderlyEnd(int status, const Garbage& piece) {
-  EXPECT_TRUE(WIFEXITED(status)) << piece.name << ": status " << status;
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << piece.name << ": " << status;
 }
 
 TEST(RngGarbage, BRK01_AFreshProcessEndsInOrder) {
