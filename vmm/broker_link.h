@@ -5,6 +5,7 @@
 #include <kj/io.h>
 
 #include "protos/broker.capnp.h"
+#include "vmm/peer_stream.h"
 
 namespace troupe {
 
@@ -19,6 +20,7 @@ class BrokerLink {
 
  private:
   kj::Own<kj::AsyncCapabilityStream> stream;
+  PeerStream messages;
   capnp::TwoPartyVatNetwork network;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
 };

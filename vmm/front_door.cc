@@ -9,6 +9,7 @@
 
 #include "vmm/fd_handle.h"
 #include "vmm/front/front.capnp.h"
+#include "vmm/peer_stream.h"
 #include "vmm/quote.h"
 #include "vmm/wait_status.h"
 
@@ -17,6 +18,9 @@ namespace troupe {
 namespace {
 
 constexpr uint32_t MOST_CLIENTS = 16;
+
+// Calls of the front end that may be open at once: many for each of its clients.
+constexpr uint32_t MOST_CALLS = 64 * MOST_CLIENTS;
 
 // A front end that ends was fed something hostile, so the next one comes slowly.
 constexpr kj::Duration RESTART_PAUSE = 1 * kj::SECONDS;
@@ -56,6 +60,7 @@ kj::Maybe<kj::AutoCloseFd> acceptOne(int socket) {
 struct FrontDoor::Front final: private kj::TaskSet::ErrorHandler {
   kj::Own<Actor> actor;
   kj::Own<kj::AsyncCapabilityStream> stream;
+  PeerStream messages;
   capnp::TwoPartyVatNetwork network;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
   FrontEnd::Client client;
@@ -66,10 +71,12 @@ struct FrontDoor::Front final: private kj::TaskSet::ErrorHandler {
       : actor(launch(pair.theirs)),
         stream(io.lowLevelProvider->wrapUnixSocketFd(
             kj::mv(pair.ours), kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK)),
-        network(*stream, ACCEPTED_FDS, capnp::rpc::twoparty::Side::CLIENT, boundedReading()),
+        messages(*stream, MOST_CALLS),
+        network(messages, ACCEPTED_FDS, capnp::rpc::twoparty::Side::CLIENT, boundedReading()),
         rpc(capnp::makeRpcClient(network)),
         client(bootstrap()),
         serving(*this) {
+    messages.watch(network);
     rpc.setFlowLimit(4 * 1024);  // what it may have asked and not yet been told, in words
     actor->log().live();
   }
