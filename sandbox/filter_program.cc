@@ -102,6 +102,9 @@ std::vector<sock_filter> buildProgram(const PolicyFilter& filter) {
   if (!context) throw std::runtime_error("libseccomp: cannot begin a filter");
   check(seccomp_attr_set(context.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS),
         "action for other architectures");
+  // A tree of comparisons instead of a list: the kernel tries every system call there is when the
+  // filter is installed, and walks it for each call whose arguments matter.
+  check(seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2), "a tree of system calls");
   for (const Verdict& verdict : filter.verdicts) {
     std::vector<scmp_arg_cmp> comparisons;
     for (const Condition& condition : verdict.conditions) {
