@@ -16,6 +16,9 @@
 namespace troupe::broker {
 namespace {
 
+// `troupe` sends everything at once: a pipe for each PCI slot, kernel, initrd.
+constexpr kj::uint MOST_FDS_ON_THEIR_WAY = 31 + 2;
+
 class ProfileFds final: public FdTable {
  public:
   explicit ProfileFds(const sandbox::ActorSetup& setup) : setup(setup) {}
@@ -41,6 +44,7 @@ void serve() {
   Vcpu::claimKickSignal();
   sandbox::ActorSetup setup;
   auto io = kj::setupAsyncIo();
+  setup.expectFds(MOST_FDS_ON_THEIR_WAY);
   ProfileFds fds(setup);
 
   // The VM is made before anybody asks, while `troupe` still starts the devices. If there is none,

@@ -20,9 +20,6 @@ namespace {
 // Far above any profile; a setup that is larger did not come from the launcher.
 constexpr size_t MAX_SETUP_BYTES = 1 << 20;
 
-// Numbers below may be met by fds on their way: four messages full of them.
-constexpr int FIRST_NOT_RESERVED = 256;
-
 kj::Array<capnp::word> readToEnd(int fd) {
   kj::Array<capnp::word> words = kj::heapArray<capnp::word>(4096 / sizeof(capnp::word));
   size_t size = 0;
@@ -62,17 +59,40 @@ ActorSetup::ActorSetup() {
     words = readToEnd(setup);
   }
   message = kj::heap<capnp::FlatArrayMessageReader>(words);
+  growFdTable();
+}
 
-  // Fds that arrive later take the lowest free number. Were that the number of another fd of the
-  // profile, place() would close one to put the other there: so these numbers are kept busy. Beyond
-  // what can arrive at once this is not worth its time, and place() looks where it steps.
+// In a process with threads the kernel waits for all its CPUs each time the table grows, for
+// milliseconds: so it has its full size before there is one.
+void ActorSetup::growFdTable() const {
+  int last = 0;
+  for (auto slot : root().getFds())
+    last = kj::max(last, int(slot.getNumber() + slot.getCount()) - 1);
+  if (isOpen(last)) return;
+  KJ_SYSCALL(dup3(LOG_FD, last, O_CLOEXEC), last);
+  close(last);
+}
+
+bool ActorSetup::inProfile(int number) const {
   for (auto slot : root().getFds()) {
-    for (kj::uint i = 0; i < slot.getCount(); i++) {
-      int number = slot.getNumber() + i;
-      if (number >= FIRST_NOT_RESERVED || isOpen(number)) continue;
-      KJ_SYSCALL(dup3(LOG_FD, number, O_CLOEXEC), number);
-      reserved.add(number);
+    int first = slot.getNumber();
+    if (number >= first && number - first < int(slot.getCount())) return true;
+  }
+  return false;
+}
+
+void ActorSetup::expectFds(kj::uint count) {
+  // Each takes the lowest free number. Were that the number of another fd of the profile, place()
+  // would find it taken when that one comes: so the numbers they would meet are kept busy.
+  for (int number = 0; count > 0 && number < FIRST_NOT_RESERVED; number++) {
+    if (isOpen(number)) continue;
+    if (!inProfile(number)) {
+      count--;
+      continue;
     }
+    KJ_SYSCALL(dup3(LOG_FD, number, O_CLOEXEC), number);
+    reserved[number] = true;
+    own[number] = true;
   }
 }
 
@@ -104,11 +124,13 @@ kj::uint ActorSetup::fdCount(kj::StringPtr name) const {
 
 int ActorSetup::place(kj::StringPtr name, kj::uint index, int from) const {
   int to = fd(name, index);
-  KJ_REQUIRE(from != to && (to < FIRST_NOT_RESERVED || !isOpen(to)),
-             "TRP-jail-023: another fd is at this number", name, index, to);
+  bool isOurs = to < FIRST_NOT_RESERVED && (narrowed || own[to]);
+  KJ_REQUIRE(from != to && (isOurs || !isOpen(to)), "TRP-jail-023: another fd is at this number",
+             name, index, to);
   KJ_SYSCALL(dup3(from, to, O_CLOEXEC), name, index, from);
-  for (int& number : reserved) {
-    if (number == to) number = -1;
+  if (to < FIRST_NOT_RESERVED) {
+    own[to] = true;
+    reserved[to] = false;
   }
   return to;
 }
@@ -131,10 +153,10 @@ void ActorSetup::enter(kj::StringPtr stage) const {
   bool first = !narrowed;
   narrowed = true;
   if (first) {
-    for (int number : reserved) {
-      if (number >= 0) close(number);
+    for (int number = 0; number < FIRST_NOT_RESERVED; number++) {
+      if (reserved[number]) close(number);
     }
-    reserved.clear();
+    reserved.reset();
   }
   KJ_IF_MAYBE (program, find(stage)) {
     install(stage, *program);

@@ -5,7 +5,8 @@
 #include <kj/common.h>
 #include <kj/io.h>
 #include <kj/string.h>
-#include <kj/vector.h>
+
+#include <bitset>
 
 #include "protos/setup.capnp.h"
 
@@ -30,13 +31,18 @@ class ActorSetup {
   }
 
   // The number of the fd `name` (or of the index-th of an fd range). Throws when the profile has no
-  // such fd, or when it is an optional one that was not handed over. The number is reserved: where
-  // it is below 256, something harmless is open there until the fd is placed or "ready" entered.
+  // such fd, or when it is an optional one that was not handed over.
   int fd(kj::StringPtr name, kj::uint index = 0) const;
 
   // How many there are: of fds the launcher handed over, those; of others, what the profile says.
   // 0 when there is none.
   kj::uint fdCount(kj::StringPtr name) const;
+
+  // Up to `count` fds are about to arrive by RPC before they are placed: what they would meet of
+  // the profile's numbers below 256 is reserved; something harmless is open there until place() or
+  // enter(). Called once, when no fd has arrived yet. A number that an fd has taken nevertheless is
+  // refused by place().
+  void expectFds(kj::uint count);
 
   // Duplicates `fd` to the number the profile gives `name`, close-on-exec, and returns that number.
   // The caller closes `fd` as before. What was placed there earlier is replaced (from number 256
@@ -51,12 +57,19 @@ class ActorSetup {
 
  private:
   Setup::Reader root() const;
+  void growFdTable() const;
   void install(kj::StringPtr stage, capnp::Data::Reader program) const;
 
   kj::Array<capnp::word> words;
   kj::Own<capnp::MessageReader> message;
-  mutable kj::Vector<int> reserved;  // numbers of the profile that hold a placeholder
-  mutable bool narrowed = false;     // "ready" or "run" was entered
+  // Numbers below may be met by fds on their way: four messages full of them.
+  static constexpr int FIRST_NOT_RESERVED = 256;
+
+  bool inProfile(int number) const;
+
+  mutable std::bitset<FIRST_NOT_RESERVED> own;       // hold what place() or expectFds() put there
+  mutable std::bitset<FIRST_NOT_RESERVED> reserved;  // those of them that hold a placeholder
+  mutable bool narrowed = false;                     // "ready" or "run" was entered
 };
 
 }  // namespace troupe::sandbox

@@ -64,6 +64,8 @@ int deviceMain(EngineFactory factory) {
                  sandbox::ActorSetup setup;
                  auto io = kj::setupAsyncIo();
                  auto engine = factory(io, setup);
+                 // All come in attach(): guest RAM, and two for each queue.
+                 setup.expectFds(1 + 2 * engine->describe().queueSizes.size());
                  serve(io, *engine, setup);
                })) {
     sandbox::sayLastWords("the device could not start", *exception);

@@ -110,6 +110,7 @@ class SampleActor final: public Sample::Server {
 void serve() {
   ActorSetup setup;
   auto io = kj::setupAsyncIo();
+  setup.expectFds(16);
   auto stream =
       io.lowLevelProvider->wrapUnixSocketFd(RPC_FD, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
   capnp::TwoPartyVatNetwork network(*stream, 64, capnp::rpc::twoparty::Side::SERVER);
