@@ -69,22 +69,22 @@ kj::Maybe<kj::String> readLink(int folder, const char* path) {
 
 // Names in a folder, "." and ".." aside; none when it cannot be read.
 kj::Maybe<kj::Array<kj::String>> list(int folder, const char* path) {
-  int fd = openat(folder, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return nullptr;
-  DIR* dir = fdopendir(fd);
-  if (dir == nullptr) {
-    close(fd);
-    return nullptr;
+  KJ_IF_MAYBE (dir, openAt(folder, path, O_RDONLY | O_DIRECTORY)) {
+    kj::Vector<kj::String> names;
+    alignas(dirent64) char buffer[8192];
+    for (;;) {
+      ssize_t n = getdents64(*dir, buffer, sizeof(buffer));
+      if (n < 0) return nullptr;
+      for (ssize_t at = 0; at < n;) {
+        auto entry = reinterpret_cast<const dirent64*>(buffer + at);
+        at += entry->d_reclen;
+        kj::StringPtr name = entry->d_name;
+        if (name != "." && name != "..") names.add(kj::heapString(name));
+      }
+      if (n == 0 || names.size() >= MAX_ENTRIES) return names.releaseAsArray();
+    }
   }
-  KJ_DEFER(closedir(dir));
-  kj::Vector<kj::String> names;
-  while (dirent* entry = readdir(dir)) {
-    kj::StringPtr name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    if (names.size() == MAX_ENTRIES) break;
-    names.add(kj::heapString(name));
-  }
-  return names.releaseAsArray();
+  return nullptr;
 }
 
 // The value of "Key:\tvalue" in /proc/PID/status.
@@ -119,11 +119,9 @@ class Inspection {
       : profile(profile), pid(pid), folder(folder), options(options) {}
 
   Attestation run() {
-    auto own = KJ_REQUIRE_NONNULL(openAt(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY),
-                                  "/proc is not mounted");
-    auto ownStatus = KJ_REQUIRE_NONNULL(readAll(own, "status"));
-    checkThreads(atoi(field(ownStatus, "Seccomp_filters").cStr()));
-    checkNamespaces(namespacesAt(own));
+    HostView host = hostOf(options);
+    checkThreads(host.filters);
+    checkNamespaces(host.namespaces);
     checkFds();
     checkRoot();
     checkLimits();
@@ -131,6 +129,11 @@ class Inspection {
   }
 
  private:
+  static HostView hostOf(const AttestOptions& options) {
+    KJ_IF_MAYBE (host, options.host) return *host;
+    return viewHost();
+  }
+
   template <typename... Parts>
   void differ(Parts&&... parts) {
     differences.add(kj::str(kj::fwd<Parts>(parts)...));
@@ -408,6 +411,13 @@ bool Inspection::matches(kj::StringPtr kind, kj::StringPtr link, uint32_t number
 }
 
 }  // namespace
+
+HostView viewHost() {
+  auto own = KJ_REQUIRE_NONNULL(openAt(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY),
+                                "/proc is not mounted");
+  auto status = KJ_REQUIRE_NONNULL(readAll(own, "status"));
+  return {namespacesAt(own), atoi(field(status, "Seccomp_filters").cStr())};
+}
 
 Attestation attest(const Profile& profile, pid_t pid, const AttestOptions& options) {
   KJ_IF_MAYBE (folder, openAt(AT_FDCWD, kj::str("/proc/", pid).cStr(), O_PATH | O_DIRECTORY)) {

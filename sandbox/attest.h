@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kj/array.h>
+#include <kj/common.h>
 #include <kj/string.h>
 #include <sys/types.h>
 
@@ -17,6 +18,15 @@ struct NamespaceIds {
   uint64_t inodes[NAMESPACE_COUNT];
 };
 
+// What this process is itself, for comparison with its actors. It changes only by this process's
+// own doing, so one look serves for many.
+struct HostView {
+  NamespaceIds namespaces;
+  int filters;  // seccomp filters that actors inherit
+};
+
+HostView viewHost();
+
 // How far the actor has come: decides how many filters it has and which fds.
 enum class Stage { START, READY, RUN };
 
@@ -24,6 +34,8 @@ struct AttestOptions {
   Stage stage = Stage::READY;
   // Namespaces that must not be shared with, beyond those of this process.
   kj::ArrayPtr<const NamespaceIds> siblings = nullptr;
+  // Looked for anew when there is none.
+  kj::Maybe<const HostView&> host = nullptr;
 };
 
 struct Attestation {

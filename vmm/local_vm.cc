@@ -221,7 +221,7 @@ kj::Promise<void> LocalVm::start() {
       .exclusiveJoin(kj::mv(deadline))
       .exclusiveJoin(kj::mv(death))
       .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
-      .then([this]() { return attestAll(); })
+      .then([this]() { return attestTheOthers(); })
       .then([this]() {
         attested = plan.jail == sandbox::Jail::ON;
         auto request = KJ_ASSERT_NONNULL(broker).runRequest();
@@ -236,11 +236,10 @@ kj::Promise<void> LocalVm::start() {
 }
 
 template <typename Request>
-void LocalVm::step(kj::Vector<kj::Promise<void>>& steps, kj::String description,
-                   Request&& request) {
+kj::Promise<void> LocalVm::step(kj::String description, Request&& request) {
   openSteps.add(kj::heapString(description));
   auto done = request.send().ignoreResult();
-  steps.add(done.then(
+  return done.then(
       [this, name = kj::heapString(description)]() {
         for (auto& open : openSteps) {
           if (open != name) continue;
@@ -253,7 +252,7 @@ void LocalVm::step(kj::Vector<kj::Promise<void>>& steps, kj::String description,
         kj::throwFatalException(
             wrapActorError(exception, codes::START_REFUSED, kj::str(what, " failed"))
                 .toException(exception.getType()));
-      }));
+      });
 }
 
 kj::Promise<void> LocalVm::askBroker() {
@@ -272,14 +271,16 @@ kj::Promise<void> LocalVm::askBroker() {
   auto mask = machine.initCpuMask(plan.cpuMask.size());
   for (kj::uint i = 0; i < plan.cpuMask.size(); i++)
     mask.set(i, plan.cpuMask[i]);
-  step(steps, kj::str("making a VM with ", plan.cpus, " CPU(s) and ", sizeText(plan.memoryBytes)),
-       create);
+  steps.add(step(
+      kj::str("making a VM with ", plan.cpus, " CPU(s) and ", sizeText(plan.memoryBytes)), create));
 
   for (auto& device : company.devices) {
     auto add = client.addDeviceRequest();
     add.setName(device.actor->name());
     add.setPipe(handleTo(kj::mv(device.brokerEnd)));
-    step(steps, kj::str("adding ", device.actor->describe()), add);
+    // A device that is ready is looked at while others still start.
+    steps.add(step(kj::str("adding ", device.actor->describe()), add)
+                  .then([this, &actor = *device.actor]() { attest(actor); }));
   }
 
   auto load = client.loadRequest();
@@ -292,8 +293,8 @@ kj::Promise<void> LocalVm::askBroker() {
   KJ_IF_MAYBE (path, plan.initrd) {
     what = kj::str(what, " with initrd ", quote(*path));
   }
-  step(steps, kj::mv(what), load);
-  step(steps, kj::str("preparing the VM"), client.prepareRequest());
+  steps.add(step(kj::mv(what), load));
+  steps.add(step(kj::str("preparing the VM"), client.prepareRequest()));
   return allOrFirstFailure(kj::mv(steps));
 }
 
@@ -461,8 +462,10 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
 }
 
 void LocalVm::attest(Actor& actor) {
-  if (plan.jail == sandbox::Jail::OFF) return;
-  auto attestation = lookAt(actor);
+  if (plan.jail == sandbox::Jail::ON) accept(actor, lookAt(actor));
+}
+
+void LocalVm::accept(Actor& actor, const sandbox::Attestation& attestation) {
   sandbox::requireAttested(actor.describe(), attestation);
   namespaces.add(attestation.namespaces);
 }
@@ -470,21 +473,22 @@ void LocalVm::attest(Actor& actor) {
 sandbox::Attestation LocalVm::lookAt(Actor& actor) {
   sandbox::AttestOptions options;
   options.siblings = namespaces;
+  if (host == nullptr) host = sandbox::viewHost();
+  options.host = host;
   return sandbox::attest(actor.profile(), actor.child().pid(), options);
 }
 
-kj::Promise<void> LocalVm::attestAll() {
+kj::Promise<void> LocalVm::attestTheOthers() {
   attest(*company.broker);
-  for (auto& device : company.devices)
-    attest(*device.actor);
+  if (plan.jail == sandbox::Jail::OFF) return kj::READY_NOW;
   return attestWhenReady(*company.serial, io.provider->getTimer().now() + READY_DEADLINE);
 }
 
 kj::Promise<void> LocalVm::attestWhenReady(Actor& actor, kj::TimePoint deadline) {
   auto& timer = io.provider->getTimer();
-  bool isLate = timer.now() >= deadline;
-  if (isLate || plan.jail == sandbox::Jail::OFF || lookAt(actor).differences.size() == 0) {
-    attest(actor);
+  auto attestation = lookAt(actor);
+  if (attestation.differences.size() == 0 || timer.now() >= deadline) {
+    accept(actor, attestation);
     return kj::READY_NOW;
   }
   return timer.afterDelay(READY_STEP).then([this, &actor, deadline]() {

@@ -58,7 +58,7 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> letEveryoneLeave();
 
   template <typename Request>
-  void step(kj::Vector<kj::Promise<void>>& steps, kj::String description, Request&& request);
+  kj::Promise<void> step(kj::String description, Request&& request);
 
   kj::Promise<void> anyDeath();
   kj::Maybe<Actor&> firstToBlame();
@@ -69,8 +69,9 @@ class LocalVm final: public RunningVm {
   // Throws unless the actor is jailed as its profile says and apart from all those looked at
   // before.
   void attest(Actor& actor);
+  void accept(Actor& actor, const sandbox::Attestation& attestation);
   sandbox::Attestation lookAt(Actor& actor);
-  kj::Promise<void> attestAll();
+  kj::Promise<void> attestTheOthers();
   kj::Promise<void> attestWhenReady(Actor& actor, kj::TimePoint deadline);
 
   kj::AsyncIoContext& io;
@@ -88,6 +89,7 @@ class LocalVm final: public RunningVm {
   bool running = false;
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();
   bool attested = false;
+  kj::Maybe<sandbox::HostView> host;             // once the first actor is looked at
   kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far: none may be shared
   kj::Vector<kj::String> openSteps;              // of the start-up, for the message about a hang
   kj::Maybe<GuestEnd> guestEnd;
