@@ -74,6 +74,14 @@ class Resolver {
     if (sources.empty()) return std::move(reading);
     const SourceFile& main = *sources.back();
     policy.actor = main.profile.actor();
+    if (policy.actor.empty()) {
+      attempt([&] {
+        throw ProfileError({path, 1, 1},
+                           "has no `actor`; a shared rule set has none and is checked with a "
+                           "profile that includes it");
+      });
+      return std::move(reading);
+    }
     attempt([&] { checkName(main, &main.locations, main.profile, "actor", policy.actor); });
     for (const auto& source : sources) {
       attempt([&] { checkShared(*source); });

@@ -315,7 +315,7 @@ TEST(PolicyError, IsOneForEachMistake) {
     EXPECT_NE(std::string::npos, error.find(part)) << error << "\nlacks: " << part;
   };
   auto rule = [](const std::string& inside) { return withFds("run { rule { " + inside + " } }"); };
-  expect("", "`actor` is \"\"");
+  expect("", "a:1:1: has no `actor`");
   expect("actor: 'A b'", "`actor` is \"A b\"; it has 1 to 32 lower-case letters");
   expect("actor: 'a' actor: 'b'", "specified multiple times");
   expect("actor: 7", "Expected string");

@@ -382,6 +382,10 @@ void narrowArgument(PolicyArgument& argument, const PolicyArgument& by, const Po
 
 }  // namespace
 
+bool neverWhileServing(const std::string& syscall) {
+  return neverInRun().count(syscall) != 0;
+}
+
 std::vector<PolicyRule> compileRule(const RuleSite& site, const std::string& stage,
                                     const std::vector<PolicyFd>& fds) {
   return compile(site, stage, fds, Form::RULE);

@@ -20,6 +20,9 @@ struct RuleSite {
   }
 };
 
+// Whether no profile may allow this call once its actor serves.
+bool neverWhileServing(const std::string& syscall);
+
 // Resolves the names of one rule written in `stage`: one PolicyRule per system call. Throws
 // ProfileError.
 std::vector<PolicyRule> compileRule(const RuleSite& site, const std::string& stage,

@@ -16,6 +16,7 @@ ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode policyCommand(kj::ArrayPtr<const kj::StringPtr> words);  // by another program
 ExitCode versionCommand(kj::ArrayPtr<const kj::StringPtr> words);
 
 // Writes to standard output; throws when it cannot.

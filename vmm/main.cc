@@ -29,6 +29,7 @@ constexpr Verb VERBS[] = {
     {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj},
     {"stop"_kj, &stopCommand, "ends a running VM at once"_kj},
     {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj},
+    {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},
 };
 

@@ -50,4 +50,8 @@ Programs openPrograms(kj::Maybe<kj::StringPtr> given) {
           openProgram(folder, "troupe-front")};
 }
 
+kj::AutoCloseFd openPolicyProgram() {
+  return openProgram(ownFolder(), "troupe-policy");
+}
+
 }  // namespace troupe

@@ -9,6 +9,7 @@ import machine
 import report
 
 JAILED = ("troupe-broker", "troupe-devices", "troupe-front")
+ALL = ("troupe", "troupe-policy") + JAILED
 
 
 def readelf(name, *flags):
@@ -19,7 +20,7 @@ def readelf(name, *flags):
 
 class Executables(unittest.TestCase):
     def testTheyAreStaticPie(self):
-        for name in ("troupe",) + JAILED:
+        for name in ALL:
             with self.subTest(name):
                 self.assertIn("DYN (Position-Independent", readelf(name, "-h"))
                 segments = readelf(name, "-l")
@@ -27,7 +28,7 @@ class Executables(unittest.TestCase):
                 self.assertNotIn("NEEDED", readelf(name, "-d"))
 
     def testRelocatedDataIsReadOnlyAndTheStackIsNotExecutable(self):
-        for name in ("troupe",) + JAILED:
+        for name in ALL:
             with self.subTest(name):
                 segments = readelf(name, "-l").splitlines()
                 self.assertTrue(any("GNU_RELRO" in line for line in segments))

@@ -1,0 +1,452 @@
+#include "sandbox/tool/policy_tool.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+
+#include "sandbox/policy.h"
+
+namespace troupe::sandbox {
+namespace {
+
+class MemoryFiles final: public ProfileFiles {
+ public:
+  explicit MemoryFiles(std::map<std::string, std::string> texts) : texts(std::move(texts)) {}
+  std::optional<std::string> read(const std::string& path) const override {
+    auto found = texts.find(path);
+    return found == texts.end() ? std::nullopt : std::make_optional(found->second);
+  }
+
+ private:
+  std::map<std::string, std::string> texts;
+};
+
+constexpr char SHARED[] = R"(run {
+  rule { syscall: "brk" reason: "the heap" }
+  rule { syscall: "mmap" arg { index: 2 flags: "PROT_READ|PROT_WRITE" } reason: "blocks" }
+}
+)";
+
+constexpr char TAPE[] = R"(actor: "tape"
+include: "shared.profile"
+fd { name: "reel" number: 16 kind: FILE }
+fd { name: "kick" number: 20 count: 4 kind: EVENTFD from: PLACED optional: true }
+start {
+  rule { syscall: "fstat" fd: "reel" reason: "its size" }
+}
+run {
+  narrow { syscall: "mmap" arg { index: 3 value: "MAP_PRIVATE|MAP_ANONYMOUS" } reason: "no file" }
+  rule { syscall: "pread64" fd: "reel" arg { index: 2 at_most: "512" } reason: "reads" }
+  rule { syscall: "read" fd: "kick" reason: "notifications" }
+  rule { syscall: "uname" fail: "ENOSYS" reason: "a library asks" }
+}
+thread {
+  name: "spool"
+  rule { syscall: "exit" reason: "its end" }
+}
+limit { resource: "AS" value: 65536 }
+budget { filter: "run" syscalls: 4 unconditional: 1 }
+budget { filter: "thread:spool" syscalls: 1 unconditional: 1 }
+)";
+
+constexpr char DISC[] = R"(actor: "disc"
+include: "shared.profile"
+fd { name: "reel" number: 17 kind: FILE }
+fd { name: "arm" number: 18 kind: PIPE }
+run {
+  rule { syscall: "pread64" fd: "reel" arg { index: 2 at_most: "1024" } reason: "reads" }
+  rule { syscall: "write" fd: "arm" reason: "moves" }
+}
+)";
+
+ToolResult tool(const std::vector<std::string>& words) {
+  static const auto* const FILES =
+      new MemoryFiles({{"shared.profile", SHARED}, {"tape.profile", TAPE}, {"disc.profile", DISC}});
+  return policyTool({*FILES, {{"disc", "disc.profile"}, {"tape", "tape.profile"}}}, words);
+}
+
+std::string out(const std::vector<std::string>& words) {
+  ToolResult result = tool(words);
+  EXPECT_EQ(0, result.exit) << result.err;
+  EXPECT_EQ("", result.err);
+  return result.out;
+}
+
+std::string err(const std::vector<std::string>& words) {
+  ToolResult result = tool(words);
+  EXPECT_EQ(2, result.exit);
+  return result.err;
+}
+
+// A file of its own, gone with the test.
+class File {
+ public:
+  explicit File(const std::string& text, const std::string& name = "a.profile") {
+    char folder[] = "/tmp/policy-tool-test-XXXXXX";
+    root = mkdtemp(folder);
+    path = root + "/" + name;
+    std::ofstream(path) << text;
+  }
+  ~File() { std::filesystem::remove_all(root); }
+  std::string path;
+
+ private:
+  std::string root;
+};
+
+std::string without(std::string text, const std::string& part) {
+  for (size_t at; (at = text.find(part)) != std::string::npos;)
+    text.erase(at, part.size());
+  return text;
+}
+
+TEST(PolicyShow, IsATableOfFdsLimitsAndStages) {
+  EXPECT_EQ(R"(actor tape, tape.profile
+
+fds
+  NUMBER  NAME  KIND     FROM    NOTE      SOURCE
+  16      reel  file     handed  -         tape.profile:3
+  20-23   kick  eventfd  placed  optional  tape.profile:4
+
+limits
+  LIMIT  VALUE
+  AS     65536
+
+run: 4 system calls, 3 with conditions; budget 4, at most 1 without
+  CALL                 CONDITIONS                                 REASON                               SOURCE
+  brk                  -                                          the heap                             shared.profile:2
+  clone3 fails ENOSYS  -                                          glibc then uses clone                built in
+  mmap                 prot within PROT_READ|PROT_WRITE, flags =  blocks (narrowed by tape.profile:9)  shared.profile:3
+                       MAP_PRIVATE|MAP_ANONYMOUS
+  pread64              fd = reel, count at most 512               reads                                tape.profile:10
+  read                 fd = kick                                  notifications                        tape.profile:11
+  uname fails ENOSYS   -                                          a library asks                       tape.profile:12
+
+ready: 5 system calls, 4 with conditions
+  All of run, and:
+  CALL     CONDITIONS                                         REASON                        SOURCE
+  mmap     prot within PROT_READ|PROT_WRITE                   blocks                        shared.profile:3
+  seccomp  operation = SECCOMP_SET_MODE_FILTER, flags within  the next filter is installed  built in
+           SECCOMP_FILTER_FLAG_TSYNC
+
+thread:spool: 1 system calls, 0 with conditions; budget 1, at most 1 without
+  CALL                 CONDITIONS  REASON                 SOURCE
+  clone3 fails ENOSYS  -           glibc then uses clone  built in
+  exit                 -           its end                tape.profile:16
+
+start: 8 system calls, 6 with conditions
+  All of ready and thread:spool, and:
+  CALL      CONDITIONS                    REASON              SOURCE
+  execveat  dirfd = the program's fd, 17  the program begins  built in
+  fstat     fd = reel                     its size            tape.profile:6
+)",
+            out({"show", "tape"}));
+}
+
+TEST(PolicyShow, JsonHasEveryStageComplete) {
+  std::string json = out({"show", "tape", "--json"});
+  EXPECT_EQ(0u, json.find(R"({"actor":"tape","profile":"tape.profile","fds":[{"name":"reel",)"));
+  EXPECT_NE(std::string::npos, json.find(R"({"stage":"start","syscalls":8,"unconditional":2,)"));
+  EXPECT_NE(std::string::npos,
+            json.find(R"({"syscall":"pread64","arguments":[{"index":0,"name":"fd","condition":)"
+                      R"("= reel","fds":["reel"]},{"index":2,"name":"count","condition":)"
+                      R"("at most 512","fds":[]}],"reason":"reads","stage":"run","source":)"
+                      R"("tape.profile:10:3","narrowedBy":[]})"));
+}
+
+TEST(PolicyBudget, CountsCallsBesideTheirBudgets) {
+  EXPECT_EQ(R"(  ACTOR  STAGE         CALLS  BUDGET  WITH CONDITIONS  WITHOUT  BUDGET
+  disc   start         6      -       5                1        -
+  disc   ready         4      -       3                1        -
+  disc   run           4      -       3                1        -
+  tape   start         8      -       6                2        -
+  tape   ready         5      -       4                1        -
+  tape   run           4      4       3                1        1
+  tape   thread:spool  1      1       0                1        1
+)",
+            out({"budget"}));
+  EXPECT_EQ(R"([{"actor":"disc","stage":"start","syscalls":6,"conditional":5,"unconditional":1},)"
+            R"({"actor":"disc","stage":"ready","syscalls":4,"conditional":3,"unconditional":1},)"
+            R"({"actor":"disc","stage":"run","syscalls":4,"conditional":3,"unconditional":1}])"
+            "\n",
+            out({"budget", "disc", "--json"}));
+}
+
+TEST(PolicyExplain, NamesTheLineThatAllows) {
+  EXPECT_EQ(
+      "tape, run: pread64(fd = reel (16), buf = anything, count = 512): allowed\n"
+      "  by tape.profile:10: pread64 fd = reel, count at most 512  # reads\n",
+      out({"explain", "tape", "run", "pread64", "reel", "_", "512"}));
+}
+
+TEST(PolicyExplain, SaysWhyNotAndWhatWouldAllowIt) {
+  EXPECT_EQ(
+      "tape, run: pread64(fd = kick[3] (23), buf = anything, count = 513): refused, kills "
+      "the process\n"
+      "  not by tape.profile:10: pread64 fd = reel, count at most 512  # reads\n"
+      "      fd is kick[3], the rule wants it = reel\n"
+      "      count is 513, the rule wants it at most 512\n"
+      "  this would allow it:\n"
+      "      run { rule { syscall: \"pread64\" fd: \"kick\" arg { index: 2 value: \"513\" } "
+      "reason: \"...\" } }\n",
+      out({"explain", "tape", "run", "pread64", "kick[3]", "_", "513"}));
+  EXPECT_EQ(
+      "tape, run: fstat(fd = reel (16)): refused, kills the process\n"
+      "  no rule of run names fstat\n"
+      "  allowed in: start\n"
+      "  this would allow it:\n"
+      "      run { rule { syscall: \"fstat\" fd: \"reel\" reason: \"...\" } }\n",
+      out({"explain", "tape", "run", "fstat", "reel"}));
+  EXPECT_EQ(
+      "tape, thread:spool: openat(): refused, kills the process\n"
+      "  no rule of thread:spool names openat\n"
+      "  no profile may allow it once its actor serves\n",
+      out({"explain", "tape", "thread:spool", "openat"}));
+}
+
+TEST(PolicyExplain, SaysWhatAnAnswerDependsOn) {
+  EXPECT_EQ(
+      "tape, run: read(): allowed when the other arguments meet one of\n"
+      "  tape.profile:11: read fd = kick  # notifications\n",
+      out({"explain", "tape", "run", "read"}));
+}
+
+TEST(PolicyExplain, CallThatFailsIsNotMade) {
+  EXPECT_EQ(
+      "tape, run: uname(): not made; it fails with ENOSYS\n"
+      "  by tape.profile:12: uname fails ENOSYS -  # a library asks\n",
+      out({"explain", "tape", "run", "63"}));
+}
+
+TEST(PolicyExplain, WithoutAStageSpeaksOfEach) {
+  std::string text = out({"explain", "tape", "fstat", "16"});
+  EXPECT_EQ(0u, text.find("tape, start: fstat(fd = 16): allowed\n"));
+  for (const char* stage : {"tape, ready: ", "tape, run: ", "tape, thread:spool: "})
+    EXPECT_NE(std::string::npos, text.find(stage));
+}
+
+TEST(PolicyDiff, ShowsWhatIsGainedAndLostPerStage) {
+  EXPECT_EQ(R"(- tape, tape.profile
++ disc, disc.profile
+fds
+     NAME  WHAT
+  -  kick  eventfd 20-23, placed, optional
+  -  reel  file 16, handed
+  +  arm   pipe 18, handed
+  +  reel  file 17, handed
+limits
+     NAME  WHAT
+  -  AS    65536
+start
+     CALL                CONDITIONS                     REASON          SOURCE
+  -  exit                -                              its end         tape.profile:16
+  -  fstat               fd = reel                      its size        tape.profile:6
+  -  read                fd = kick                      notifications   tape.profile:11
+  -  uname fails ENOSYS  -                              a library asks  tape.profile:12
+  +  pread64             fd = reel, count at most 1024  reads           disc.profile:6
+  +  write               fd = arm                       moves           disc.profile:7
+ready
+     CALL                CONDITIONS                     REASON          SOURCE
+  -  read                fd = kick                      notifications   tape.profile:11
+  -  uname fails ENOSYS  -                              a library asks  tape.profile:12
+  +  pread64             fd = reel, count at most 1024  reads           disc.profile:6
+  +  write               fd = arm                       moves           disc.profile:7
+run
+     CALL                CONDITIONS                        REASON          SOURCE
+  -  read                fd = kick                         notifications   tape.profile:11
+  -  uname fails ENOSYS  -                                 a library asks  tape.profile:12
+  +  mmap                prot within PROT_READ|PROT_WRITE  blocks          shared.profile:3
+  +  pread64             fd = reel, count at most 1024     reads           disc.profile:6
+  +  write               fd = arm                          moves           disc.profile:7
+thread:spool
+     CALL  CONDITIONS  REASON   SOURCE
+  -  exit  -           its end  tape.profile:16
+)",
+            out({"diff", "tape", "disc"}));
+}
+
+TEST(PolicyDiff, OfThePolicyWithItselfIsEmpty) {
+  EXPECT_EQ("no difference\n", out({"diff", "tape", "tape"}));
+}
+
+TEST(PolicyDiff, FdThatMovesChangesNoRule) {
+  std::string moved = TAPE;
+  moved.replace(moved.find("number: 16"), 10, "number: 31");
+  File file(moved);
+  std::string text = out({"diff", "tape", file.path});
+  EXPECT_NE(std::string::npos, text.find("+  reel  file 31, handed"));
+  EXPECT_EQ(std::string::npos, text.find("run\n"));
+}
+
+TEST(PolicyDiff, SameCallsInOtherWordsAreNoDifference) {
+  auto profile = [](const std::string& rules) { return "actor: 'a' run { " + rules + " }"; };
+  File one(profile("rule { syscall: 'mmap' arg { index: 2 flags: '3' } reason: 'x' }"));
+  File other(
+      profile("rule { syscall: 'mmap' arg { index: 2 value: '0' value: '1' } reason: 'x' }"
+              "rule { syscall: 'mmap' arg { index: 2 value: '2' value: '3' } reason: 'x' }"));
+  EXPECT_EQ("no difference\n", out({"diff", one.path, other.path}));
+  File wider(profile("rule { syscall: 'mmap' arg { index: 2 flags: '7' } reason: 'x' }"));
+  EXPECT_NE(std::string::npos, out({"diff", one.path, wider.path}).find("+  mmap"));
+  EXPECT_EQ(std::string::npos, out({"diff", one.path, wider.path}).find("-  mmap"));
+}
+
+TEST(PolicyCheck, FindsEveryMistakeWithItsPlace) {
+  File file(
+      "actor: 'a'\nrun {\n  rule { syscall: 'raed' reason: 'x' }\n  rule { syscall: 'read' }\n"
+      "}\n");
+  ToolResult result = tool({"check", file.path});
+  EXPECT_EQ(2, result.exit);
+  EXPECT_EQ(
+      ":3:10: error: x86_64 has no system call \"raed\"; names are as in the manual's section "
+      "2\n"
+      ":4:3: error: the rule for read has no `reason`; say who needs it, and for what\n"
+      "2 errors, 0 warnings\n",
+      without(result.out, file.path));
+}
+
+TEST(PolicyCheck, WarnsOfWhatIsIdleOrUnused) {
+  File file(
+      "actor: 'a'\n"
+      "fd { name: 'x' number: 16 kind: FILE }\n"
+      "fd { name: 'y' number: 17 kind: FILE }\n"
+      "include: 'shared.profile'\n"
+      "run {\n"
+      "  rule { syscall: 'brk' reason: 'x' }\n"
+      "  rule { syscall: 'read' fd: 'x' reason: 'x' }\n"
+      "  rule { syscall: 'read' reason: 'x' }\n"
+      "}\n"
+      "budget { filter: 'run' syscalls: 9 unconditional: 9 }\n");
+  EXPECT_EQ(
+      ":3:1: warning: no rule names fd \"y\"; name it in the rules that use it, or drop it\n"
+      ":6:10: warning: brk is allowed by shared.profile:2 already (-); drop it here\n"
+      ":7:10: warning: read is allowed by :8 already (-); drop it here\n"
+      "0 errors, 3 warnings\n",
+      without(out({"check", file.path}), file.path));
+}
+
+TEST(PolicyCheck, OwnFolderGoesBeforeWhatIsBuiltIn) {
+  File file("actor: 'a' include: 'shared.profile' run { rule { syscall: 'read' reason: 'x' } }");
+  std::string folder = file.path.substr(0, file.path.rfind('/'));
+  EXPECT_NE(std::string::npos, out({"show", file.path}).find("the heap"));
+  std::ofstream(folder + "/shared.profile") << "run { rule { syscall: 'uname' reason: 'mine' } }";
+  EXPECT_NE(std::string::npos, out({"show", file.path, "--includes", folder}).find("mine"));
+}
+
+TEST(PolicyImport, TakesOverWhatCanBeSaidAndNamesTheRest) {
+  File file(R"(# a comment
+@default kill-process
+read: 1
+write: allow
+openat: return ENOENT
+ioctl: arg1 == BLKGETSIZE64 || arg1 == TCGETS
+mmap: arg2 in ~PROT_EXEC
+prctl: arg0 == PR_SET_NAME; return 1
+clone: arg0 & CLONE_THREAD
+socket: arg0 == AF_UNIX
+getrandom: arg1 <= 256 && arg2 == 0
+madvise: arg2 == \
+  MADV_DONTNEED
+futex: kill
+fcntl: arg1 != F_SETFL
+ioctl: arg1 & 0x10
+lseek[arch=arm]: 1
+)",
+            "blk-device.policy");
+  ToolResult result = tool({"import", file.path});
+  EXPECT_EQ(0, result.exit);
+  EXPECT_EQ("troupe policy: 2 lines were left out; the profile's comments say why\n", result.err);
+  EXPECT_EQ(
+      R"(# Imported from the minijail policy . Still to be said: the fds and which rule is about
+# which, what only `start` needs, and the reasons.
+actor: "blk-device"
+# :15: not taken over: fcntl: arg1 != F_SETFL
+#   the comparison "!=" does not exist in profiles
+# :16: not taken over: ioctl: arg1 & 0x10
+#   ioctls are named one by one, and this is no "=="
+
+start {
+  rule { syscall: "socket" arg { index: 0 value: "AF_UNIX" } reason: "imported, line 10" }
+}
+
+run {
+  rule { syscall: "read" reason: "imported, line 3" }
+  rule { syscall: "write" reason: "imported, line 4" }
+  rule { syscall: "openat" fail: "ENOENT" reason: "imported, line 5" }
+  rule { syscall: "ioctl" arg { index: 1 value: "BLKGETSIZE64" value: "TCGETS" } reason: "imported, line 6" }
+  rule { syscall: "mmap" arg { index: 2 flags: "0xfffffffffffffffb" } reason: "imported, line 7" }
+  rule { syscall: "prctl" arg { index: 0 value: "PR_SET_NAME" } reason: "imported, line 8" }
+  rule { syscall: "prctl" fail: "EPERM" reason: "imported, line 8" }
+  rule { syscall: "clone" arg { index: 0 mask: "CLONE_THREAD" value: "CLONE_THREAD" } reason: "imported, line 9" }
+  rule { syscall: "getrandom" arg { index: 1 at_most: "256" } arg { index: 2 value: "0" } reason: "imported, line 11" }
+  rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTNEED" } reason: "imported, line 12" }
+}
+)",
+      without(result.out, file.path));
+  File imported(result.out);
+  EXPECT_EQ(0, tool({"check", imported.path}).exit);
+}
+
+// Whatever the file holds, what comes out is a profile, or there is one error.
+TEST(PolicyImport, GarbageNeverMakesABrokenProfile) {
+  const char* const pieces[] = {"read",   "ioctl", "mmap",   ": ",   "1",
+                                "arg0",   "arg1",  " == ",   "|",    " || ",
+                                " && ",   " in",   " & ",    "~",    "0x7f",
+                                "077",    "; ",    "return", " 1",   "\n",
+                                "\n",     "@",     "\"",     "\\\n", "TCGETS",
+                                "openat", "[arch", "\x80",   " <= ", "99999999999999999999"};
+  std::mt19937 random(1);
+  for (int round = 0; round < 100; round++) {
+    std::string text = "read: 1\n";
+    for (int i = 0; i < 60; i++)
+      text += pieces[random() % (sizeof(pieces) / sizeof(*pieces))];
+    File file(text);
+    ToolResult result = tool({"import", file.path});
+    ASSERT_EQ(0, result.exit) << text << result.err;
+    File imported(result.out);
+    ASSERT_EQ(0, tool({"check", imported.path}).exit)
+        << text << result.out << tool({"check", imported.path}).out;
+  }
+}
+
+TEST(PolicyTool, EachWrongUseIsOneErrorWithACode) {
+  auto is = [](const std::vector<std::string>& words, const std::string& text) {
+    std::string error = err(words);
+    EXPECT_EQ("troupe policy: " + text, error.substr(0, 15 + text.size()));
+    EXPECT_LE(std::count(error.begin(), error.end(), '\n'), 2) << error;
+  };
+  is({}, "TRP-cfg-004: no command is given");
+  is({"shwo"}, "TRP-cfg-001: there is no command \"shwo\"; did you mean show?");
+  is({"show"}, "TRP-cfg-004: too few arguments: troupe policy show ACTOR");
+  is({"show", "tape", "disc"}, "TRP-cfg-004: too many arguments");
+  is({"show", "tpae"}, "TRP-cfg-006: there is no actor \"tpae\"; did you mean tape?; there are");
+  is({"show", "\x1b[2J"}, "TRP-cfg-006: there is no actor \"\\x1b[2J\"");
+  is({"show", "tape", "--jsno"}, "TRP-cfg-002: there is no option \"--jsno\"");
+  is({"diff", "tape", "tape", "--json"}, "TRP-cfg-002: only show and budget have --json");
+  is({"show", "tape", "--includes"}, "TRP-cfg-003: --includes needs the path of a folder");
+  is({"explain", "tape"}, "TRP-cfg-004: too few arguments");
+  is({"explain", "tape", "run"}, "TRP-cfg-004: too few arguments");
+  is({"explain", "disc", "thread:spool", "read"}, "TRP-cfg-006: disc has no stage");
+  is({"explain", "tape", "raed"},
+     "TRP-cfg-006: x86_64 has no system call \"raed\"; did you mean read?");
+  is({"explain", "tape", "9999"}, "TRP-cfg-006: x86_64 has no system call of the number 9999");
+  is({"explain", "tape", "read", "rele"}, "TRP-cfg-006: there is no constant \"rele\"");
+  is({"explain", "tape", "read", "kick[4]"}, "TRP-cfg-006: fd \"kick\" has the indices 0 to 3");
+  is({"explain", "tape", "read", "1", "2", "3", "4", "5", "6", "7"}, "TRP-cfg-004: ");
+  is({"import", "/nowhere/x"}, "TRP-cfg-111: there is no file \"/nowhere/x\"");
+  is({"import", "/"}, "TRP-cfg-111: \"/\" cannot be read");
+  is({"import", "/dev/zero"}, "TRP-cfg-111: \"/dev/zero\" is longer than 262144 bytes");
+}
+
+TEST(PolicyTool, ProfileWithErrorsIsShownByNoCommand) {
+  File file("actor: 'a' run { rule { syscall: 'raed' reason: 'x' } }");
+  EXPECT_EQ(
+      ":1:25: x86_64 has no system call \"raed\"; names are as in the manual's section 2\n"
+      "troupe policy: TRP-cfg-110: profile \"\" has 1 error\n",
+      without(err({"show", file.path}), file.path));
+}
+
+}  // namespace
+}  // namespace troupe::sandbox
