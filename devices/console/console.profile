@@ -1,6 +1,9 @@
 # The virtio console. Its event loop holds the rings, the pipe to the broker and sockets; standard
 # streams and files, which may block, have a thread each.
 #
+# Not devices/virtio/device.profile, which would bring all of malloc's and abort()'s system calls into
+# `run`.
+#
 # Every number below "client" is in use while it serves a socket, so that accept() makes each
 # connection at a number of "client": the lowest that is free.
 actor: "console"
@@ -9,6 +12,7 @@ include: "sandbox/common/setup.profile"
 include: "sandbox/common/log.profile"
 include: "sandbox/common/event_loop.profile"
 include: "sandbox/common/rpc.profile"
+include: "devices/virtio/attach.profile"
 include: "devices/console/backend.profile"
 
 fd { name: "kick" number: 5 count: 2 kind: EVENTFD from: PLACED }
@@ -19,21 +23,6 @@ fd { name: "in" number: 26 kind: ANY optional: true }
 fd { name: "out" number: 27 kind: ANY optional: true }
 fd { name: "pty" number: 28 kind: TERMINAL optional: true }
 fd { name: "ram" number: 29 kind: MEMFD from: PLACED closed: true }
-
-# attach(), as in devices/virtio/device.profile, which would bring all of malloc's and abort()'s
-# system calls into `run`.
-start {
-  rule { syscall: "fcntl" fd: "ram" arg { index: 1 value: "F_GET_SEALS" } reason: "only sealed memory is mapped" }
-  rule { syscall: "lseek" fd: "ram" arg { index: 2 value: "SEEK_END" } reason: "the size of guest RAM" }
-  rule {
-    syscall: "mmap"
-    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
-    arg { index: 3 value: "MAP_SHARED" }
-    arg { index: 4 fd: "ram" }
-    reason: "guest RAM"
-  }
-  rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTDUMP" } reason: "guest RAM is in no core dump" }
-}
 
 run {
   rule { syscall: "read" fd: "kick" reason: "the driver's notifications" }

@@ -1,18 +1,6 @@
-# What every virtio device does in attach() (device_actor.cc, ram_mapping.cc). An actor's profile adds
-# its own "kick" and "call", one number of each per queue.
+# What every virtio device does, but for those that list more narrowly what they need of libc. An
+# actor's profile adds its own "kick" and "call", one number of each per queue.
 include: "sandbox/common/actor.profile"
+include: "devices/virtio/attach.profile"
 
 fd { name: "ram" number: 16 kind: MEMFD from: PLACED closed: true }
-
-start {
-  rule { syscall: "fcntl" fd: "ram" arg { index: 1 value: "F_GET_SEALS" } reason: "only sealed memory is mapped" }
-  rule { syscall: "lseek" fd: "ram" arg { index: 2 value: "SEEK_END" } reason: "the size of guest RAM" }
-  rule {
-    syscall: "mmap"
-    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
-    arg { index: 3 value: "MAP_SHARED" }
-    arg { index: 4 fd: "ram" }
-    reason: "guest RAM"
-  }
-  rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTDUMP" } reason: "guest RAM is in no core dump" }
-}
