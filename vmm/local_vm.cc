@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "devices/console/detach.h"
-#include "sandbox/attest.h"
 #include "vmm/control_actor.h"
 #include "vmm/fd_handle.h"
 #include "vmm/quote.h"
@@ -21,9 +20,6 @@ namespace {
 constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
-// The serial port's process has nobody to answer "ready" to: we look until it is.
-constexpr kj::Duration READY_DEADLINE = 2 * kj::SECONDS;
-constexpr kj::Duration READY_STEP = 1 * kj::MILLISECONDS;
 constexpr size_t LONGEST_DETAIL = 400;
 
 bool isGuestsOwnEnd(EndReason reason) {
@@ -93,6 +89,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       programs(openPrograms(staging.programs)),
       place(plan.name),
       launcher(io.unixEventPort, plan.jail, staging.faults),
+      inspection(io.provider->getTimer(), plan.jail),
       stopRequested(nullptr),
       life(nullptr) {
   bool takesTerminal =
@@ -106,7 +103,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   frontDoor = kj::heap<FrontDoor>(
       io, place.socket(), kj::heap<ControlActor>(*this),
       [this](int pipe) { return launchFront(this->io, launcher, programs, pipe); },
-      [this](Actor& front) { attest(front); });
+      [this](Actor& front) { inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);
 }
 
@@ -221,7 +218,10 @@ kj::Promise<void> LocalVm::start() {
       .exclusiveJoin(kj::mv(deadline))
       .exclusiveJoin(kj::mv(death))
       .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
-      .then([this]() { return attestTheOthers(); })
+      .then([this]() {
+        inspection.attest(*company.broker);
+        return inspection.attestWhenReady(*company.serial);
+      })
       .then([this]() {
         attested = plan.jail == sandbox::Jail::ON;
         auto request = KJ_ASSERT_NONNULL(broker).runRequest();
@@ -280,7 +280,7 @@ kj::Promise<void> LocalVm::askBroker() {
     add.setPipe(handleTo(kj::mv(device.brokerEnd)));
     // A device that is ready is looked at while others still start.
     steps.add(step(kj::str("adding ", device.actor->describe()), add)
-                  .then([this, &actor = *device.actor]() { attest(actor); }));
+                  .then([this, &actor = *device.actor]() { inspection.attest(actor); }));
   }
 
   auto load = client.loadRequest();
@@ -459,41 +459,6 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
         releaseDisks(kj::mv(files.disks));
         terminal = nullptr;
       });
-}
-
-void LocalVm::attest(Actor& actor) {
-  if (plan.jail == sandbox::Jail::ON) accept(actor, lookAt(actor));
-}
-
-void LocalVm::accept(Actor& actor, const sandbox::Attestation& attestation) {
-  sandbox::requireAttested(actor.describe(), attestation);
-  namespaces.add(attestation.namespaces);
-}
-
-sandbox::Attestation LocalVm::lookAt(Actor& actor) {
-  sandbox::AttestOptions options;
-  options.siblings = namespaces;
-  if (host == nullptr) host = sandbox::viewHost();
-  options.host = host;
-  return sandbox::attest(actor.profile(), actor.child().pid(), options);
-}
-
-kj::Promise<void> LocalVm::attestTheOthers() {
-  attest(*company.broker);
-  if (plan.jail == sandbox::Jail::OFF) return kj::READY_NOW;
-  return attestWhenReady(*company.serial, io.provider->getTimer().now() + READY_DEADLINE);
-}
-
-kj::Promise<void> LocalVm::attestWhenReady(Actor& actor, kj::TimePoint deadline) {
-  auto& timer = io.provider->getTimer();
-  auto attestation = lookAt(actor);
-  if (attestation.differences.size() == 0 || timer.now() >= deadline) {
-    accept(actor, attestation);
-    return kj::READY_NOW;
-  }
-  return timer.afterDelay(READY_STEP).then([this, &actor, deadline]() {
-    return attestWhenReady(actor, deadline);
-  });
 }
 
 }  // namespace troupe

@@ -2,11 +2,11 @@
 
 #include <kj/async-io.h>
 
-#include "sandbox/attest.h"
 #include "sandbox/launcher.h"
 #include "vmm/broker_link.h"
 #include "vmm/company.h"
 #include "vmm/front_door.h"
+#include "vmm/inspection.h"
 #include "vmm/run_folder.h"
 #include "vmm/terminal.h"
 #include "vmm/vm_model.h"
@@ -66,14 +66,6 @@ class LocalVm final: public RunningVm {
   VmEnd verdict();
   VmEnd deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor);
 
-  // Throws unless the actor is jailed as its profile says and apart from all those looked at
-  // before.
-  void attest(Actor& actor);
-  void accept(Actor& actor, const sandbox::Attestation& attestation);
-  sandbox::Attestation lookAt(Actor& actor);
-  kj::Promise<void> attestTheOthers();
-  kj::Promise<void> attestWhenReady(Actor& actor, kj::TimePoint deadline);
-
   kj::AsyncIoContext& io;
   kj::TimePoint startedAt;
   kj::Duration startDeadline;
@@ -83,15 +75,14 @@ class LocalVm final: public RunningVm {
   VmPlace place;
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   sandbox::Launcher launcher;
+  Inspection inspection;
   Company company;
   kj::Maybe<kj::Own<BrokerLink>> link;
   kj::Maybe<Broker::Client> broker;
   bool running = false;
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();
   bool attested = false;
-  kj::Maybe<sandbox::HostView> host;             // once the first actor is looked at
-  kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far: none may be shared
-  kj::Vector<kj::String> openSteps;              // of the start-up, for the message about a hang
+  kj::Vector<kj::String> openSteps;  // of the start-up, for the message about a hang
   kj::Maybe<GuestEnd> guestEnd;
   kj::Maybe<kj::String> stopReason;
   kj::Own<kj::PromiseFulfiller<void>> stopFulfiller;

@@ -1,0 +1,45 @@
+#include "vmm/inspection.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr kj::Duration READY_DEADLINE = 2 * kj::SECONDS;
+constexpr kj::Duration READY_STEP = 1 * kj::MILLISECONDS;
+
+}  // namespace
+
+void Inspection::attest(Actor& actor) {
+  if (jail == sandbox::Jail::ON) accept(actor, lookAt(actor));
+}
+
+kj::Promise<void> Inspection::attestWhenReady(Actor& actor) {
+  if (jail == sandbox::Jail::OFF) return kj::READY_NOW;
+  return attestBefore(actor, timer.now() + READY_DEADLINE);
+}
+
+kj::Promise<void> Inspection::attestBefore(Actor& actor, kj::TimePoint deadline) {
+  auto attestation = lookAt(actor);
+  if (attestation.differences.size() == 0 || timer.now() >= deadline) {
+    accept(actor, attestation);
+    return kj::READY_NOW;
+  }
+  return timer.afterDelay(READY_STEP).then([this, &actor, deadline]() {
+    return attestBefore(actor, deadline);
+  });
+}
+
+sandbox::Attestation Inspection::lookAt(Actor& actor) {
+  sandbox::AttestOptions options;
+  options.siblings = namespaces;
+  if (host == nullptr) host = sandbox::viewHost();
+  options.host = host;
+  return sandbox::attest(actor.profile(), actor.child().pid(), options);
+}
+
+void Inspection::accept(Actor& actor, const sandbox::Attestation& attestation) {
+  sandbox::requireAttested(actor.describe(), attestation);
+  namespaces.add(attestation.namespaces);
+}
+
+}  // namespace troupe
