@@ -142,6 +142,7 @@ void requireKernel(const BootFile& file, const Elf& elf) {
 // Returns the first address above all segments.
 uint64_t loadSegments(const BootFile& file, const Elf& elf, const GuestRam& ram) {
   uint64_t end = 0;
+  uint64_t fromFile = 0;  // of at most 64 segments, each checked to be below RAM's size
   for (auto& segment : elf.segments) {
     if (segment.type != PT_LOAD || segment.memorySize == 0) continue;
     if (segment.fileSize > segment.memorySize) {
@@ -149,6 +150,13 @@ uint64_t loadSegments(const BootFile& file, const Elf& elf, const GuestRam& ram)
              " bytes of file in ", segment.memorySize, " of memory");
     }
     auto place = kernelPlace(ram, segment.physicalAddress, segment.memorySize);
+    // No linker gives two segments the same bytes, and the work stays that of reading the file
+    // once.
+    fromFile += segment.fileSize;
+    if (fromFile > file.size()) {
+      refuse("TRP-boot-013: the ", file.what(), " has broken ELF segments: they load ", fromFile,
+             " bytes from a file of ", file.size());
+    }
     // RAM is zero before the guest runs, so what the file does not give needs no writing, unless
     // segments overlap, which no linker makes.
     if (segment.fileSize > 0) file.read(segment.offset, place.slice(0, segment.fileSize));

@@ -156,6 +156,18 @@ TEST(Elf, IsRefusedWhereItsSegmentsCannotLie) {
   EXPECT_EQ(refusalOf(low), "TRP-boot-008");
 }
 
+// Sixty-four headers that name the whole of a large file would keep us copying for minutes.
+TEST(Elf, IsRefusedWhenItsSegmentsShareTheFile) {
+  auto kernel = pvhKernel(CODE);
+  // The notes' header becomes a second one of the code's.
+  Elf64_Phdr load;
+  memcpy(&load, &kernel.at(sizeof(Elf64_Ehdr)), sizeof(load));
+  load.p_offset = 0;
+  load.p_filesz = kernel.size();
+  load.p_memsz = kernel.size();
+  EXPECT_EQ(refusalOf(patched(kernel, sizeof(Elf64_Ehdr) + sizeof(load), load)), "TRP-boot-013");
+}
+
 TEST(Elf, IsRefusedWhenCutShort) {
   auto kernel = pvhKernel(CODE);
   for (size_t size : {size_t(5), sizeof(Elf64_Ehdr) - 1, sizeof(Elf64_Ehdr) + 1}) {
