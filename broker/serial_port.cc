@@ -30,29 +30,29 @@ SerialPort::SerialPort(Interrupts& interrupts, Mailbox& mailbox, kj::UnixEventPo
 SerialPort::~SerialPort() noexcept(false) = default;
 
 void SerialPort::busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) {
-  auto lock = state.lockExclusive();
+  std::lock_guard<std::mutex> lock(mutex);
   for (size_t i = 0; i < data.size(); ++i)
-    data[i] = lock->uart.read(offset + i);
-  updateLine(*lock);
-  resumeReceiving(*lock);
+    data[i] = state.uart.read(offset + i);
+  updateLine();
+  resumeReceiving();
 }
 
 void SerialPort::busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) {
-  auto lock = state.lockExclusive();
+  std::lock_guard<std::mutex> lock(mutex);
   for (size_t i = 0; i < data.size(); ++i)
-    lock->uart.write(offset + i, data[i]);
+    state.uart.write(offset + i, data[i]);
   // The pin is wired for rising edges: it has to fall between two bytes that each end in one.
-  updateLine(*lock);
-  resumeReceiving(*lock);  // the FIFO may have been cleared
-  if (lock->uart.sent().size() == 0 || lock->sendBlocked) return;
-  if (!send(*lock)) {
-    lock->sendBlocked = true;
+  updateLine();
+  resumeReceiving();  // the FIFO may have been cleared
+  if (state.uart.sent().size() == 0 || state.sendBlocked) return;
+  if (!send()) {
+    state.sendBlocked = true;
     mailbox.post([this]() { sending = sendLoop().eagerlyEvaluate(report); });
   }
-  updateLine(*lock);
+  updateLine();
 }
 
-void SerialPort::updateLine(State& state) {
+void SerialPort::updateLine() {
   bool level = state.uart.interrupting();
   if (level == state.line) return;
   state.line = level;
@@ -60,14 +60,14 @@ void SerialPort::updateLine(State& state) {
 }
 
 // Lets the main loop read on once the guest has made room.
-void SerialPort::resumeReceiving(State& state) {
+void SerialPort::resumeReceiving() {
   if (!state.receiveWaits || state.uart.room() == 0) return;
   state.receiveWaits = false;
   mailbox.post([this]() { receiving = receiveLoop().eagerlyEvaluate(report); });
 }
 
 // Passes on what the guest sent. False when the socket takes no more for now.
-bool SerialPort::send(State& state) {
+bool SerialPort::send() {
   auto& uart = state.uart;
   KJ_IF_MAYBE (fd, socket) {
     while (uart.sent().size() > 0) {
@@ -89,10 +89,10 @@ bool SerialPort::send(State& state) {
 kj::Promise<void> SerialPort::sendLoop() {
   // Arm before trying: the socket may have drained since the vCPU found it full.
   auto writable = KJ_ASSERT_NONNULL(observer)->whenBecomesWritable();
-  auto lock = state.lockExclusive();
-  if (!send(*lock)) return writable.then([this]() { return sendLoop(); });
-  lock->sendBlocked = false;
-  updateLine(*lock);
+  std::lock_guard<std::mutex> lock(mutex);
+  if (!send()) return writable.then([this]() { return sendLoop(); });
+  state.sendBlocked = false;
+  updateLine();
   return kj::READY_NOW;
 }
 
@@ -106,18 +106,18 @@ kj::Promise<void> SerialPort::receiveLoop() {
 // when the guest must read first, or nothing will ever come again.
 bool SerialPort::receive() {
   int fd = KJ_ASSERT_NONNULL(socket);
-  auto lock = state.lockExclusive();
+  std::lock_guard<std::mutex> lock(mutex);
   for (;;) {
     uint8_t bytes[Uart::FIFO_SIZE];
-    size_t room = lock->uart.room();
+    size_t room = state.uart.room();
     if (room == 0) {
-      lock->receiveWaits = true;
+      state.receiveWaits = true;
       return false;
     }
     ssize_t got = ::recv(fd, bytes, room, MSG_DONTWAIT);
     if (got > 0) {
-      lock->uart.receive(kj::arrayPtr(bytes, got));
-      updateLine(*lock);
+      state.uart.receive(kj::arrayPtr(bytes, got));
+      updateLine();
     } else if (got < 0 && errno == EAGAIN) {
       return true;
     } else if (got == 0 || errno != EINTR) {

@@ -36,19 +36,25 @@ kj::StringPtr internalErrorName(uint32_t suberror) {
 }  // namespace
 
 void StartGate::open() {
-  state.lockExclusive()->isOpen = true;
+  std::lock_guard<std::mutex> lock(mutex);
+  isOpen = true;
+  changed.notify_all();
 }
 
 void StartGate::awaitArrivals(uint32_t count) {
-  state.when([count](const State& s) { return s.arrived >= count; }, [](State&) {});
+  std::unique_lock<std::mutex> lock(mutex);
+  changed.wait(lock, [&]() { return arrived >= count; });
 }
 
 void StartGate::arrive() {
-  ++state.lockExclusive()->arrived;
+  std::lock_guard<std::mutex> lock(mutex);
+  ++arrived;
+  changed.notify_all();
 }
 
 void StartGate::pass() {
-  state.when([](const State& s) { return s.isOpen; }, [](State&) {});
+  std::unique_lock<std::mutex> lock(mutex);
+  changed.wait(lock, [&]() { return isOpen; });
 }
 
 void Vcpu::claimKickSignal() {

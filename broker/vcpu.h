@@ -3,11 +3,12 @@
 #include <kj/common.h>
 #include <kj/function.h>
 #include <kj/io.h>
-#include <kj/mutex.h>
 #include <pthread.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
 
 #include "broker/bus.h"
 #include "broker/end_latch.h"
@@ -31,11 +32,10 @@ class StartGate {
   void pass();
 
  private:
-  struct State {
-    bool isOpen = false;
-    uint32_t arrived = 0;
-  };
-  kj::MutexGuarded<State> state;
+  std::mutex mutex;  // a mutex the thread sanitizer knows, unlike KJ's
+  std::condition_variable changed;
+  bool isOpen = false;
+  uint32_t arrived = 0;
 };
 
 // Where accesses of vCPUs go and how the VM's end is told. Outlives every vCPU.
