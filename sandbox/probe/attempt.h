@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+namespace troupe::sandbox::probe {
+
+// A system call as the processor sees it.
+struct RawCall {
+  int64_t number;
+  uint64_t arguments[6];
+};
+
+// The kernel's answer, negative errno included.
+inline int64_t perform(const RawCall& call) {
+  register uint64_t r10 __asm__("r10") = call.arguments[3];
+  register uint64_t r8 __asm__("r8") = call.arguments[4];
+  register uint64_t r9 __asm__("r9") = call.arguments[5];
+  int64_t result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(call.number), "D"(call.arguments[0]), "S"(call.arguments[1]),
+                     "d"(call.arguments[2]), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+// How an attempt ended.
+enum class Outcome : uint32_t {
+  RETURNED,  // `value` is the kernel's answer
+  KILLED,    // by SIGSYS
+  DIED,      // in another way: of the signal `value`, or (negative) with the exit status ~value
+  HUNG,      // it was let through and waits for something
+  UNREADY,   // the process did not get as far as the attempt
+};
+
+// What the probe writes to fd 3 for each attempt. Calls come first, scenarios after them.
+struct Report {
+  uint32_t index;
+  Outcome outcome;
+  int64_t value;
+};
+
+// What it writes before, once its stage is entered: where the parts of its address space lie.
+struct Greeting {
+  uint64_t text;
+  uint64_t heap;
+  uint64_t stack;
+  uint64_t mapping;
+};
+
+// The exit status of a probe that can no longer write to fd 3.
+constexpr int MUTE = 113;
+
+}  // namespace troupe::sandbox::probe

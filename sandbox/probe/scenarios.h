@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace troupe::sandbox::probe {
+
+// What lies outside a jail and must stay out of reach. Process ids are the host's.
+struct Targets {
+  int parent = 0;
+  int sibling = 0;
+  int programFd = 0;         // the number from which the launcher executes
+  uint16_t tcpPort = 0;      // on the host's loopback, where somebody listens
+  std::string abstractName;  // of a UNIX socket where somebody listens, without its NUL
+};
+
+// One way of trying to get out of a jail, or to make it weaker.
+struct Scenario {
+  std::string group;
+  std::string name;
+  // Non-negative when it worked, otherwise -errno. Runs in a process of its own.
+  std::function<long(const Targets&)> attempt;
+};
+
+// The one group that ends otherwise where memfds have no seal against execution (before 6.3): there
+// an actor may execute guest memory until it is `ready`.
+constexpr const char* EXECUTE_MEMORY = "execute guest memory in the program's place";
+
+// All of them, always in the same order.
+std::vector<Scenario> makeScenarios();
+
+}  // namespace troupe::sandbox::probe
