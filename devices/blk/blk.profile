@@ -21,7 +21,6 @@ start {
   rule { syscall: "statx" fd: "disk" reason: "alignment for O_DIRECT" }
   rule { syscall: "pread64" fd: "disk" reason: "alignment for O_DIRECT, where statx does not tell" }
   rule { syscall: "ioctl" fd: "disk" arg { index: 1 value: "BLKGETSIZE64" } reason: "size of a block device" }
-  rule { syscall: "eventfd2" arg { index: 1 value: "EFD_CLOEXEC|EFD_NONBLOCK" } reason: "main and queue threads wake each other" }
   rule { syscall: "io_uring_setup" reason: "a ring for each queue thread" }
   rule { syscall: "io_uring_register" reason: "the ring's only file, its restrictions" }
   rule {
@@ -32,6 +31,12 @@ start {
   }
 }
 
+ready {
+  # device_main.cc prepares the process for this.
+  narrow { syscall: "mmap" syscall: "munmap" syscall: "mremap" syscall: "mprotect" syscall: "madvise" reason: "malloc has one heap and maps nothing; threads live as long as the process" }
+  narrow { syscall: "getpid" syscall: "gettid" syscall: "rt_sigprocmask" syscall: "tgkill" syscall: "rt_sigaction" reason: "abort() ends the process with or without them" }
+  narrow { syscall: "sendmsg" reason: "it gives no fd to anybody" }
+}
 run {
   rule { syscall: "read" fd: "events" reason: "a queue came to rest or is broken" }
   rule { syscall: "write" fd: "wake" reason: "a queue is to start or to stop" }
@@ -41,6 +46,9 @@ thread {
   name: "queue"
   include: "sandbox/common/thread.profile"
   include: "sandbox/common/log.profile"
+  narrow { syscall: "mmap" syscall: "munmap" syscall: "mprotect" syscall: "madvise" reason: "malloc has one heap and maps nothing" }
+  narrow { syscall: "exit" syscall: "rt_sigprocmask" reason: "it lives as long as the process" }
+  narrow { syscall: "getpid" syscall: "gettid" syscall: "tgkill" reason: "abort() ends the process with or without them" }
   rule { syscall: "preadv2" reason: "reads that need not wait" }
   rule { syscall: "pwritev2" reason: "writes that need not wait" }
   rule { syscall: "fdatasync" fd: "disk" reason: "flushes of a disk in memory" }
@@ -49,3 +57,6 @@ thread {
   rule { syscall: "read" fd: "kick" fd: "wake" reason: "notifications of the driver, wake-ups" }
   rule { syscall: "write" fd: "call" fd: "events" reason: "interrupts; reports to the main thread" }
 }
+
+budget { filter: "run" syscalls: 12 unconditional: 4 }
+budget { filter: "thread:queue" syscalls: 12 unconditional: 7 }

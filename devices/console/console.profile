@@ -24,14 +24,14 @@ fd { name: "out" number: 27 kind: ANY optional: true }
 fd { name: "pty" number: 28 kind: TERMINAL optional: true }
 fd { name: "ram" number: 29 kind: MEMFD from: PLACED closed: true }
 
+ready {
+  narrow { syscall: "sendmsg" reason: "it gives no fd to anybody" }
+}
 run {
   rule { syscall: "read" fd: "kick" reason: "the driver's notifications" }
   rule { syscall: "write" fd: "call" reason: "interrupts" }
-  rule {
-    syscall: "mmap"
-    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
-    arg { index: 3 value: "MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE" }
-    reason: "a ring's room for descriptors, each time the driver starts (piece_arena.cc)"
-  }
-  rule { syscall: "munmap" reason: "gives it back at reset" }
 }
+
+budget { filter: "run" syscalls: 13 unconditional: 4 }
+budget { filter: "thread:input" syscalls: 4 unconditional: 1 }
+budget { filter: "thread:output" syscalls: 3 unconditional: 1 }

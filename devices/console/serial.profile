@@ -20,3 +20,7 @@ fd { name: "pty" number: 24 kind: TERMINAL optional: true }
 run {
   rule { syscall: "read" syscall: "write" fd: "uart" reason: "the port's bytes" }
 }
+
+budget { filter: "run" syscalls: 11 unconditional: 4 }
+budget { filter: "thread:input" syscalls: 4 unconditional: 1 }
+budget { filter: "thread:output" syscalls: 3 unconditional: 1 }

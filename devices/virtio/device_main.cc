@@ -2,6 +2,7 @@
 
 #include <capnp/rpc-twoparty.h>
 #include <kj/debug.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include "devices/virtio/device_actor.h"
@@ -34,6 +35,18 @@ capnp::ReaderOptions limits() {
   return options;
 }
 
+// What the serving filters need not allow when it is done, or chosen, before they are installed.
+void prepareProcess() {
+  // One heap for all threads, and no block outside of it: nothing is mapped and unmapped.
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_MAX, 0);
+  // The first exception of a process initializes the unwinder, which ends in a futex call.
+  try {
+    throw 0;
+  } catch (int) {
+  }
+}
+
 // Ends the process. Leaving without taking things apart needs no system call but the exit, and once
 // the broker is gone nobody is left to answer to.
 [[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup) {
@@ -60,6 +73,7 @@ capnp::ReaderOptions limits() {
 }  // namespace
 
 int deviceMain(EngineFactory factory) {
+  prepareProcess();
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
                  sandbox::ActorSetup setup;
                  auto io = kj::setupAsyncIo();

@@ -1,9 +1,7 @@
 #include "devices/virtio/piece_arena.h"
 
-#include <kj/debug.h>
-#include <sys/mman.h>
-
-#include <cerrno>
+#include <cstdlib>
+#include <new>
 
 namespace troupe::virtio {
 
@@ -11,15 +9,15 @@ PieceArena::PieceArena(uint32_t heads)
     : pieceLimit(kj::min(heads, MAX_PIECES)),
       shortTable(kj::heapArray<iovec>(heads * size_t(SHORT + 1))) {
   if (pieceLimit <= SHORT) return;  // every chain is short
-  longBytes = heads * size_t(pieceLimit + 1) * sizeof(iovec);
-  void* mapping = mmap(nullptr, longBytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(room for long chains)", errno, longBytes);
-  longTable = static_cast<iovec*>(mapping);
+  size_t longBytes = heads * size_t(pieceLimit + 1) * sizeof(iovec);
+  // From the heap, not a mapping of its own: drivers come and go while the process serves, when its
+  // filter may know no mmap.
+  longTable = static_cast<iovec*>(malloc(longBytes));
+  if (longTable == nullptr) throw std::bad_alloc();
 }
 
 PieceArena::~PieceArena() {
-  if (longTable != nullptr) munmap(longTable, longBytes);
+  free(longTable);
 }
 
 }  // namespace troupe::virtio

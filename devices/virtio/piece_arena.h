@@ -14,8 +14,8 @@ constexpr uint32_t MAX_PIECES = 1024;
 // Room for the pieces of every chain of one virtqueue at once, so that no request allocates.
 //
 // Each head has a few pieces in a small table that stays in the cache. A longer chain of that head
-// moves to the head's place in a big table, an anonymous mapping of which only pages that were ever
-// used exist. Its full extent, reached only if every head once carried a longest chain, is
+// moves to the head's place in a big table, a block of which only pages that were ever used exist.
+// Its full extent, reached only if every head once carried a longest chain, is
 // size × (min(size, MAX_PIECES) + 1) × 16 bytes: 1 MiB for a queue of 256.
 class PieceArena {
  public:
@@ -35,7 +35,6 @@ class PieceArena {
  private:
   const uint32_t pieceLimit;
   kj::Array<iovec> shortTable;
-  size_t longBytes = 0;
   iovec* longTable = nullptr;
 };
 

@@ -15,3 +15,5 @@ run {
 
 # Sixteen clients with full buffers, many times over.
 limit { resource: "AS" value: 268435456 }
+
+budget { filter: "run" syscalls: 22 unconditional: 8 }
