@@ -2,11 +2,13 @@
 // driver.
 #include <capnp/message.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <sys/wait.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -142,6 +144,80 @@ TEST_P(BlkJailed, ReadOnlyFileIsServedReadOnly) {
             virtio::BLK_S_IOERR);
   EXPECT_EQ(jailed.wait(jailed.device, jailed.sendFlush()).status, virtio::BLK_S_OK);
   EXPECT_EQ(jailed.wait(jailed.device, jailed.sendRead(0, BLOCK)).status, virtio::BLK_S_OK);
+}
+
+// Of a disk of 1 MiB whose file system has hardly any room: every write is answered, those without
+// room with IOERR, and the disk can be read on.
+void expectFullDiskGoesOn(int fd) {
+  Jailed jailed(fd);
+  jailed.attachAndActivate();
+  auto ones = filled(BLOCK, 0x11);
+  int failed = 0;
+  for (uint64_t offset = 0; offset < MIB; offset += BLOCK) {
+    auto sent = jailed.sendWrite(offset / 512, ones);
+    failed += jailed.wait(jailed.device, sent).status == virtio::BLK_S_IOERR;
+  }
+  EXPECT_GT(failed, 0);
+  auto sent = jailed.sendRead(MIB / 512 - 8, BLOCK);
+  EXPECT_EQ(jailed.wait(jailed.device, sent).status, virtio::BLK_S_OK);
+  EXPECT_TRUE(jailed.data(sent, BLOCK) == filled(BLOCK, 0));
+  EXPECT_EQ(jailed.wait(jailed.device, jailed.sendFlush()).status, virtio::BLK_S_OK);
+}
+
+TEST(BlkJailedDisk, WriteToAFullTmpfsFails) {
+  expectFullDiskGoesOn(testing::onFullFileSystem(MIB, 64 << 10));
+}
+
+// The disks of the next tests are the lab's (tests/lab/jailed_devices.sh); opened with `flags`.
+kj::Maybe<kj::AutoCloseFd> openFromEnvironment(const char* variable, int flags) {
+  const char* path = getenv(variable);
+  if (path == nullptr) return nullptr;
+  int fd;
+  KJ_SYSCALL(fd = open(path, O_RDWR | O_CLOEXEC | flags), path);
+  return kj::AutoCloseFd(fd);
+}
+
+class BlkJailedDiskOfTheLab: public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Flags, BlkJailedDiskOfTheLab, ::testing::Values(0, O_DIRECT));
+
+TEST_P(BlkJailedDiskOfTheLab, WriteToAFullExt4Fails) {
+  KJ_IF_MAYBE (fd, openFromEnvironment("TROUPE_TEST_FULL_DISK", GetParam())) {
+    expectFullDiskGoesOn(*fd);
+  } else {
+    GTEST_SKIP() << "needs a full file system";
+  }
+}
+
+// A block device with blocks of 4096 bytes that fails every write. Through the page cache it is the
+// flush that learns of it.
+TEST_P(BlkJailedDiskOfTheLab, WriteToAFailingDeviceFailsAtTheFlushAtTheLatest) {
+  KJ_IF_MAYBE (fd, openFromEnvironment("TROUPE_TEST_FAILING_DEVICE", GetParam())) {
+    Jailed jailed(*fd);
+    jailed.attachAndActivate();
+    auto ones = filled(BLOCK, 0x11);
+    for (int i = 0; i < 10; i++) {
+      auto written = jailed.wait(jailed.device, jailed.sendWrite(0, ones)).status;
+      auto flushed = jailed.wait(jailed.device, jailed.sendFlush()).status;
+      EXPECT_EQ(written, GetParam() == O_DIRECT ? virtio::BLK_S_IOERR : virtio::BLK_S_OK);
+      EXPECT_EQ(flushed, GetParam() == O_DIRECT ? virtio::BLK_S_OK : virtio::BLK_S_IOERR);
+    }
+    EXPECT_EQ(jailed.wait(jailed.device, jailed.sendRead(8, BLOCK)).status, virtio::BLK_S_OK);
+  } else {
+    GTEST_SKIP() << "needs a failing block device";
+  }
+}
+
+// Less than its block can be moved through the page cache alone.
+TEST_P(BlkJailedDiskOfTheLab, HalfABlockOfADeviceWith4096) {
+  KJ_IF_MAYBE (fd, openFromEnvironment("TROUPE_TEST_FAILING_DEVICE", GetParam())) {
+    Jailed jailed(*fd);
+    jailed.attachAndActivate();
+    EXPECT_EQ(jailed.wait(jailed.device, jailed.sendRead(1, 512)).status,
+              GetParam() == O_DIRECT ? virtio::BLK_S_IOERR : virtio::BLK_S_OK);
+    EXPECT_EQ(jailed.wait(jailed.device, jailed.sendRead(8, BLOCK)).status, virtio::BLK_S_OK);
+  } else {
+    GTEST_SKIP() << "needs a block device";
+  }
 }
 
 TEST(BlkJailedStart, AFileThatIsNoDiskEndsTheStart) {

@@ -4,7 +4,12 @@
 #include <kj/debug.h>
 #include <kj/string.h>
 #include <linux/magic.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -37,7 +42,42 @@ kj::AutoCloseFd reopen(int fd, int flags) {
   return kj::AutoCloseFd(other);
 }
 
+void writeFile(const char* path, kj::StringPtr text) {
+  int fd;
+  KJ_SYSCALL(fd = open(path, O_WRONLY | O_CLOEXEC), path);
+  kj::AutoCloseFd file(fd);
+  KJ_SYSCALL(write(file, text.begin(), text.size()), path, text);
+}
+
 }  // namespace
+
+kj::AutoCloseFd onFullFileSystem(uint64_t bytes, uint64_t roomBytes) {
+  auto options = kj::str("mode=700,size=", roomBytes);
+  auto users = kj::str("0 ", geteuid(), " 1");
+  auto groups = kj::str("0 ", getegid(), " 1");
+  // The child shares the table of fds: what it opens there stays when it, its namespaces and the
+  // name of the mount are gone.
+  pid_t child;
+  KJ_SYSCALL(child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
+  if (child == 0) {
+    int fd = -1;
+    auto failure = kj::runCatchingExceptions([&] {
+      KJ_SYSCALL(unshare(CLONE_NEWUSER | CLONE_NEWNS));
+      writeFile("/proc/self/setgroups", "deny");
+      writeFile("/proc/self/uid_map", users);
+      writeFile("/proc/self/gid_map", groups);
+      KJ_SYSCALL(mount("tmpfs", "/tmp", "tmpfs", 0, options.cStr()));
+      KJ_SYSCALL(fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    });
+    _exit(failure == nullptr ? fd : 255);
+  }
+  int status;
+  KJ_SYSCALL(waitpid(child, &status, 0));
+  KJ_REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) != 255, "no tmpfs in a namespace", status);
+  kj::AutoCloseFd file(WEXITSTATUS(status));
+  KJ_SYSCALL(ftruncate(file, bytes));
+  return file;
+}
 
 bool isAvailable(Medium medium) {
   if (medium == Medium::MEMORY) return true;

@@ -40,6 +40,10 @@ class ScratchDisk {
   kj::AutoCloseFd file;
 };
 
+// A file of `bytes` bytes on a tmpfs that has room for `roomBytes` of them; a tmpfs of its own,
+// which needs namespaces.
+kj::AutoCloseFd onFullFileSystem(uint64_t bytes, uint64_t roomBytes);
+
 inline kj::byte sectorByte(uint64_t sector) {
   return kj::byte(sector * 7 + 1);
 }
