@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# In level 1: runs the tests of the jail and of the jailed devices, as root and as an ordinary user,
+# with disks that only a machine of one's own can have.
+# usage: jailed_devices.sh FOLDER-OF-TESTS TEST...
+set -euo pipefail
+tests=$1
+shift
+
+# Copied before something is mounted above the original; an ordinary user must be able to reach it.
+mkdir -m 755 /tmp/tests
+cp -rL "$tests"/. /tmp/tests/
+chmod -R go+rX /tmp/tests
+
+load() { [ ! -f "$LAB_MODULES/$1.ko" ] || /bin/busybox insmod "$LAB_MODULES/$1.ko"; }
+load drivers/block/loop
+load fs/mbcache
+load fs/jbd2/jbd2
+load fs/ext4/ext4
+dmesg --console-off
+
+# A disk of `$2` bytes, sparse, with blocks of 4096 bytes: prints the device of the file `$1`.
+make_device() {
+  truncate -s "$2" "$1"
+  losetup --find --show --sector-size 4096 "$1"
+}
+
+# ext4 on /var/tmp, where the tests expect a disk: the overlay takes neither O_TMPFILE nor O_DIRECT.
+device=$(make_device /run/disk 600M)
+mkfs.ext4 -q "$device"
+mount "$device" /var/tmp
+chmod 1777 /var/tmp
+
+# ext4 without a free block, but for a sparse file.
+mkdir /run/full
+device=$(make_device /run/small 8M)
+mkfs.ext4 -q -m 0 "$device"
+mount "$device" /run/full
+truncate -s 1M /run/full/disk
+chmod 666 /run/full/disk
+dd if=/dev/zero of=/run/full/filler bs=4096 2> /dev/null || true
+
+# A device that cannot be written: the tmpfs of its file has no room.
+mkdir /run/tight
+mount -t tmpfs -o size=64k tmpfs /run/tight
+device=$(make_device /run/tight/disk 1M)
+dd if=/dev/zero of=/run/tight/filler bs=4096 2> /dev/null || true
+chmod 666 "$device"
+
+settings=(TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$device")
+cd /tmp/tests
+failed=0
+run() {
+  echo "--- $*"
+  "$@" > /tmp/output 2>&1 || { cat /tmp/output; echo "FAILED: $*"; failed=1; }
+  grep -E '^\[  (PASSED|SKIPPED)' /tmp/output || true
+}
+uname -sr
+for test in "$@"; do
+  run env "${settings[@]}" "./$test"
+  run setpriv --reuid 65533 --regid 65533 --clear-groups env -i PATH="$PATH" "${settings[@]}" "./$test"
+done
+exit $failed
