@@ -35,12 +35,14 @@ kj::String describeEnd(int status) {
 class ChildProcess final: public Child {
  public:
   ChildProcess(kj::UnixEventPort& events, kj::StringPtr name, pid_t pid, kj::AutoCloseFd pidFdParam,
-               kj::AutoCloseFd statusParam, kj::Own<LaunchMemory> memoryParam)
+               kj::AutoCloseFd statusParam, kj::Own<LaunchMemory> memoryParam,
+               kj::Maybe<kj::Own<ExitReport>> reportParam)
       : name(kj::heapString(name)),
         childPid(pid),
         pidfd(kj::mv(pidFdParam)),
         status(kj::mv(statusParam)),
         memory(kj::mv(memoryParam)),
+        report(kj::mv(reportParam)),
         pidObserver(events, pidfd, kj::UnixEventPort::FdObserver::OBSERVE_READ),
         statusObserver(events, status, kj::UnixEventPort::FdObserver::OBSERVE_READ),
         start(statusObserver.whenBecomesReadable().then([this]() { checkStart(); }).fork()),
@@ -56,6 +58,13 @@ class ChildProcess final: public Child {
   int pidFd() const override { return pidfd; }
   kj::Promise<void> started() override { return start.addBranch(); }
   kj::Promise<int> onExit() override { return exit.addBranch(); }
+
+  kj::Maybe<const RefusedCall&> refusedCall() const override {
+    KJ_IF_MAYBE (watch, report) {
+      return (*watch)->refusedCall();
+    }
+    return nullptr;
+  }
 
   void kill() override {
     if (!reaped) syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
@@ -90,6 +99,9 @@ class ChildProcess final: public Child {
 
   int reap() {
     if (!reaped) {
+      KJ_IF_MAYBE (watch, report) {
+        (*watch)->untilEnded();
+      }
       siginfo_t info = {};
       KJ_SYSCALL(waitid(static_cast<idtype_t>(P_PIDFD), pidfd.get(), &info, WEXITED | __WALL));
       reaped = true;
@@ -103,6 +115,7 @@ class ChildProcess final: public Child {
   kj::AutoCloseFd pidfd;
   kj::AutoCloseFd status;
   kj::Own<LaunchMemory> memory;
+  kj::Maybe<kj::Own<ExitReport>> report;
   bool reaped = false;
   int exitStatus = 0;
   kj::UnixEventPort::FdObserver pidObserver;
@@ -115,8 +128,9 @@ class ChildProcess final: public Child {
 
 kj::Own<Child> watchChild(kj::UnixEventPort& events, kj::StringPtr name, pid_t pid,
                           kj::AutoCloseFd pidFd, kj::AutoCloseFd status,
-                          kj::Own<LaunchMemory> memory) {
-  return kj::heap<ChildProcess>(events, name, pid, kj::mv(pidFd), kj::mv(status), kj::mv(memory));
+                          kj::Own<LaunchMemory> memory, kj::Maybe<kj::Own<ExitReport>> report) {
+  return kj::heap<ChildProcess>(events, name, pid, kj::mv(pidFd), kj::mv(status), kj::mv(memory),
+                                kj::mv(report));
 }
 
 }  // namespace troupe::sandbox

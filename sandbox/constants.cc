@@ -25,6 +25,11 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
 #include "third_party/linux_kvm.h"
 
 namespace troupe::sandbox {
@@ -470,6 +475,55 @@ std::string nearestConstant(const std::string& name) {
     }
   }
   return best;
+}
+
+namespace {
+
+bool beginsWith(const char* name, const std::string& prefix) {
+  return prefix.compare(0, prefix.size(), name, std::min(prefix.size(), strlen(name))) == 0;
+}
+
+bool beginsWithOneOf(const char* name, const std::string& prefixes) {
+  size_t begin = 0;
+  for (;;) {
+    size_t end = std::min(prefixes.find('/', begin), prefixes.size());
+    if (beginsWith(name, prefixes.substr(begin, end - begin))) return true;
+    if (end == prefixes.size()) return false;
+    begin = end + 1;
+  }
+}
+
+std::string number(uint64_t value) {
+  char text[24];
+  snprintf(text, sizeof(text), value < 10 ? "%llu" : "0x%llx",
+           static_cast<unsigned long long>(value));
+  return text;
+}
+
+}  // namespace
+
+std::string constantWords(uint64_t value, const std::string& prefix) {
+  bool single = prefix[0] == '=';
+  std::string beginnings = prefix.substr(single ? 1 : 0);
+  std::vector<const Constant*> candidates;
+  for (const Constant& constant : CONSTANTS) {
+    if (!beginsWithOneOf(constant.name, beginnings)) continue;
+    if (constant.value == value) return constant.name;
+    if (constant.value != 0) candidates.push_back(&constant);
+  }
+  if (single) return number(value);
+  // The widest first: MAP_SHARED_VALIDATE is MAP_SHARED and MAP_PRIVATE.
+  std::stable_sort(candidates.begin(), candidates.end(), [](const Constant* a, const Constant* b) {
+    return __builtin_popcountll(a->value) > __builtin_popcountll(b->value);
+  });
+  std::string words;
+  for (const Constant* constant : candidates) {
+    if ((value & constant->value) != constant->value) continue;
+    words += (words.empty() ? "" : "|") + std::string(constant->name);
+    value &= ~constant->value;
+  }
+  if (value == 0 && !words.empty()) return words;
+  return words + (words.empty() ? "" : "|") + number(value);
 }
 
 }  // namespace troupe::sandbox

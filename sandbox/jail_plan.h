@@ -27,7 +27,8 @@ struct LaunchFaults {
     LIMITS = 1 << 13,
     CLOSED_FDS = 1 << 14,  // beyond the profile's table
     LANDLOCK = 1 << 15,
-    OWN_ID = 1 << 16,  // root's children keep its uid
+    OWN_ID = 1 << 16,       // root's children keep its uid
+    EXIT_REPORT = 1 << 17,  // no layer: the child is not traced
   };
   uint32_t leftOut = 0;
   bool all(uint32_t layers) const { return (leftOut & layers) == layers; }

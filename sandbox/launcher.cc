@@ -16,6 +16,7 @@
 #include "sandbox/actor_setup.h"
 #include "sandbox/child_process.h"
 #include "sandbox/errno_text.h"
+#include "sandbox/exit_report.h"
 #include "sandbox/setup_message.h"
 
 namespace troupe::sandbox {
@@ -208,7 +209,7 @@ void letGo(JailPlan& plan) {
 }  // namespace
 
 Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults)
-    : events(events), jail(jail), faults(faults) {
+    : events(events), jail(jail), faults(faults), reports(kj::refcounted<ExitReports>(events)) {
   int fd;
   KJ_SYSCALL(fd = syscall(SYS_pidfd_open, getpid(), 0));
   self = kj::AutoCloseFd(fd);
@@ -217,6 +218,8 @@ Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults)
   KJ_SYSCALL(sigaction(SIGCHLD, nullptr, &action));
   if (action.sa_handler == SIG_IGN) ::signal(SIGCHLD, SIG_DFL);
 }
+
+Launcher::~Launcher() noexcept(false) {}
 
 kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::StringPtr argv0,
                                 kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
@@ -287,8 +290,12 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
     error = errno;
   }
   if (pid < 0) failClone(name, jailed, error);
-  auto child =
-      watchChild(events, name, pid, kj::AutoCloseFd(pidFd), kj::mv(status), kj::mv(memory));
+  // Before the child may go on: it is seen from its first instruction.
+  kj::Maybe<kj::Own<ExitReport>> report;
+  if (jailed && !faults.all(LaunchFaults::EXIT_REPORT))
+    report = kj::heap<ExitReport>(kj::addRef(*reports), profile, pid);
+  auto child = watchChild(events, name, pid, kj::AutoCloseFd(pidFd), kj::mv(status), kj::mv(memory),
+                          kj::mv(report));
   if (jailed) {
     plan.hostId = asRoot ? FIRST_HOST_ID + pid : geteuid();
     if (!faults.all(LaunchFaults::USER_NAMESPACE)) {

@@ -12,9 +12,12 @@
 
 #include "sandbox/jail_plan.h"
 #include "sandbox/profile.h"
+#include "sandbox/refused_call.h"
 #include "sandbox/setup_message.h"
 
 namespace troupe::sandbox {
+
+class ExitReports;
 
 enum class Jail { ON, OFF };
 
@@ -32,16 +35,24 @@ class Child {
   // Resolves with the wait status (WIFEXITED and so on) when it has ended and is reaped.
   virtual kj::Promise<int> onExit() = 0;
 
+  // The system call it died of, when its filter killed it; known once onExit() resolves. None as
+  // well where the host does not let a process trace its children, and always with the jail off.
+  virtual kj::Maybe<const RefusedCall&> refusedCall() const = 0;
+
   virtual void kill() = 0;  // SIGKILL; harmless when it has ended
 };
 
 // Starts actors in their jails, from a single-threaded process. Children are cloned sharing this
 // process's memory until they exec, so they start in parallel and cost no page tables. A child dies
 // with the thread that launched it.
+//
+// A jailed child is traced (exit_report.h), so that its end can be explained: no debugger can
+// attach to it, and SIGCHLD is the launcher's, as KJ's onChildExit() cannot be used beside it.
 class Launcher {
  public:
   // `faults` is for tests of attestation.
   Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults = {});
+  ~Launcher() noexcept(false);
 
   // Starts `executable` as `name` under `profile`. Returns at once; the child goes on by itself.
   // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
@@ -56,6 +67,7 @@ class Launcher {
   Jail jail;
   LaunchFaults faults;
   kj::AutoCloseFd self;  // a pidfd of this process
+  kj::Own<ExitReports> reports;
 };
 
 }  // namespace troupe::sandbox

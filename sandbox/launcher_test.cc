@@ -262,7 +262,7 @@ TEST(Launcher, HostWithoutUserNamespacesIsOneClearError) {
 
 TEST(Launcher, TooSmallFdLimitIsOneClearError) {
   // Too small for the parent's own fds, and for the child's.
-  for (auto [limitValue, code] : {std::pair{17, "TRP-jail-005"}, std::pair{20, "TRP-jail-002"}}) {
+  for (auto [limitValue, code] : {std::pair{18, "TRP-jail-005"}, std::pair{21, "TRP-jail-002"}}) {
     int status = waitFor(forked([limit = rlim_t(limitValue), code = code]() {
       JailBench bench;
       rlimit limits = {limit, limit};

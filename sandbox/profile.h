@@ -42,6 +42,7 @@ struct Profile {
   size_t filterCount;
   const ProfileLimit* limits;
   size_t limitCount;
+  const char* source;  // the profile's file, from the root of the tree
 };
 
 // The number the program itself has at the moment of its execveat: above all that the launcher

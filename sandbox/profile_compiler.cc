@@ -75,7 +75,7 @@ std::string source(const std::string& from, const std::string& name, const std::
   out << "}  // namespace\n\nconst sandbox::Profile " << capitals(name) << " = {\"" << policy.actor
       << "\", FDS, " << policy.fds.size() << ", FILTERS, " << policy.filters.size() << ", "
       << (policy.limits.empty() ? "nullptr" : "LIMITS") << ", " << policy.limits.size()
-      << "};\n\n}  // namespace troupe\n";
+      << ", \"" << from << "\"};\n\n}  // namespace troupe\n";
   return out.str();
 }
 

@@ -1,10 +1,11 @@
 // Prints what a jail costs: the time from launch() to a program that answers RPC, of one actor and
-// of several started together, and that of attesting one. usage: launch_bench [ROUNDS]
+// of several started together, that of attesting one, and what it costs to be told why an actor
+// died: of a start, of a thread, of a system call. usage: launch_bench [ROUNDS]
 
 #include <kj/debug.h>
-#include <time.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <algorithm>
 #include <vector>
@@ -19,6 +20,10 @@ double now() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
+}
+
+double least(const std::vector<double>& values) {
+  return *std::min_element(values.begin(), values.end());
 }
 
 double median(std::vector<double> values) {
@@ -55,6 +60,53 @@ void measure(Jail jail, int actorCount, int rounds) {
   printf("\n");
 }
 
+// The time from launch() to an actor in `run` with two more threads.
+double startWithThreads(JailBench& bench) {
+  double begin = now();
+  Actor actor = bench.launch();
+  auto placing = actor.sample.placeRequest();
+  placing.setHandle(bench.event());
+  placing.send().wait(bench.scope());
+  for (int i = 0; i < 2; i++)
+    actor.sample.startThreadRequest().send().wait(bench.scope());
+  auto entering = actor.sample.enterRequest();
+  entering.setStage("run");
+  entering.send().wait(bench.scope());
+  return now() - begin;
+}
+
+double callNs(JailBench& bench) {
+  Actor actor = bench.launch();
+  auto placing = actor.sample.placeRequest();
+  placing.setHandle(bench.event());
+  placing.send().wait(bench.scope());
+  auto entering = actor.sample.enterRequest();
+  entering.setStage("run");
+  entering.send().wait(bench.scope());
+  return KJ_ASSERT_NONNULL(bench.tryCall(actor, "eventfd-writes")) / 1e6;
+}
+
+// In turn, and the least of all, so that what else the machine does falls on neither.
+void measureReports(int rounds) {
+  std::vector<double> start[2], threads[2], call[2];
+  for (int round = 0; round < rounds; round++) {
+    for (int told : {0, 1}) {
+      JailBench bench(LaunchFaults{told != 0 ? 0 : uint32_t{LaunchFaults::EXIT_REPORT}});
+      double begin = now();
+      Actor actor = bench.launch({"sample0", "enter run at once"});
+      actor.sample.helloRequest().send().wait(bench.scope());
+      start[told].push_back(now() - begin);
+      threads[told].push_back(startWithThreads(bench));
+      if (round % 10 == 0) call[told].push_back(callNs(bench));
+    }
+  }
+  for (int told : {0, 1}) {
+    printf("deaths %s  answered %.3f ms  in run with two threads %.3f ms  eventfd write %.1f ns\n",
+           told != 0 ? "told    " : "not told", least(start[told]), least(threads[told]),
+           least(call[told]));
+  }
+}
+
 }  // namespace
 }  // namespace troupe::sandbox::testing
 
@@ -65,5 +117,6 @@ int main(int count, char** arguments) {
     troupe::sandbox::testing::measure(Jail::OFF, actors, rounds);
     troupe::sandbox::testing::measure(Jail::ON, actors, rounds);
   }
+  troupe::sandbox::testing::measureReports(rounds);
   return 0;
 }

@@ -24,6 +24,7 @@ interface Sample {
   try @4 (call :Text) -> (result :Int64);
   # Makes one system call that a jail should refuse, chosen by name; the result as the kernel gave it.
 
-  startThread @5 () -> ();
-  # Starts a thread that takes its own filter and then waits on the eventfd "events".
+  startThread @5 (stage :Text = "thread:worker", call :Text) -> ();
+  # Starts a thread that takes the filter `stage` unless that is empty, makes the system call `call`
+  # (see `try`) unless that is empty, and then waits on the eventfd "events".
 }

@@ -9,7 +9,11 @@ fd { name: "events" number: 18 count: 3 kind: EVENTFD from: PLACED optional: tru
 start {
   rule { syscall: "pread64" fd: "disk" fd: "rpc" reason: "a rule that ready does not have" }
 }
+ready {
+  rule { syscall: "sched_yield" reason: "a rule that run does not have" }
+}
 run {
+  rule { syscall: "write" fd: "events" reason: "what a benchmark measures" }
   rule { syscall: "pread64" fd: "disk" reason: "reads" }
 }
 thread {

@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -24,6 +25,26 @@
 
 namespace troupe::sandbox::testing {
 namespace {
+
+// By the calling convention of 32-bit programs.
+long i386Getpid() {
+  long result;
+  __asm__ volatile("int $0x80" : "=a"(result) : "a"(20L), "b"(7L) : "memory");
+  return result;
+}
+
+// How long a million writes to the eventfd "events" take, in ns.
+long eventWrites() {
+  constexpr int FIRST_EVENT = 18;
+  timespec begin, end;
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  uint64_t one = 1;
+  for (int i = 0; i < 1000000; i++) {
+    if (write(FIRST_EVENT, &one, sizeof(one)) < 0) return -errno;
+  }
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  return (end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+}
 
 long call(kj::StringPtr name) {
   auto answer = [](long result) { return result < 0 ? -long(errno) : result; };
@@ -37,6 +58,9 @@ long call(kj::StringPtr name) {
   if (name == "mount") return answer(mount("none", "/", "tmpfs", 0, ""));
   if (name == "getuid") return answer(getuid());
   if (name == "getpid") return answer(getpid());
+  if (name == "getpid-i386") return i386Getpid();
+  if (name == "sched_yield") return answer(sched_yield());
+  if (name == "eventfd-writes") return eventWrites();
   if (name == "write-disk") return answer(pwrite(16, "x", 1, 0));
   if (name == "read-rpc") {
     char byte;
@@ -91,14 +115,18 @@ class SampleActor final: public Sample::Server {
     return kj::READY_NOW;
   }
 
-  kj::Promise<void> startThread(StartThreadContext) override {
+  kj::Promise<void> startThread(StartThreadContext context) override {
     int events = setup.fd("events");
-    auto thread = kj::heap<kj::Thread>([this, events]() {
-      setup.enter("thread:worker");
-      uint64_t count;
-      while (::read(events, &count, sizeof(count)) >= 0) {
-      }
-    });
+    auto stage = kj::heapString(context.getParams().getStage());
+    auto what = kj::heapString(context.getParams().getCall());
+    auto thread =
+        kj::heap<kj::Thread>([this, events, stage = kj::mv(stage), what = kj::mv(what)]() {
+          if (stage.size() > 0) setup.enter(stage);
+          if (what.size() > 0) call(what);
+          uint64_t count;
+          while (::read(events, &count, sizeof(count)) >= 0) {
+          }
+        });
     thread->detach();
     return kj::READY_NOW;
   }

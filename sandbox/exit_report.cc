@@ -1,0 +1,191 @@
+#include "sandbox/exit_report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <linux/audit.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/signalfd.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace troupe::sandbox {
+namespace {
+
+// More signals than an actor gets in any life but one that is meant to keep us busy.
+constexpr uint32_t MOST_SIGNALS = 1000;
+
+constexpr long OPTIONS = PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+
+// A tracee may be killed at any moment, and what was asked of it then fails; it does not matter any
+// more.
+bool trace(__ptrace_request request, pid_t thread, uintptr_t address, uintptr_t data) {
+  return ptrace(request, thread, address, data) >= 0;
+}
+
+kj::AutoCloseFd openSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  KJ_SYSCALL(sigprocmask(SIG_BLOCK, &set, nullptr));
+  int fd;
+  KJ_SYSCALL(fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  return kj::AutoCloseFd(fd);
+}
+
+// How many filters a thread has, or 0 when the kernel does not tell (before Linux 5.9).
+uint32_t countFilters(pid_t thread) {
+  int fd = open(kj::str("/proc/", thread, "/status").cStr(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  kj::AutoCloseFd file(fd);
+  char text[4096];
+  ssize_t n = read(file, text, sizeof(text) - 1);
+  text[n < 0 ? 0 : n] = 0;
+  constexpr char KEY[] = "\nSeccomp_filters:";
+  const char* found = strstr(text, KEY);
+  return found == nullptr ? 0 : strtoul(found + sizeof(KEY) - 1, nullptr, 10);
+}
+
+// The system call from which the filter sent `thread` into its death. Its registers are then as
+// before the call; any other call would have left its result there.
+kj::Maybe<CallRegisters> deniedCall(pid_t thread) {
+  unsigned long exitCode = 0;
+  user_regs_struct registers = {};
+  __ptrace_syscall_info info = {};
+  bool known =
+      trace(PTRACE_GETEVENTMSG, thread, 0, reinterpret_cast<uintptr_t>(&exitCode)) &&
+      trace(PTRACE_GETREGS, thread, 0, reinterpret_cast<uintptr_t>(&registers)) &&
+      trace(PTRACE_GET_SYSCALL_INFO, thread, sizeof(info), reinterpret_cast<uintptr_t>(&info));
+  if (!known || WTERMSIG(exitCode) != SIGSYS || registers.rax != registers.orig_rax) return nullptr;
+  const auto& r = registers;
+  if (info.arch == AUDIT_ARCH_I386) {
+    return CallRegisters{info.arch, r.orig_rax, r.rip, {r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp}};
+  }
+  return CallRegisters{info.arch, r.orig_rax, r.rip, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
+}
+
+// Whether the thread's own instruction raised the signal.
+bool isFault(pid_t thread, int signal) {
+  if (signal != SIGSEGV && signal != SIGBUS && signal != SIGILL && signal != SIGFPE &&
+      signal != SIGTRAP) {
+    return false;
+  }
+  siginfo_t info = {};
+  return trace(PTRACE_GETSIGINFO, thread, 0, reinterpret_cast<uintptr_t>(&info)) &&
+         info.si_code > 0;
+}
+
+}  // namespace
+
+ExitReports::ExitReports(kj::UnixEventPort& events)
+    : signals(openSignals()),
+      observer(events, signals, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      listening(
+          listen().eagerlyEvaluate([](kj::Exception&& exception) { KJ_LOG(ERROR, exception); })) {}
+
+kj::Promise<void> ExitReports::listen() {
+  return observer.whenBecomesReadable().then([this]() {
+    // One may stand for many.
+    signalfd_siginfo taken;
+    while (read(signals, &taken, sizeof(taken)) > 0) {
+    }
+    for (ExitReport* report : reports)
+      report->settle();
+    return listen();
+  });
+}
+
+ExitReport::ExitReport(kj::Own<ExitReports> reportsParam, const Profile& profile, pid_t pid)
+    : reports(kj::mv(reportsParam)),
+      profile(profile),
+      pid(pid),
+      traced(trace(PTRACE_SEIZE, pid, 0, OPTIONS)) {
+  reports->reports.add(this);
+}
+
+ExitReport::~ExitReport() noexcept(false) {
+  for (ExitReport*& report : reports->reports) {
+    if (report != this) continue;
+    report = reports->reports.back();
+    reports->reports.removeLast();
+    return;
+  }
+}
+
+kj::Maybe<const RefusedCall&> ExitReport::refusedCall() const {
+  KJ_IF_MAYBE (call, refused) {
+    return *call;
+  }
+  return nullptr;
+}
+
+void ExitReport::settle() {
+  if (!traced) return;
+  // All its threads are in the process group it makes for itself before it executes its program;
+  // until then it has one.
+  for (idtype_t who : {P_PID, P_PGID}) {
+    Next next;
+    while ((next = handleNext(who, WNOHANG)) == Next::HANDLED) {
+    }
+    if (next == Next::ENDED) return;
+  }
+}
+
+void ExitReport::untilEnded() {
+  while (traced) {
+    settle();
+    idtype_t who = getpgid(pid) == pid ? P_PGID : P_PID;
+    if (handleNext(who, 0) != Next::HANDLED) return;
+  }
+}
+
+ExitReport::Next ExitReport::handleNext(idtype_t who, int flags) {
+  // Looked at first and taken then, because the end of the child itself is not ours to take.
+  siginfo_t info = {};
+  int result = waitid(who, pid, &info, WSTOPPED | WEXITED | WNOWAIT | __WALL | flags);
+  if (result < 0 || info.si_pid == 0) return Next::NOTHING;
+  pid_t thread = info.si_pid;
+  bool stopped = info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED;
+  if (!stopped && thread == pid) return Next::ENDED;
+  info = {};
+  result = waitid(P_PID, thread, &info, (stopped ? WSTOPPED : WEXITED) | WNOHANG | __WALL);
+  if (result == 0 && info.si_pid != 0 && stopped) handleStop(thread, info.si_status);
+  return Next::HANDLED;
+}
+
+void ExitReport::handleStop(pid_t thread, int status) {
+  int event = status >> 8, signal = status & 0xff;
+  switch (event) {
+    case 0:
+      return handleSignal(thread, signal);
+    case PTRACE_EVENT_EXIT:
+      if (refused == nullptr) examine(thread);
+      trace(PTRACE_DETACH, thread, 0, 0);
+      return;
+    case PTRACE_EVENT_STOP:
+      // A stop signal's stop lasts until SIGCONT; a new thread's is over.
+      trace(signal == SIGTRAP ? PTRACE_CONT : PTRACE_LISTEN, thread, 0, 0);
+      return;
+    default:
+      trace(PTRACE_CONT, thread, 0, 0);
+  }
+}
+
+void ExitReport::handleSignal(pid_t thread, int signal) {
+  // The first process of a pid namespace does not die of a fault while it is traced. And one that
+  // is sent signal upon signal is let go rather than waited on.
+  bool letGo = isFault(thread, signal) || ++signalCount > MOST_SIGNALS;
+  trace(letGo ? PTRACE_DETACH : PTRACE_CONT, thread, 0, signal);
+}
+
+void ExitReport::examine(pid_t thread) {
+  KJ_IF_MAYBE (registers, deniedCall(thread)) {
+    refused = explainCall(profile, *registers, thread == pid, countFilters(thread));
+  }
+}
+
+}  // namespace troupe::sandbox

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <kj/async-unix.h>
+#include <kj/io.h>
+#include <kj/refcount.h>
+#include <kj/vector.h>
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include "sandbox/profile.h"
+#include "sandbox/refused_call.h"
+
+namespace troupe::sandbox {
+
+class ExitReport;
+
+// Hears that a child has stopped, on behalf of all the exit reports of one thread. Takes SIGCHLD
+// for itself: KJ's onChildExit() cannot be used beside it, pidfds and waiting for known pids can.
+class ExitReports final: public kj::Refcounted {
+ public:
+  explicit ExitReports(kj::UnixEventPort& events);
+
+ private:
+  friend class ExitReport;
+  kj::Promise<void> listen();
+
+  kj::AutoCloseFd signals;
+  kj::UnixEventPort::FdObserver observer;
+  kj::Vector<ExitReport*> reports;
+  kj::Promise<void> listening;
+};
+
+// Looks on from outside as a child dies: of which system call, when its filter killed it.
+//
+// The child is this thread's tracee from the clone on (PTRACE_SEIZE), with all threads it will
+// have. It then stops for us in four cases only: a thread ends, a thread is made, a signal is
+// delivered, a stop signal stops it. System calls cost what they cost otherwise. While this object
+// lives no one else can trace the child, and the child ends with this thread.
+class ExitReport {
+ public:
+  // `pid`: a child of this thread that has not begun to run its program. Where the kernel does not
+  // let it be traced, nothing will be known of its end.
+  ExitReport(kj::Own<ExitReports> reports, const Profile& profile, pid_t pid);
+  ~ExitReport() noexcept(false);
+  KJ_DISALLOW_COPY(ExitReport);
+
+  // Deals with every stop there is. Never blocks.
+  void settle();
+
+  // Blocks until the child, which is about to end, can be reaped.
+  void untilEnded();
+
+  // Known once the child can be reaped.
+  kj::Maybe<const RefusedCall&> refusedCall() const;
+
+ private:
+  enum class Next { HANDLED, NOTHING, ENDED };
+  Next handleNext(idtype_t who, int flags);
+  void handleStop(pid_t thread, int status);
+  void handleSignal(pid_t thread, int signal);
+  void examine(pid_t thread);
+
+  kj::Own<ExitReports> reports;
+  const Profile& profile;
+  pid_t pid;
+  bool traced;
+  uint32_t signalCount = 0;
+  kj::Maybe<RefusedCall> refused;
+};
+
+}  // namespace troupe::sandbox

@@ -1,0 +1,310 @@
+#include "sandbox/refused_call.h"
+
+#include <fcntl.h>
+#include <kj/vector.h>
+#include <linux/audit.h>
+
+#include <cstring>
+
+#include "sandbox/constants.h"
+#include "sandbox/filter_answer.h"
+#include "sandbox/syscall_names.h"
+
+namespace troupe::sandbox {
+namespace {
+
+constexpr uint64_t X32_BIT = 1 << 30;
+
+// What the arguments of a call are, one letter each: 'f' an fd, 'n' a number, 'x' an address, 'w'
+// words, 'W' words that a rule about the call should name. `words` says for each w and W how their
+// constants begin; after '=' it is a single one and no set of bits.
+struct Shape {
+  const char* name;
+  const char* arguments;
+  const char* words[2];
+};
+
+constexpr Shape SHAPES[] = {
+    {"accept4", "fxxW", {"SOCK_"}},
+    {"bind", "fxn", {}},
+    {"brk", "x", {}},
+    {"chdir", "x", {}},
+    {"clock_gettime", "Wx", {"=CLOCK_"}},
+    {"clone", "Wxxxx", {"CLONE_"}},
+    {"close", "f", {}},
+    {"connect", "fxn", {}},
+    {"dup", "f", {}},
+    {"dup2", "fn", {}},
+    {"dup3", "fnW", {"O_"}},
+    {"epoll_create1", "W", {"EPOLL_CLOEXEC"}},
+    {"epoll_ctl", "fWfx", {"=EPOLL_CTL_"}},
+    {"epoll_pwait", "fxnnxn", {}},
+    {"epoll_wait", "fxnn", {}},
+    {"eventfd2", "nW", {"EFD_"}},
+    {"execve", "xxx", {}},
+    {"execveat", "fxxxw", {"AT_"}},
+    {"exit", "n", {}},
+    {"exit_group", "n", {}},
+    {"fallocate", "fWnn", {"FALLOC_FL_"}},
+    {"fcntl", "fWx", {"=F_"}},
+    {"fdatasync", "f", {}},
+    {"fork", "", {}},
+    {"fstat", "fx", {}},
+    {"fstatfs", "fx", {}},
+    {"fsync", "f", {}},
+    {"ftruncate", "fn", {}},
+    {"futex", "xWnxxn", {"FUTEX_"}},
+    {"getcwd", "xn", {}},
+    {"getdents64", "fxn", {}},
+    {"getegid", "", {}},
+    {"geteuid", "", {}},
+    {"getgid", "", {}},
+    {"getpid", "", {}},
+    {"getppid", "", {}},
+    {"getrandom", "xnW", {"GRND_"}},
+    {"getsockopt", "fWWxx", {"=SOL_", "=SO_"}},
+    {"gettid", "", {}},
+    {"getuid", "", {}},
+    {"io_uring_enter", "fnnxxn", {}},
+    {"io_uring_register", "fnxn", {}},
+    {"io_uring_setup", "nx", {}},
+    {"ioctl", "fWx", {"=KVM_/BLK/FIO/TIOC/TC/TUN/UDMABUF"}},
+    {"kill", "nW", {"=SIG"}},
+    {"listen", "fn", {}},
+    {"lseek", "fnW", {"=SEEK_"}},
+    {"madvise", "xnW", {"=MADV_"}},
+    {"memfd_create", "xW", {"MFD_"}},
+    {"mmap", "xnWWfn", {"PROT_", "MAP_"}},
+    {"mount", "xxxxx", {}},
+    {"mprotect", "xnW", {"PROT_"}},
+    {"mremap", "xnnW", {"MREMAP_"}},
+    {"munmap", "xn", {}},
+    {"newfstatat", "fxxW", {"AT_"}},
+    {"open", "xwn", {"O_"}},
+    {"openat", "fxwn", {"O_"}},
+    {"pipe2", "xW", {"O_"}},
+    {"poll", "xnn", {}},
+    {"ppoll", "xnxxn", {}},
+    {"prctl", "Wxxxx", {"=PR_"}},
+    {"pread64", "fxnn", {}},
+    {"preadv", "fxnnn", {}},
+    {"preadv2", "fxnnnW", {"RWF_"}},
+    {"prlimit64", "nWxx", {"=RLIMIT_"}},
+    {"ptrace", "nnxx", {}},
+    {"pwrite64", "fxnn", {}},
+    {"pwritev", "fxnnn", {}},
+    {"pwritev2", "fxnnnW", {"RWF_"}},
+    {"read", "fxn", {}},
+    {"readlink", "xxn", {}},
+    {"readlinkat", "fxxn", {}},
+    {"readv", "fxn", {}},
+    {"recvfrom", "fxnWxx", {"MSG_"}},
+    {"recvmsg", "fxW", {"MSG_"}},
+    {"rt_sigaction", "Wxxn", {"=SIG"}},
+    {"rt_sigprocmask", "Wxxn", {"=SIG_"}},
+    {"rt_sigreturn", "", {}},
+    {"sched_getaffinity", "nnx", {}},
+    {"sched_setaffinity", "nnx", {}},
+    {"sched_yield", "", {}},
+    {"sendmsg", "fxW", {"MSG_"}},
+    {"sendto", "fxnWxn", {"MSG_"}},
+    {"setsockopt", "fWWxn", {"=SOL_", "=SO_"}},
+    {"shutdown", "fW", {"=SHUT_"}},
+    {"socket", "WWn", {"=AF_", "SOCK_"}},
+    {"socketpair", "WWnx", {"=AF_", "SOCK_"}},
+    {"stat", "xx", {}},
+    {"statx", "fxwxx", {"AT_"}},
+    {"tgkill", "nnW", {"=SIG"}},
+    {"timerfd_create", "WW", {"=CLOCK_", "TFD_"}},
+    {"timerfd_settime", "fWxx", {"TFD_"}},
+    {"unshare", "W", {"CLONE_"}},
+    {"vfork", "", {}},
+    {"wait4", "nxnx", {}},
+    {"write", "fxn", {}},
+    {"writev", "fxn", {}},
+};
+
+constexpr bool hasItsWords(const Shape& shape) {
+  size_t count = 0;
+  for (const char* letter = shape.arguments; *letter != 0; letter++)
+    count += *letter == 'w' || *letter == 'W';
+  return count <= 2 && (count < 1 || shape.words[0] != nullptr) &&
+         (count < 2 || shape.words[1] != nullptr);
+}
+
+constexpr bool haveTheirWords() {
+  for (const Shape& shape : SHAPES) {
+    if (!hasItsWords(shape)) return false;
+  }
+  return true;
+}
+static_assert(haveTheirWords(), "each w and W says how its constants begin");
+
+// Of a call that is not in the table: no more is known of it than six registers.
+constexpr Shape UNKNOWN = {"", "xxxxxx", {}};
+
+const Shape& shapeOf(const char* name) {
+  for (const Shape& shape : SHAPES) {
+    if (strcmp(shape.name, name) == 0) return shape;
+  }
+  return UNKNOWN;
+}
+
+kj::String hex(uint64_t value) {
+  return kj::str("0x", kj::hex(value));
+}
+
+// Explains one call under one profile.
+class Explanation {
+ public:
+  Explanation(const Profile& profile, const CallRegisters& registers, const char* name)
+      : profile(profile), registers(registers), name(name), shape(shapeOf(name)) {}
+
+  kj::String call() const {
+    kj::Vector<kj::String> texts;
+    for (uint32_t i = 0; i < strlen(shape.arguments); i++)
+      texts.add(argument(i));
+    return kj::str(name, "(", kj::strArray(texts, ", "), ")");
+  }
+
+  kj::String rule() const {
+    kj::Vector<kj::String> parts;
+    parts.add(kj::str("syscall: \"", name, "\""));
+    for (uint32_t i = 0; i < strlen(shape.arguments); i++) {
+      if (shape.arguments[i] == 'f') {
+        KJ_IF_MAYBE (fd, profileFd(i)) {
+          auto condition = kj::str("fd: \"", fd->name, "\"");
+          parts.add(i == 0 ? kj::mv(condition) : kj::str("arg { index: ", i, " ", condition, " }"));
+        }
+      } else if (shape.arguments[i] == 'W') {
+        parts.add(kj::str("arg { index: ", i, " value: \"", words(i), "\" }"));
+      }
+    }
+    parts.add(kj::str("reason: \"…\""));
+    return kj::str("rule { ", kj::strArray(parts, " "), " }");
+  }
+
+ private:
+  uint64_t value(uint32_t index) const { return registers.arguments[index]; }
+
+  kj::Maybe<const ProfileFd&> profileFd(uint32_t index) const {
+    for (size_t i = 0; i < profile.fdCount; i++) {
+      const ProfileFd& fd = profile.fds[i];
+      if (value(index) >= fd.number && value(index) - fd.number < fd.count) return fd;
+    }
+    return nullptr;
+  }
+
+  kj::String argument(uint32_t index) const {
+    switch (shape.arguments[index]) {
+      case 'f':
+        return fd(index);
+      case 'n':
+        return kj::str(static_cast<int64_t>(value(index)));
+      case 'x':
+        return hex(value(index));
+      default:
+        return words(index);
+    }
+  }
+
+  kj::String fd(uint32_t index) const {
+    // The kernel looks at 32 bits; a filter compares 64.
+    int number = static_cast<int>(value(index));
+    if (number == AT_FDCWD) return kj::str("AT_FDCWD");
+    KJ_IF_MAYBE (known, profileFd(index)) {
+      if (known->count == 1) return kj::str(known->name, " (", number, ")");
+      return kj::str(known->name, "[", number - known->number, "] (", number, ")");
+    }
+    return kj::str(number);
+  }
+
+  kj::String words(uint32_t index) const {
+    size_t which = 0;
+    for (uint32_t i = 0; i < index; i++)
+      which += shape.arguments[i] == 'w' || shape.arguments[i] == 'W';
+    auto text = constantWords(value(index), shape.words[which]);
+    return kj::heapString(text.c_str(), text.size());
+  }
+
+  const Profile& profile;
+  const CallRegisters& registers;
+  const char* name;
+  const Shape& shape;
+};
+
+bool isThreadFilter(const ProfileFilter& filter) {
+  return strncmp(filter.stage, "thread:", 7) == 0;
+}
+
+struct Stage {
+  kj::String name;
+  kj::String place;  // where a rule for it stands
+};
+
+// The stage a thread with `filterCount` filters is in, if its filter there kills it for `call`. A
+// thread's second filter is its own or that of "ready": whichever kills, its own first.
+kj::Maybe<Stage> stageOf(const Profile& profile, const seccomp_data& call, bool isMainThread,
+                         uint32_t filterCount) {
+  kj::Vector<const ProfileFilter*> inTurn;
+  kj::Vector<kj::StringPtr> threads;
+  for (size_t i = 0; i < profile.filterCount; i++) {
+    const ProfileFilter& filter = profile.filters[i];
+    if (!isThreadFilter(filter)) {
+      inTurn.add(&filter);
+    } else if (!isMainThread && filterCount > 1 && kills(filter, call)) {
+      threads.add(filter.stage);
+    }
+  }
+  if (threads.size() > 0) {
+    auto places = KJ_MAP(stage, threads) {
+      return kj::str("thread \"", stage.slice(7), "\"");
+    };
+    return Stage{kj::strArray(threads, " or "), kj::strArray(places, " or ")};
+  }
+  // "run" may have been entered without "ready": then the last of them that kills is a later one.
+  size_t last = kj::min(kj::max(filterCount, 1u), inTurn.size()) - 1;
+  size_t end = filterCount > 1 ? inTurn.size() : last + 1;
+  for (size_t i = last; i < end; i++) {
+    if (!kills(*inTurn[i], call)) continue;
+    kj::StringPtr name = inTurn[i]->stage;
+    // Where there is one filter for both, its rules stand in the later stage.
+    if (name == "ready" && i + 1 == inTurn.size()) name = "run";
+    return Stage{kj::heapString(name), kj::heapString(name)};
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+kj::Maybe<RefusedCall> explainCall(const Profile& profile, const CallRegisters& registers,
+                                   bool isMainThread, uint32_t filterCount) {
+  seccomp_data call = {};
+  call.nr = static_cast<int>(registers.number);
+  call.arch = registers.architecture;
+  call.instruction_pointer = registers.instructionPointer;
+  memcpy(call.args, registers.arguments, sizeof(call.args));
+  KJ_IF_MAYBE (stage, stageOf(profile, call, isMainThread, filterCount)) {
+    if (registers.architecture != AUDIT_ARCH_X86_64 || (registers.number & X32_BIT) != 0) {
+      auto convention = registers.architecture == AUDIT_ARCH_X86_64 ? "x32" : "i386";
+      return RefusedCall{kj::mv(stage->name),
+                         kj::str("call ", registers.number & ~X32_BIT, " by the ", convention,
+                                 " convention, which no profile can allow"),
+                         nullptr};
+    }
+    const char* known = syscallName(registers.number);
+    if (known == nullptr) {
+      return RefusedCall{kj::mv(stage->name),
+                         kj::str("system call ", registers.number,
+                                 ", which is younger than this build and has no name in it"),
+                         nullptr};
+    }
+    Explanation explanation(profile, registers, known);
+    return RefusedCall{
+        kj::mv(stage->name), explanation.call(),
+        kj::str("add to ", profile.source, ", ", stage->place, ": ", explanation.rule())};
+  }
+  return nullptr;
+}
+
+}  // namespace troupe::sandbox
