@@ -69,6 +69,8 @@ constexpr ErrorCode BROKER_FAILED{"TRP-run-005", ExitCode::BROKER_FAILED};
 constexpr ErrorCode GUEST_CRASHED{"TRP-run-006", ExitCode::GUEST_CRASHED};
 constexpr ErrorCode VM_SILENT{"TRP-run-007", ExitCode::INTERNAL};
 constexpr ErrorCode DEMO_FAILED{"TRP-run-008", ExitCode::INTERNAL};
+// Before the guest runs; later the end is that of whoever was lost.
+constexpr ErrorCode CALL_REFUSED{"TRP-run-009", ExitCode::START};
 
 constexpr ErrorCode INTERNAL{"TRP-int-001", ExitCode::INTERNAL};
 
@@ -83,7 +85,7 @@ constexpr ErrorCode ALL[] = {
     RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
     BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
-    INTERNAL,
+    INTERNAL,          CALL_REFUSED,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

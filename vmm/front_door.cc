@@ -11,6 +11,7 @@
 #include "vmm/front/front.capnp.h"
 #include "vmm/peer_stream.h"
 #include "vmm/quote.h"
+#include "vmm/refusal.h"
 #include "vmm/wait_status.h"
 
 namespace troupe {
@@ -137,7 +138,12 @@ kj::Promise<void> FrontDoor::runFront() {
     return acceptLoop(front);
   });
   auto ended = front.actor->started().then([&front]() { return front.actor->onExit(); });
-  return serving.exclusiveJoin(ended.then([](int status) {
+  return serving.exclusiveJoin(ended.then([&front](int status) {
+    KJ_IF_MAYBE (refusal, explainRefusal(*front.actor,
+                                         "the front end of the control socket died, "
+                                         "and the next client gets a new one")) {
+      return printError(kj::str("troupe: ", refusal->render(), "\n"));
+    }
     printError(kj::str("troupe: the front end of the control socket ", describeWaitStatus(status),
                        "; the next client gets a new one\n"));
   }));

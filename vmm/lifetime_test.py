@@ -4,6 +4,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -83,6 +84,37 @@ class Lifetime(ProgramTest):
                 self.assertIn(actor, stderr)
                 self.assertIn("SIGKILL", stderr)
                 self.assertNothingLeft()
+
+    def playRefusedDevices(self):
+        os.remove(os.path.join(self.bin, "troupe-devices"))
+        shutil.copy("devices/refused_devices", os.path.join(self.bin, "troupe-devices"))
+
+    def testARefusedSystemCallWhileTheGuestRuns(self):
+        self.playRefusedDevices()
+        result = self.run_troupe("run", "--kernel", "guest/payload/payload.elf", "--name", self.name,
+                                 "--serial", "file=" + self.path("serial"))
+        self.assertError(
+            result, 19, "TRP-run-009", f'the VM "{self.name}" lost rng0',
+            "1. in stage run it called fcntl(rpc (3), F_GETFL, 0x0)",
+            "see: devices/rng/rng.profile",
+            'add to devices/rng/rng.profile, run: rule { syscall: "fcntl" fd: "rpc" '
+            'arg { index: 1 value: "F_GETFL" } reason: "…" }')
+        self.assertNotIn("SIGSYS", result.stderr)
+
+    def testARefusedSystemCallAtTheStart(self):
+        self.playRefusedDevices()
+        result = self.run_troupe("run", "--kernel", self.sleeper, "--name", self.name, "--serial",
+                                 "file=" + self.path("serial"), "--console",
+                                 "file=" + self.path("console"))
+        self.assertError(result, 5, "TRP-run-009", "console0 (the virtio console) died before",
+                         "1. in stage start it called socket(AF_INET, SOCK_STREAM, 0)",
+                         "devices/console/console.profile, start: rule {")
+
+    def testWithoutJailsNothingIsRefused(self):
+        self.playRefusedDevices()
+        process = self.start(self.sleeper, "--jail", "off")
+        self.assertEqual(self.run_troupe("stop", self.name).returncode, 0)
+        self.assertEqual(self.finish(process)[0], 18)
 
     def testALostBroker(self):
         process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20))

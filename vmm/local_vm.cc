@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <kj/debug.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "vmm/control_actor.h"
 #include "vmm/fd_handle.h"
 #include "vmm/quote.h"
+#include "vmm/refusal.h"
 #include "vmm/user_error.h"
 #include "vmm/wait_status.h"
 
@@ -30,13 +32,17 @@ bool isGuestsOwnEnd(EndReason reason) {
 // How strongly a wait status suggests that this actor is where the trouble began: the others end
 // quietly when their pipes close.
 int blame(int status) {
-  if (WIFSIGNALED(status)) return 2;
+  if (WIFSIGNALED(status)) return WTERMSIG(status) == SIGSYS ? 3 : 2;
   return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
 }
 
 // What is to be said of an actor that ended before the guest ran. If its last words are an error
 // with a code, that is the reason.
 UserError diedAtStart(Actor& actor, int status) {
+  KJ_IF_MAYBE (refusal,
+               explainRefusal(actor, kj::str(actor.describe(), " died before the guest ran"))) {
+    return kj::mv(*refusal);
+  }
   auto what = kj::str(actor.describe(), " ", describeWaitStatus(status), " before the guest ran");
   auto words = actor.log().lastWords();
   if (words.size() > 0 && words.back().startsWith("TRP-")) {
@@ -378,8 +384,13 @@ kj::Promise<void> LocalVm::serve() {
 }
 
 VmEnd LocalVm::deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor) {
-  UserError error(codes::DEVICE_LOST,
-                  kj::str("the VM ", quote(place.name()), " lost ", who, ": ", how));
+  auto lost = kj::str("the VM ", quote(place.name()), " lost ", who);
+  if (actor != nullptr) {
+    KJ_IF_MAYBE (refusal, explainRefusal(*actor, lost)) {
+      return {ExitCode::DEVICE_LOST, refusal->render()};
+    }
+  }
+  UserError error(codes::DEVICE_LOST, kj::str(lost, ": ", how));
   if (actor != nullptr) {
     for (auto& line : actor->log().lastWords())
       error.cause(line);
@@ -426,8 +437,11 @@ VmEnd LocalVm::verdict() {
     auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
     if (actor != company.broker.get())
       return deviceLost(actor->describe(), kj::str("it ", how), actor);
-    UserError error(codes::BROKER_FAILED,
-                    kj::str("the broker of VM ", quote(place.name()), " ", how));
+    auto whose = kj::str("the broker of VM ", quote(place.name()), " ");
+    KJ_IF_MAYBE (refusal, explainRefusal(*actor, kj::str(whose, "died"))) {
+      return {ExitCode::BROKER_FAILED, refusal->render()};
+    }
+    UserError error(codes::BROKER_FAILED, kj::str(whose, how));
     for (auto& line : actor->log().lastWords())
       error.cause(line);
     return {ExitCode::BROKER_FAILED, error.render()};
