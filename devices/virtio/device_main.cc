@@ -1,6 +1,7 @@
 #include "devices/virtio/device_main.h"
 
 #include <capnp/rpc-twoparty.h>
+#include <capnp/serialize-async.h>
 #include <kj/debug.h>
 #include <malloc.h>
 #include <unistd.h>
@@ -47,6 +48,47 @@ void prepareProcess() {
   }
 }
 
+// The broker's messages, up to their end. The end is told to the process and not to Cap'n Proto,
+// which would throw, trace the stack and answer into the closed pipe, all just before the exit.
+class MessagesToTheEnd final: public capnp::MessageStream {
+ public:
+  explicit MessagesToTheEnd(kj::AsyncCapabilityStream& stream)
+      : inner(stream), ended(kj::newPromiseAndFulfiller<void>()) {}
+
+  // Once.
+  kj::Promise<void> onEnd() { return kj::mv(ended.promise); }
+
+  kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> tryReadMessage(
+      kj::ArrayPtr<kj::AutoCloseFd> fdSpace, capnp::ReaderOptions options,
+      kj::ArrayPtr<capnp::word> scratchSpace) override {
+    using Read = kj::Maybe<capnp::MessageReaderAndFds>;
+    return inner.tryReadMessage(fdSpace, options, scratchSpace)
+        .then([this](Read&& message) -> kj::Promise<Read> {
+          if (message != nullptr) return kj::mv(message);
+          ended.fulfiller->fulfill();
+          return kj::NEVER_DONE;
+        });
+  }
+
+  kj::Promise<void> writeMessage(
+      kj::ArrayPtr<const int> fds,
+      kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) override {
+    return inner.writeMessage(fds, segments);
+  }
+
+  kj::Promise<void> writeMessages(
+      kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) override {
+    return inner.writeMessages(messages);
+  }
+
+  kj::Maybe<int> getSendBufferSize() override { return inner.getSendBufferSize(); }
+  kj::Promise<void> end() override { return inner.end(); }
+
+ private:
+  capnp::AsyncCapabilityMessageStream inner;
+  kj::PromiseFulfillerPair<void> ended;
+};
+
 // Ends the process. Leaving without taking things apart needs no system call but the exit, and once
 // the broker is gone nobody is left to answer to.
 [[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup) {
@@ -55,13 +97,17 @@ void prepareProcess() {
   auto failure = actor->onFailure();
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
-  capnp::TwoPartyVatNetwork network(*stream, MAX_FDS_PER_MESSAGE,
+  MessagesToTheEnd messages(*stream);
+  capnp::TwoPartyVatNetwork network(messages, MAX_FDS_PER_MESSAGE,
                                     capnp::rpc::twoparty::Side::SERVER, limits());
   auto rpc = capnp::makeRpcServer(network, kj::mv(actor));
   rpc.setFlowLimit(MESSAGE_LIMIT_WORDS);
 
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
-                 network.onDisconnect().exclusiveJoin(kj::mv(failure)).wait(io.waitScope);
+                 network.onDisconnect()
+                     .exclusiveJoin(messages.onEnd())
+                     .exclusiveJoin(kj::mv(failure))
+                     .wait(io.waitScope);
                  engine.finish().wait(io.waitScope);
                })) {
     sandbox::sayLastWords("the device ends", *exception);
