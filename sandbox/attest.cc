@@ -143,8 +143,10 @@ class Inspection {
   void checkThreads(int inheritedFilters) {
     KJ_IF_MAYBE (threads, list(folder, "task")) {
       for (const kj::String& thread : *threads) {
-        KJ_IF_MAYBE (status, readAll(folder, kj::str("task/", thread, "/status").cStr())) {
-          bool main = thread == kj::str(pid);
+        // What /proc/PID/status says of threads, it says of the main one.
+        bool main = thread == kj::str(pid);
+        auto path = main ? kj::str("status") : kj::str("task/", thread, "/status");
+        KJ_IF_MAYBE (status, readAll(folder, path.cStr())) {
           auto who = main ? kj::str("it") : kj::str("its thread ", field(*status, "Name"));
           checkThread(who, *status, main, inheritedFilters);
         }

@@ -270,7 +270,8 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
   plan.parentPidFd = self;
   KJ_SYSCALL(plan.dumpable = prctl(PR_GET_DUMPABLE));
   plan.landlockRules = landlock == nullptr ? -1 : landlock.get();
-  plan.signalsToReset = changedSignals();
+  if (signalsToReset == nullptr) signalsToReset = changedSignals();
+  plan.signalsToReset = KJ_ASSERT_NONNULL(signalsToReset);
   plan.fds = memory->fds.begin();
   plan.fdCount = memory->fds.size();
   plan.firstFree = programNumber + 1;

@@ -57,7 +57,8 @@ class Launcher {
   // Starts `executable` as `name` under `profile`. Returns at once; the child goes on by itself.
   // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
   // setup message (null: none). Throws when an fd of the profile is missing or one is unknown to
-  // it.
+  // it. Which signals this process handles or ignores is looked up at the first launch, since it
+  // takes a system call each, and stays so from then on.
   kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                         kj::Maybe<capnp::AnyPointer::Reader> config);
@@ -67,7 +68,11 @@ class Launcher {
   Jail jail;
   LaunchFaults faults;
   kj::AutoCloseFd self;  // a pidfd of this process
+<<<<<<< ours
   kj::Own<ExitReports> reports;
+=======
+  kj::Maybe<uint64_t> signalsToReset;
+>>>>>>> theirs
 };
 
 }  // namespace troupe::sandbox
