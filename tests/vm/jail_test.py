@@ -43,19 +43,20 @@ class Jail(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = machine.Folder(cls.user)
+        cls.name = cls.folder.vm("jailed")
         cls.process = cls.folder.start(
-            "run", "--name", "jailed", "--kernel", cls.folder.payload, "--memory", "64M",
+            "run", "--name", cls.name, "--kernel", cls.folder.payload, "--memory", "64M",
             "--cmdline", "idle", "--disk", cls.folder.disk("a"), "--disk", cls.folder.disk("b"),
             "--console", f"file={cls.folder.file('guest/console')}")
         cls.actors = {}
         cls.troupe = None
-        status = cls.folder.status("jailed")
+        status = cls.folder.status(cls.name)
         cls.troupe = status["pid"]
         cls.actors = {actor["name"]: actor for actor in status["actors"]}
 
     @classmethod
     def tearDownClass(cls):
-        cls.folder.run("stop", "jailed")
+        cls.folder.run("stop", cls.name)
         cls.process.communicate(timeout=20)
         cls.folder.close()
 

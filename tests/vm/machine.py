@@ -10,6 +10,7 @@ import time
 BIN = os.path.dirname(os.path.realpath("bin/troupe"))
 PAYLOAD = os.path.realpath("guest/payload/payload.elf")
 KVM_GROUP = 107  # stands for the group kvm, which this machine's /etc/group may lack
+ROOTS_FOLDER = "/run/troupe"
 ORDINARY_USER = 1000  # any id but 0; it need not have an entry in /etc/passwd
 
 # An ordinary user of group kvm, whatever the mode of this machine's /dev/kvm: a private mount
@@ -50,6 +51,10 @@ class Folder:
 
     def file(self, name):
         return os.path.join(self.path, name)
+
+    def vm(self, word):
+        """A name for a VM of this test alone: root's VMs of all tests share one run-time folder."""
+        return f"{word}-{self.path.rpartition('.')[2]}"
 
     def disk(self, name, size=1 << 20):
         """A disk of zeroes that the user of this folder owns."""
@@ -102,8 +107,13 @@ class Folder:
 
     def left_over(self):
         """Files in the run-time folder."""
-        return [os.path.join(folder, name) for folder, _, names in os.walk(self.file("run"))
-                for name in names]
+        files = [os.path.join(folder, name) for folder, _, names in os.walk(self.file("run"))
+                 for name in names]
+        mark = self.vm("")
+        if self.user is None and os.path.isdir(ROOTS_FOLDER):
+            files += [os.path.join(ROOTS_FOLDER, name) for name in os.listdir(ROOTS_FOLDER)
+                      if mark in name]
+        return files
 
     def close(self):
         shutil.rmtree(self.path, ignore_errors=True)

@@ -94,6 +94,7 @@ class Memory(unittest.TestCase):
     def setUp(self):
         self.folder = machine.Folder()
         self.addCleanup(self.folder.close)
+        self.name = self.folder.vm("vm")
 
     def testSmallestAndAroundTheHole(self):
         # RAM goes on at 4 GiB once 3 GiB are full.
@@ -116,14 +117,15 @@ class Serial(unittest.TestCase):
     def setUp(self):
         self.folder = machine.Folder()
         self.addCleanup(self.folder.close)
+        self.name = self.folder.vm("vm")
 
     def testLateReaderOfTheSocketSeesTheFirstByte(self):
         path = self.folder.file("run/serial")
-        process = self.folder.start("run", "--name", "late", "--kernel", self.folder.payload,
+        process = self.folder.start("run", "--name", self.name, "--kernel", self.folder.payload,
                                     "--memory", "64M", "--cmdline", "idle",
                                     "--serial", f"socket={path}")
         try:
-            self.folder.status("late")
+            self.folder.status(self.name)
             time.sleep(1)  # the guest has said all it will say
             with socket.socket(socket.AF_UNIX) as reader:
                 reader.settimeout(10)
@@ -133,7 +135,7 @@ class Serial(unittest.TestCase):
                     text += reader.recv(65536)
             self.assertIn(b"payload", text)
         finally:
-            self.folder.run("stop", "late")
+            self.folder.run("stop", self.name)
             out, err = process.communicate(timeout=20)
         self.assertEqual(process.returncode, 18, out + err)
         self.assertEqual(self.folder.left_over(), [])
@@ -152,10 +154,12 @@ class Ends(unittest.TestCase):
     def setUp(self):
         self.folder = machine.Folder()
         self.addCleanup(self.folder.close)
+        self.name = self.folder.vm("vm")
         self.process = self.folder.start(
-            "run", "--name", "vm", "--kernel", self.folder.payload, "--memory", "64M",
+            "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
             "--cmdline", "idle", "--disk", self.folder.disk("a"))
-        self.pids = {actor["name"]: actor["pid"] for actor in self.folder.status("vm")["actors"]}
+        actors = self.folder.status(self.name)["actors"]
+        self.pids = {actor["name"]: actor["pid"] for actor in actors}
 
     def ended(self, status):
         out, err = self.process.communicate(timeout=20)
@@ -166,7 +170,7 @@ class Ends(unittest.TestCase):
         return err.decode(errors="replace")
 
     def testStop(self):
-        self.folder.run("stop", "vm")
+        self.folder.run("stop", self.name)
         self.ended(18)
 
     def testSigterm(self):
@@ -191,8 +195,9 @@ class Ends(unittest.TestCase):
             time.sleep(0.02)
         self.assertEqual(left, {})
         # What nobody was left to remove does not stand in the way of the next VM of that name.
-        code, out, err = self.folder.run("run", "--name", "vm", "--kernel", self.folder.payload,
-                                         "--memory", "64M", "--cmdline", "hello")
+        code, out, err = self.folder.run("run", "--name", self.name, "--kernel",
+                                         self.folder.payload, "--memory", "64M", "--cmdline",
+                                         "hello")
         self.assertEqual(code, 0, out + err)
         self.assertEqual(self.folder.left_over(), [])
 

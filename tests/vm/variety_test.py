@@ -38,6 +38,7 @@ class Variety(unittest.TestCase):
     def setUp(self):
         self.folder = machine.Folder()
         self.addCleanup(self.folder.close)
+        self.name = self.folder.vm("vm")
         self.kernel = ["--kernel", self.folder.payload, "--memory", "64M"]
 
     def finish(self, process, status):
@@ -51,8 +52,9 @@ class Variety(unittest.TestCase):
         tty.setraw(theirs)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 80, 0, 0))
         process = subprocess.Popen(
-            self.folder.command("run", *self.kernel, "--name", "vm", "--cmdline", "keys=console",
-                                "--serial", f"file={self.folder.file('run/serial')}",
+            self.folder.command("run", *self.kernel, "--name", self.name, "--cmdline",
+                                "keys=console", "--serial",
+                                f"file={self.folder.file('run/serial')}",
                                 "--console", "stdio"),
             env=self.folder.environment(), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE,
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
@@ -78,10 +80,10 @@ class Variety(unittest.TestCase):
             os.close(ours)
 
     def testAConsoleOnAPty(self):
-        process = self.folder.start("run", *self.kernel, "--name", "vm", "--cmdline",
+        process = self.folder.start("run", *self.kernel, "--name", self.name, "--cmdline",
                                     "keys=console", "--console", "pty")
         try:
-            self.folder.status("vm")
+            self.folder.status(self.name)
             said = read_until(process.stderr.fileno(), rb"virtio console is /dev/pts/\d+\n")
             path = re.search(rb"/dev/pts/\d+", said).group(0)
             terminal = os.open(path, os.O_RDWR | os.O_NOCTTY)
@@ -109,7 +111,7 @@ class Variety(unittest.TestCase):
         self.assertEqual(self.folder.left_over(), [])
 
     def testSeveralAtOnceKnowNothingOfEachOther(self):
-        names = [f"vm{index}" for index in range(4)]
+        names = [self.folder.vm(f"vm{index}") for index in range(4)]
         processes = {}
         try:
             for name in names:
@@ -123,9 +125,9 @@ class Variety(unittest.TestCase):
                                     if vm["name"] in names), names)
             spaces = [os.readlink(f"/proc/{pid}/ns/user") for pid in pids]
             self.assertEqual(len(spaces), len(set(spaces)))
-            self.folder.run("stop", "vm1")
-            processes["vm1"].communicate(timeout=20)
-            for name in ("vm0", "vm2", "vm3"):
+            self.folder.run("stop", names[1])
+            processes[names[1]].communicate(timeout=20)
+            for name in (names[0], *names[2:]):
                 self.assertEqual(self.folder.status(name)["state"], "running")
         finally:
             for name, process in processes.items():
@@ -135,13 +137,13 @@ class Variety(unittest.TestCase):
         self.assertEqual(self.folder.left_over(), [])
 
     def testWithoutAJailItWorksAndSaysSo(self):
-        process = self.folder.start("run", *self.kernel, "--name", "vm", "--cmdline", "idle",
+        process = self.folder.start("run", *self.kernel, "--name", self.name, "--cmdline", "idle",
                                     "--jail", "off")
-        status = self.folder.status("vm")
+        status = self.folder.status(self.name)
         self.assertEqual({actor["jail"] for actor in status["actors"]}, {"off"})
         with open(f"/proc/{status['actors'][0]['pid']}/status") as file:
             self.assertIn("Seccomp:\t0", file.read())
-        self.folder.run("stop", "vm")
+        self.folder.run("stop", self.name)
         self.assertIn("no actor is jailed", self.finish(process, 18))
 
 
