@@ -138,6 +138,11 @@ class BadInput(ProgramTest):
              f"file={self.path('serial')}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         self.assertError(result, 4, "TRP-jail-002", "ulimit -Hn")
+        result = subprocess.run(["prlimit", "--nofile=512:512", self.troupe, "doctor"],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                timeout=60)
+        self.assertError(result, 3, "TRP-host-009")
+        self.assertRegex(result.stdout, r"open files +MISSING +at most 512; the broker needs \d+")
 
     def testADiskInUseElsewhere(self):
         disk = self.file("disk", size=1024)

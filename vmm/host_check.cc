@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "broker/broker_profile.h"
 #include "vmm/programs.h"
 #include "vmm/quote.h"
 #include "vmm/run_folder.h"
@@ -170,6 +172,24 @@ HostFinding checkIoUring() {
                  "sudo sysctl kernel.io_uring_disabled=0");
 }
 
+// How many fds some actor's profile asks for; no child may have more than its parent's hard limit.
+HostFinding checkOpenFiles() {
+  constexpr kj::StringPtr SEE = "ulimit -Hn"_kj;
+  uint64_t needed = 0;
+  for (size_t i = 0; i < BROKER_PROFILE.limitCount; i++) {
+    auto& limit = BROKER_PROFILE.limits[i];
+    if (limit.resource == RLIMIT_NOFILE) needed = limit.value;
+  }
+  rlimit limit;
+  KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &limit));
+  if (limit.rlim_max >= needed) {
+    return present("open files", kj::str("the broker may have its ", needed), SEE);
+  }
+  return lacking("open files", State::MISSING,
+                 kj::str("at most ", limit.rlim_max, "; the broker needs ", needed), SEE,
+                 "raise \"hard nofile\" in /etc/security/limits.conf, then log in again");
+}
+
 HostFinding checkRunFolder() {
   kj::String folder;
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { folder = runFolder(); })) {
@@ -201,7 +221,7 @@ HostFinding checkPrograms() {
 kj::Array<HostFinding> checkHost() {
   return kj::arr(checkKvm(), checkNamespaces(), checkSeccomp(), checkLandlock(), checkCgroups(),
                  checkKernel(), checkPidFd(), checkMdwe(), checkExecSeal(), checkIoUring(),
-                 checkRunFolder(), checkPrograms());
+                 checkOpenFiles(), checkRunFolder(), checkPrograms());
 }
 
 }  // namespace troupe
