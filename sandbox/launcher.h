@@ -68,11 +68,8 @@ class Launcher {
   Jail jail;
   LaunchFaults faults;
   kj::AutoCloseFd self;  // a pidfd of this process
-<<<<<<< ours
-  kj::Own<ExitReports> reports;
-=======
   kj::Maybe<uint64_t> signalsToReset;
->>>>>>> theirs
+  kj::Own<ExitReports> reports;
 };
 
 }  // namespace troupe::sandbox
