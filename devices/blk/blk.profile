@@ -32,10 +32,7 @@ start {
 }
 
 ready {
-  # device_main.cc prepares the process for this.
-  narrow { syscall: "mmap" syscall: "munmap" syscall: "mremap" syscall: "mprotect" syscall: "madvise" reason: "malloc has one heap and maps nothing; threads live as long as the process" }
-  narrow { syscall: "getpid" syscall: "gettid" syscall: "rt_sigprocmask" syscall: "tgkill" syscall: "rt_sigaction" reason: "abort() ends the process with or without them" }
-  narrow { syscall: "sendmsg" reason: "it gives no fd to anybody" }
+  narrow { syscall: "mprotect" syscall: "madvise" reason: "one heap for all threads, and they live as long as the process" }
 }
 run {
   rule { syscall: "read" fd: "events" reason: "a queue came to rest or is broken" }
