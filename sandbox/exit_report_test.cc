@@ -71,7 +71,7 @@ TEST(ExitReport, TellsCallStageAndRemedyInStart) {
   EXPECT_EQ("socket(AF_INET, SOCK_STREAM, 0)", told.call);
   EXPECT_EQ(
       "add to sandbox/testing/sample.profile, start: rule { syscall: \"socket\" arg { index: 0 "
-      "value: \"AF_INET\" } arg { index: 1 value: \"SOCK_STREAM\" } reason: \"…\" }",
+      "value: \"AF_INET\" } arg { index: 1 value: \"SOCK_STREAM\" } reason: \"...\" }",
       told.remedy);
 }
 
@@ -81,7 +81,7 @@ TEST(ExitReport, TellsCallStageAndRemedyInReady) {
   EXPECT_EQ("getuid()", told.call);
   EXPECT_EQ(
       "add to sandbox/testing/sample.profile, ready: rule { syscall: \"getuid\" reason: "
-      "\"…\" }",
+      "\"...\" }",
       told.remedy);
 }
 
@@ -139,6 +139,15 @@ TEST(ExitReport, FindsTheThreadThatMadeTheCall) {
   EXPECT_EQ(SIGSYS, WTERMSIG(told.status));
   EXPECT_EQ("thread:worker", told.stage);
   EXPECT_EQ("socket(AF_INET, SOCK_STREAM, 0)", told.call);
+  EXPECT_EQ(0u, told.remedy.find("no profile may allow socket once")) << told.remedy;
+}
+
+TEST(ExitReport, RemedyForAThreadIsItsOwnFilter) {
+  JailBench bench;
+  Actor actor = bench.start();
+  place(bench, actor);
+  startThread(bench, actor, "thread:worker", "getuid");
+  Told told = endOf(bench, actor);
   EXPECT_NE(std::string::npos, told.remedy.find("sample.profile, thread \"worker\": rule {"))
       << told.remedy;
 }

@@ -8,6 +8,7 @@
 
 #include "sandbox/constants.h"
 #include "sandbox/filter_answer.h"
+#include "sandbox/start_only.h"
 #include "sandbox/syscall_names.h"
 
 namespace troupe::sandbox {
@@ -180,7 +181,7 @@ class Explanation {
         parts.add(kj::str("arg { index: ", i, " value: \"", words(i), "\" }"));
       }
     }
-    parts.add(kj::str("reason: \"…\""));
+    parts.add(kj::str("reason: \"...\""));
     return kj::str("rule { ", kj::strArray(parts, " "), " }");
   }
 
@@ -300,6 +301,12 @@ kj::Maybe<RefusedCall> explainCall(const Profile& profile, const CallRegisters& 
                          nullptr};
     }
     Explanation explanation(profile, registers, known);
+    if (stage->name != "start" && isForStartOnly(known)) {
+      return RefusedCall{kj::mv(stage->name), explanation.call(),
+                         kj::str("no profile may allow ", known,
+                                 " once an actor is ready: it belongs into start, or `troupe` does "
+                                 "it and hands over the fd")};
+    }
     return RefusedCall{
         kj::mv(stage->name), explanation.call(),
         kj::str("add to ", profile.source, ", ", stage->place, ": ", explanation.rule())};

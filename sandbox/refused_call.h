@@ -23,8 +23,8 @@ struct CallRegisters {
 struct RefusedCall {
   kj::String stage;  // "run", "thread:queue"
   kj::String call;   // "pread64(rpc (3), 0x7ffd0c3a, 1, 0)"
-  // What would allow it: "add to devices/blk/blk.profile, run: rule { … }". Empty where no rule
-  // can.
+  // What would allow it: "add to devices/blk/blk.profile, run: rule { … }", or what else to do.
+  // Empty where nothing can be done.
   kj::String remedy;
 };
 

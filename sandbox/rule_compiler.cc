@@ -8,6 +8,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "sandbox/start_only.h"
 #include "sandbox/words.h"
 
 namespace troupe::sandbox {
@@ -20,47 +21,6 @@ constexpr uint64_t ALL_BITS = ~uint64_t{0};
 
 // A rule whose alternatives multiply beyond this is a mistake, and would make a slow filter.
 constexpr size_t MAX_VERDICTS_PER_RULE = 1024;
-
-// No profile may allow these once the actor serves; what one of them would be good for has been
-// done before, or is somebody else's work.
-const std::set<std::string>& neverInRun() {
-  static const auto* const NAMES = new std::set<std::string>{"bind",
-                                                             "bpf",
-                                                             "chroot",
-                                                             "clone3",
-                                                             "connect",
-                                                             "execve",
-                                                             "execveat",
-                                                             "fork",
-                                                             "fsconfig",
-                                                             "fsmount",
-                                                             "fsopen",
-                                                             "init_module",
-                                                             "io_uring_register",
-                                                             "io_uring_setup",
-                                                             "kill",
-                                                             "memfd_create",
-                                                             "mount",
-                                                             "move_mount",
-                                                             "open",
-                                                             "open_tree",
-                                                             "openat",
-                                                             "openat2",
-                                                             "pidfd_getfd",
-                                                             "pidfd_open",
-                                                             "pivot_root",
-                                                             "process_madvise",
-                                                             "process_vm_readv",
-                                                             "process_vm_writev",
-                                                             "ptrace",
-                                                             "setns",
-                                                             "socket",
-                                                             "umount2",
-                                                             "unshare",
-                                                             "userfaultfd",
-                                                             "vfork"};
-  return *NAMES;
-}
 
 uint64_t word(const std::string& text, const SourceLocation& where) {
   try {
@@ -278,7 +238,7 @@ void checkCall(const RuleSite& site, int index, const std::string& stage, Form f
                        "arguments");
   }
   if (!site.rule.fail().empty()) return;
-  if (stage != "start" && neverInRun().count(name) != 0) {
+  if (stage != "start" && isForStartOnly(name.c_str())) {
     throw ProfileError(site.at("syscall", index),
                        name + " is never allowed once an actor is ready; `start` may have it");
   }
@@ -383,7 +343,7 @@ void narrowArgument(PolicyArgument& argument, const PolicyArgument& by, const Po
 }  // namespace
 
 bool neverWhileServing(const std::string& syscall) {
-  return neverInRun().count(syscall) != 0;
+  return isForStartOnly(syscall.c_str());
 }
 
 std::vector<PolicyRule> compileRule(const RuleSite& site, const std::string& stage,

@@ -98,7 +98,7 @@ class Lifetime(ProgramTest):
             "1. in stage run it called fcntl(rpc (3), F_GETFL, 0x0)",
             "see: devices/rng/rng.profile",
             'add to devices/rng/rng.profile, run: rule { syscall: "fcntl" fd: "rpc" '
-            'arg { index: 1 value: "F_GETFL" } reason: "…" }')
+            'arg { index: 1 value: "F_GETFL" } reason: "..." }')
         self.assertNotIn("SIGSYS", result.stderr)
 
     def testARefusedSystemCallAtTheStart(self):
