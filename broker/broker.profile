@@ -72,14 +72,16 @@ run {
   rule { syscall: "shutdown" fd: "device" arg { index: 1 value: "SHUT_WR" } reason: "orderly end of a connection" }
   rule { syscall: "read" fd: "call" reason: "interrupts that go by a pin, or that are masked" }
   rule { syscall: "write" fd: "kick" fd: "call" reason: "a notification that came as an exit; an interrupt that became due" }
-  rule { syscall: "getpid" reason: "pthread_kill" }
   rule { syscall: "tgkill" arg { index: 2 value: "SIGUSR2" value: "SIGABRT" } reason: "stops vCPUs; abort()" }
-  rule { syscall: "rt_sigprocmask" reason: "pthread_kill and abort() block signals" }
 }
 
 thread {
   name: "vcpu"
   include: "sandbox/common/thread.profile"
+  narrow { syscall: "mmap" syscall: "munmap" syscall: "mprotect" reason: "there is one heap, and what a vCPU thread says fits into it" }
+  narrow { syscall: "getpid" syscall: "gettid" syscall: "tgkill" syscall: "exit_group" reason: "abort() ends the process with or without them" }
+  narrow { syscall: "rt_sigprocmask" arg { index: 0 value: "SIG_BLOCK" value: "SIG_SETMASK" } reason: "the end of the thread" }
+  narrow { syscall: "clock_gettime" reason: "no register shows the host's time" }
   rule { syscall: "ioctl" fd: "vcpu" arg { index: 1 value: "KVM_RUN" value: "KVM_GET_REGS" } reason: "runs the guest; where it was when it crashed" }
   rule {
     syscall: "ioctl" fd: "vm"
@@ -91,3 +93,6 @@ thread {
   rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes of the serial port" }
   rule { syscall: "rt_sigreturn" reason: "the signal that stops a vCPU" }
 }
+
+budget { filter: "run" syscalls: 26 unconditional: 8 }
+budget { filter: "thread:vcpu" syscalls: 10 unconditional: 3 }

@@ -29,6 +29,7 @@ start {
     arg { index: 3 value: "MAP_SHARED|MAP_POPULATE" }
     reason: "the ring's queues"
   }
+  rule { syscall: "exit" reason: "a queue thread that could not begin; main() then says why" }
 }
 
 ready {
