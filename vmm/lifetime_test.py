@@ -110,6 +110,14 @@ class Lifetime(ProgramTest):
                          "1. in stage start it called socket(AF_INET, SOCK_STREAM, 0)",
                          "devices/console/console.profile, start: rule {")
 
+    def testARefusedSystemCallOfTheBroker(self):
+        os.remove(os.path.join(self.bin, "troupe-broker"))
+        shutil.copy("devices/refused_devices", os.path.join(self.bin, "troupe-broker"))
+        result = self.run_troupe("run", "--kernel", self.sleeper, "--name", self.name, "--serial",
+                                 "file=" + self.path("serial"))
+        self.assertError(result, 5, "TRP-run-009", "broker died before the guest ran",
+                         "broker/broker.profile, start: rule {")
+
     def testWithoutJailsNothingIsRefused(self):
         self.playRefusedDevices()
         process = self.start(self.sleeper, "--jail", "off")

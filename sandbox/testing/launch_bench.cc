@@ -90,12 +90,15 @@ double callNs(JailBench& bench) {
 void measureReports(int rounds) {
   std::vector<double> start[2], threads[2], call[2];
   for (int round = 0; round < rounds; round++) {
-    for (int told : {0, 1}) {
+    for (int turn : {0, 1}) {
+      int told = (round + turn) % 2;
       JailBench bench(LaunchFaults{told != 0 ? 0 : uint32_t{LaunchFaults::EXIT_REPORT}});
-      double begin = now();
-      Actor actor = bench.launch({"sample0", "enter run at once"});
-      actor.sample.helloRequest().send().wait(bench.scope());
-      start[told].push_back(now() - begin);
+      {
+        double begin = now();
+        Actor actor = bench.launch({"sample0", "enter run at once"});
+        actor.sample.helloRequest().send().wait(bench.scope());
+        start[told].push_back(now() - begin);
+      }
       threads[told].push_back(startWithThreads(bench));
       call[told].push_back(callNs(bench));
     }
