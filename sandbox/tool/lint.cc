@@ -47,8 +47,10 @@ void addUnusedFds(const Policy& policy, std::vector<ProfileError>& warnings) {
   }
   for (const PolicyFd& fd : policy.fds) {
     if (fd.where.file != policy.path || used.count(fd.name) != 0) continue;
-    warnings.push_back({fd.where, "no rule names fd \"" + fd.name +
-                                      "\"; name it in the rules that use it, or drop it"});
+    warnings.push_back(
+        {fd.where, "no rule names fd \"" + fd.name +
+                       "\"; unless it is only waited for, name it in the rules that use it, or "
+                       "drop it"});
   }
 }
 

@@ -320,7 +320,8 @@ TEST(PolicyCheck, WarnsOfWhatIsIdleOrUnused) {
       "}\n"
       "budget { filter: 'run' syscalls: 9 unconditional: 9 }\n");
   EXPECT_EQ(
-      ":3:1: warning: no rule names fd \"y\"; name it in the rules that use it, or drop it\n"
+      ":3:1: warning: no rule names fd \"y\"; unless it is only waited for, name it in the rules "
+      "that use it, or drop it\n"
       ":6:10: warning: brk is allowed by shared.profile:2 already (-); drop it here\n"
       ":7:10: warning: read is allowed by :8 already (-); drop it here\n"
       "0 errors, 3 warnings\n",
