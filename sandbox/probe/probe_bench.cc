@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -36,7 +35,7 @@ constexpr uint32_t MAX_OF_A_RANGE = 2;
 constexpr size_t WIDTH = 8;
 
 // A probe that says nothing for so long will not say anything any more.
-constexpr int PATIENCE_MS = 10000;
+constexpr kj::Duration PATIENCE = 10 * kj::SECONDS;
 
 kj::AutoCloseFd openProgram() {
   int fd;
@@ -119,25 +118,9 @@ void sayGo(int socket) {
   }
 }
 
-// Reads `size` bytes; fewer at the end of the stream, or when nothing came for too long.
-size_t readFully(int fd, void* bytes, size_t size, bool& hung) {
-  size_t done = 0;
-  while (done < size) {
-    pollfd ready = {fd, POLLIN, 0};
-    if (poll(&ready, 1, PATIENCE_MS) == 0) {
-      hung = true;
-      break;
-    }
-    ssize_t n = read(fd, static_cast<char*>(bytes) + done, size - done);
-    if (n <= 0) break;
-    done += n;
-  }
-  return done;
-}
-
 std::string readRest(int fd) {
   char text[4096];
-  ssize_t n = read(fd, text, sizeof(text));
+  ssize_t n = ::read(fd, text, sizeof(text));
   return std::string(text, n < 0 ? 0 : n);
 }
 
@@ -331,17 +314,40 @@ Running ProbeBench::startActor(const std::string& stage, const std::vector<RawCa
 
 void ProbeBench::waitUntilEntered(Running& running, Greeting& greeting) {
   bool hung = false;
-  size_t n = readFully(running.socket, &greeting, sizeof(greeting), hung);
+  size_t n = read(running.socket, &greeting, sizeof(greeting), hung);
   KJ_REQUIRE(n == sizeof(greeting), "the probe did not enter its stage", readRest(running.log));
+}
+
+// The launcher has work of its own when a child ends, so its loop turns meanwhile.
+bool ProbeBench::becomesReadable(int fd) {
+  kj::UnixEventPort::FdObserver observer(context.unixEventPort, fd,
+                                         kj::UnixEventPort::FdObserver::OBSERVE_READ);
+  auto readable = observer.whenBecomesReadable().then([]() { return true; });
+  auto late = context.provider->getTimer().afterDelay(PATIENCE).then([]() { return false; });
+  return readable.exclusiveJoin(kj::mv(late)).wait(context.waitScope);
+}
+
+size_t ProbeBench::read(int fd, void* bytes, size_t size, bool& hung) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = recv(fd, static_cast<char*>(bytes) + done, size - done, MSG_DONTWAIT);
+    if (n > 0) done += n;
+    if (n == 0 || (n < 0 && errno != EAGAIN)) break;
+    if (n < 0 && !becomesReadable(fd)) {
+      hung = true;
+      break;
+    }
+  }
+  return done;
 }
 
 Story ProbeBench::finish(Running& running) {
   Story story;
-  size_t n = readFully(running.socket, &story.greeting, sizeof(Greeting), story.hung);
+  size_t n = read(running.socket, &story.greeting, sizeof(Greeting), story.hung);
   story.greeted = n == sizeof(Greeting);
   Report report;
   while (!story.hung &&
-         readFully(running.socket, &report, sizeof(report), story.hung) == sizeof(report)) {
+         read(running.socket, &report, sizeof(report), story.hung) == sizeof(report)) {
     story.reports.push_back(report);
   }
   if (story.hung) running.child->kill();

@@ -74,6 +74,9 @@ class ProbeBench {
  private:
   struct Order;
   Running start(Launcher& launcher, const Order& order);
+  bool becomesReadable(int fd);
+  // Fewer bytes at the end of the stream, or (`hung`) when nothing came for too long.
+  size_t read(int fd, void* bytes, size_t size, bool& hung);
   void makeFds();
   kj::Maybe<kj::AutoCloseFd> makeFd(kj::StringPtr kind, kj::StringPtr name);
   void makeTargets();

@@ -473,7 +473,7 @@ long executeInPlace(int fd, int place) {
 }
 
 long bomb() {
-  constexpr int CHILDREN = 40;
+  constexpr int CHILDREN = 20;
   for (int i = 0; i < CHILDREN; i++) {
     long result = cloned(0);
     if (result < 0) return result;
@@ -518,7 +518,7 @@ void addExecution(List& list) {
     if (pid == 0) syscall(SYS_exit_group, 0);
     return answer(pid);
   });
-  list.add("make a process", "forty", [](const Targets&) { return bomb(); });
+  list.add("make a process", "twenty", [](const Targets&) { return bomb(); });
 }
 
 void addFilters(List& list) {
