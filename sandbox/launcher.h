@@ -47,7 +47,9 @@ class Child {
 // with the thread that launched it.
 //
 // A jailed child is traced (exit_report.h), so that its end can be explained: no debugger can
-// attach to it, and SIGCHLD is the launcher's, as KJ's onChildExit() cannot be used beside it.
+// attach to it, and SIGCHLD is the launcher's. A thread has one launcher, therefore, which may
+// start children for any number of VMs, and does not use KJ's onChildExit(). Its event loop must
+// turn: a child that ends, makes a thread or is sent a signal waits for it.
 class Launcher {
  public:
   // `faults` is for tests of attestation.
