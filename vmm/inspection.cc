@@ -30,6 +30,7 @@ kj::Promise<void> Inspection::attestBefore(Actor& actor, kj::TimePoint deadline)
 }
 
 sandbox::Attestation Inspection::lookAt(Actor& actor) {
+  forgetPredecessor(actor);
   sandbox::AttestOptions options;
   options.siblings = namespaces;
   if (host == nullptr) host = sandbox::viewHost();
@@ -37,9 +38,22 @@ sandbox::Attestation Inspection::lookAt(Actor& actor) {
   return sandbox::attest(actor.profile(), actor.child().pid(), options);
 }
 
+void Inspection::forgetPredecessor(Actor& actor) {
+  auto name = actor.name();
+  for (size_t i = 0; i < names.size(); i++) {
+    if (names[i] != name) continue;
+    names[i] = kj::mv(names.back());
+    namespaces[i] = namespaces.back();
+    names.removeLast();
+    namespaces.removeLast();
+    return;
+  }
+}
+
 void Inspection::accept(Actor& actor, const sandbox::Attestation& attestation) {
   sandbox::requireAttested(actor.describe(), attestation);
   namespaces.add(attestation.namespaces);
+  names.add(kj::str(actor.name()));
 }
 
 }  // namespace troupe

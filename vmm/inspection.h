@@ -10,7 +10,8 @@
 namespace troupe {
 
 // Looks at the jails of one VM's actors from outside. None may share a namespace with one that was
-// looked at before it. Finds nothing where jails are off.
+// looked at before it, but for one whose place it takes: an ended actor's namespaces are gone, and
+// the kernel gives their numbers away again. Finds nothing where jails are off.
 class Inspection {
  public:
   Inspection(kj::Timer& timer, sandbox::Jail jail) : timer(timer), jail(jail) {}
@@ -25,12 +26,14 @@ class Inspection {
  private:
   kj::Promise<void> attestBefore(Actor& actor, kj::TimePoint deadline);
   sandbox::Attestation lookAt(Actor& actor);
+  void forgetPredecessor(Actor& actor);
   void accept(Actor& actor, const sandbox::Attestation& attestation);
 
   kj::Timer& timer;
   sandbox::Jail jail;
   kj::Maybe<sandbox::HostView> host;             // once the first actor is looked at
   kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far
+  kj::Vector<kj::String> names;                  // whose these are
 };
 
 }  // namespace troupe

@@ -331,6 +331,9 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
       .exclusiveJoin(timer.afterDelay(CAUSE_WAIT))
       .then([this, &timer]() -> kj::Promise<void> {
         KJ_IF_MAYBE (actor, firstToBlame()) {
+          // Whoever closed the pipe of one that ended quietly may be noticed after it.
+          bool quiet = blame(KJ_ASSERT_NONNULL(actor->waitStatus())) == 0;
+          if (quiet) return timer.afterDelay(CAUSE_WAIT);
           return actor->log().onEnd().exclusiveJoin(timer.afterDelay(CAUSE_WAIT));
         }
         return kj::READY_NOW;
