@@ -30,12 +30,36 @@ HostView viewHost();
 // How far the actor has come: decides how many filters it has and which fds.
 enum class Stage { START, READY, RUN };
 
+// Bytes of a file.
+struct FileRange {
+  uint64_t offset;
+  uint64_t size;
+};
+
+// Guest RAM, as seen by somebody who looks at mappings: which file it is, and the parts that this
+// actor may have mapped if its profile gives it ranges.
+struct SharedFile {
+  uint64_t device;
+  uint64_t inode;
+  kj::ArrayPtr<const FileRange> ranges;  // in ascending order
+};
+
 struct AttestOptions {
   Stage stage = Stage::READY;
   // Namespaces that must not be shared with, beyond those of this process.
   kj::ArrayPtr<const NamespaceIds> siblings = nullptr;
   // Looked for anew when there is none.
   kj::Maybe<const HostView&> host = nullptr;
+  // Where there is none, every memfd is taken for guest RAM.
+  kj::Maybe<const SharedFile&> memory = nullptr;
+  bool observe = false;  // fills Attestation::observations
+};
+
+// Something that was looked at, for people: ("root", "empty").
+struct Observation {
+  kj::String layer;
+  kj::String found;
+  bool agrees;  // with the profile
 };
 
 struct Attestation {
@@ -43,11 +67,12 @@ struct Attestation {
   // jail is closed.
   kj::Array<kj::String> differences;
   NamespaceIds namespaces;
+  kj::Array<Observation> observations;
 };
 
 // Looks from outside, in /proc, at a process that Launcher started under `profile` with its jail
 // on: filters, privileges, capabilities, ids, namespaces, fds, root, limits, of all its threads
-// where they can differ. What landlock holds and which instructions a filter has cannot be seen so.
+// where they can differ, and the memory it shares. What landlock holds and which instructions a filter has cannot be seen so.
 //
 // The process should be at rest: after it has answered `ready`, say. One that is gone is a
 // difference.

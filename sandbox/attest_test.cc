@@ -119,7 +119,7 @@ TEST(Attest, FindsAnFdOfAnotherKind) {
 }
 
 TEST(Attest, ErrorNumbersTheDifferences) {
-  Attestation attestation = {kj::arr(kj::str("it has a"), kj::str("it has b")), {}};
+  Attestation attestation = {kj::arr(kj::str("it has a"), kj::str("it has b")), {}, nullptr};
   try {
     requireAttested("blk0", attestation);
     FAIL();

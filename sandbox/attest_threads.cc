@@ -1,0 +1,144 @@
+// Filters, privileges, capabilities and ids, which belong to threads.
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sandbox/attest_subject.h"
+#include "sandbox/errno_text.h"
+#include "sandbox/jail_plan.h"
+#include "sandbox/proc_files.h"
+
+namespace troupe::sandbox {
+namespace {
+
+// One thread of a subject. `who`: "it" or "its thread blk-q0".
+struct Thread {
+  Subject& subject;
+  kj::StringPtr who;
+  kj::StringPtr status;
+  bool main;
+
+  kj::String layer(kj::StringPtr name) const {
+    return main ? kj::heapString(name) : kj::str(who.slice(4), ": ", name);
+  }
+};
+
+bool has(const Profile& profile, kj::StringPtr stage) {
+  for (size_t i = 0; i < profile.filterCount; i++) {
+    if (stage == profile.filters[i].stage) return true;
+  }
+  return false;
+}
+
+void checkFilterCount(const Thread& thread, int filters) {
+  const Subject& subject = thread.subject;
+  int least = 1;
+  if (subject.options.stage != Stage::START && has(subject.profile, "ready")) least = 2;
+  int most = least;
+  // An actor may go to `run` with or without a stop at `ready`.
+  if (subject.options.stage == Stage::RUN && has(subject.profile, "run")) most = 3;
+  // A thread that took its own filter after the process's has both.
+  if (!thread.main) most++;
+  if (filters < least || filters > most) {
+    thread.subject.differ(thread.layer("seccomp"), thread.who, " has ", filters,
+                          " system call filters; its profile makes that ",
+                          least == most ? kj::str(least) : kj::str(least, " to ", most));
+  }
+}
+
+void checkSeccomp(const Thread& thread, int inheritedFilters) {
+  auto layer = thread.layer("seccomp");
+  auto mode = statusField(thread.status, "Seccomp");
+  int filters = atoi(statusField(thread.status, "Seccomp_filters").cStr()) - inheritedFilters;
+  thread.subject.seen(layer, "mode ", mode, ", ", filters, " filters");
+  if (mode != "2") {
+    thread.subject.differ(layer, thread.who, " has seccomp mode ", mode,
+                          "; a jailed actor has mode 2 (filter)");
+  } else {
+    checkFilterCount(thread, filters);
+  }
+}
+
+void checkPrivileges(const Thread& thread) {
+  auto layer = thread.layer("no_new_privs");
+  auto noNewPrivileges = statusField(thread.status, "NoNewPrivs");
+  thread.subject.seen(layer, noNewPrivileges);
+  if (noNewPrivileges != "1") {
+    thread.subject.differ(layer, thread.who, " may gain privileges by exec: NoNewPrivs is ",
+                          noNewPrivileges, ", not 1");
+  }
+}
+
+void checkCapabilities(const Thread& thread) {
+  auto layer = thread.layer("capabilities");
+  constexpr const char* SETS[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"};
+  auto values = KJ_MAP(set, SETS) {
+    return statusField(thread.status, set);
+  };
+  constexpr kj::StringPtr NONE = "0000000000000000"_kj;
+  bool none = true;
+  for (auto& value : values)
+    none = none && value == NONE;
+  thread.subject.seen(layer, none ? kj::str("none") : kj::strArray(values, " "));
+  for (size_t i = 0; i < values.size(); i++) {
+    if (values[i] == NONE) continue;
+    thread.subject.differ(layer, thread.who, " has capabilities: ", SETS[i], " is ", values[i],
+                          ", not 0");
+  }
+}
+
+kj::String spaced(kj::String text) {
+  for (char& c : text) {
+    if (c == '\t') c = ' ';
+  }
+  return text;
+}
+
+void checkIds(const Thread& thread) {
+  auto layer = thread.layer("ids");
+  bool asRoot = geteuid() == 0;
+  uint32_t uid = asRoot ? FIRST_HOST_ID + thread.subject.pid : geteuid();
+  uint32_t gid = asRoot ? FIRST_HOST_ID + thread.subject.pid : getegid();
+  auto uids = statusField(thread.status, "Uid"), gids = statusField(thread.status, "Gid");
+  auto groups = statusField(thread.status, "Groups");
+  thread.subject.seen(layer, "uid ", atol(uids.cStr()), ", gid ", atol(gids.cStr()), ", ",
+                      groups.size() == 0 ? kj::str("no groups") : kj::str("groups ", groups));
+  auto expect = [&](kj::StringPtr key, kj::String value, uint32_t id) {
+    if (value == kj::str(id, '\t', id, '\t', id, '\t', id)) return;
+    thread.subject.differ(layer, thread.who, " has ", key, " ", spaced(kj::mv(value)),
+                          " on the host, not ", id);
+  };
+  expect("Uid", kj::mv(uids), uid);
+  expect("Gid", kj::mv(gids), gid);
+  if (asRoot && groups.size() > 0) {
+    thread.subject.differ(layer, thread.who, " is still in groups ", groups);
+  }
+}
+
+void checkThread(const Thread& thread, int inheritedFilters) {
+  checkSeccomp(thread, inheritedFilters);
+  checkPrivileges(thread);
+  checkCapabilities(thread);
+  checkIds(thread);
+}
+
+}  // namespace
+
+void attestThreads(Subject& subject, int inheritedFilters) {
+  KJ_IF_MAYBE (threads, listFolder(subject.folder, "task")) {
+    for (const kj::String& thread : *threads) {
+      // What /proc/PID/status says of threads, it says of the main one.
+      bool main = thread == kj::str(subject.pid);
+      auto path = main ? kj::str("status") : kj::str("task/", thread, "/status");
+      KJ_IF_MAYBE (status, readAll(subject.folder, path.cStr())) {
+        auto who = main ? kj::str("it") : kj::str("its thread ", statusField(*status, "Name"));
+        checkThread({subject, who, *status, main}, inheritedFilters);
+      }
+    }
+    if (threads->size() == 0) subject.differ("process", "it has ended");
+  } else {
+    subject.differ("process", "its threads cannot be listed: ", errnoText(errno));
+  }
+}
+
+}  // namespace troupe::sandbox
