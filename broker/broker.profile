@@ -17,6 +17,8 @@ fd { name: "kick" number: 1024 count: 961 kind: EVENTFD from: PLACED optional: t
 fd { name: "call" number: 2048 count: 961 kind: EVENTFD from: PLACED optional: true }
 
 # The table and a little air: eventfds are put in their place one by one. Many a login allows no more
+memory { access: ALL fd: "ram" }
+
 # than 4096.
 limit { resource: "NOFILE" value: 3072 }
 

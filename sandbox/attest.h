@@ -11,8 +11,6 @@
 
 namespace troupe::sandbox {
 
-constexpr size_t NAMESPACE_COUNT = 7;
-
 // The inodes of a process's user, pid, net, mnt, ipc, uts and cgroup namespaces, in this order.
 struct NamespaceIds {
   uint64_t inodes[NAMESPACE_COUNT];

@@ -91,6 +91,9 @@ class Resolver {
     addFilters();
     if (reading.errors.empty()) addBudgets();
     dropRepeatedErrors();
+    policy.layers = readLayers(sources, policy.fds, [&](const ProfileError& error) {
+      reading.errors.push_back(error);
+    });
     return std::move(reading);
   }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sandbox/policy_layers.h"
 #include "sandbox/source_location.h"
 
 namespace troupe::sandbox {
@@ -96,6 +97,7 @@ struct Policy {
   std::vector<PolicyFilter> filters;  // "start" first; no "run" where it would equal "ready"
   std::vector<PolicyLimit> limits;
   std::vector<PolicyBudget> budgets;
+  PolicyLayers layers;
 };
 
 // The filter in force in `stage`; none when the profile has no such stage.

@@ -7,45 +7,15 @@
 #include <sys/resource.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "sandbox/filter_program.h"
-#include "sandbox/profile_source.h"
+#include "sandbox/testing/profile_tree.h"
 
 namespace troupe::sandbox {
 namespace {
 
-// A folder with profiles, gone with the test.
-class Tree {
- public:
-  Tree() {
-    char path[] = "/tmp/policy-test-XXXXXX";
-    root = mkdtemp(path);
-  }
-  ~Tree() { std::filesystem::remove_all(root); }
-
-  Tree& add(const std::string& name, const std::string& text) {
-    std::ofstream(root + "/" + name) << text;
-    return *this;
-  }
-  Policy read(const std::string& name) { return readPolicy(root, name); }
-  PolicyReading examine(const std::string& name) { return examinePolicy(FolderFiles(root), name); }
-  const std::string& folder() const { return root; }
-
-  // The error of reading `name`.
-  std::string error(const std::string& name) {
-    try {
-      readPolicy(root, name);
-    } catch (const ProfileError& error) {
-      return error.what();
-    }
-    return "";
-  }
-
- private:
-  std::string root;
-};
+using Tree = testing::ProfileTree;
 
 std::string errorOf(const std::string& text) {
   return Tree().add("a", text).error("a");

@@ -35,6 +35,96 @@ struct ProfileLimit {
 };
 
 struct Profile {
+constexpr size_t NAMESPACE_COUNT = 7;
+
+// user, pid, net, mount, ipc, uts, cgroup: where each stands in every list of them.
+enum class NamespaceKind : uint8_t { USER, PID, NET, MOUNT, IPC, UTS, CGROUP };
+
+// What landlock can deny.
+enum class LandlockAccess : uint8_t {
+  FILES,
+  TRUNCATE,
+  TCP,
+  DEVICE_IOCTLS,
+  ABSTRACT_SOCKETS,
+  SIGNALS
+};
+constexpr size_t LANDLOCK_ACCESS_COUNT = 6;
+
+// A kernel's version as a number that grows with it.
+constexpr uint32_t kernelVersion(uint32_t major, uint32_t minor) {
+  return major << 16 | minor;
+}
+
+// Whether a jail has a layer, and whether it may lack it.
+struct ProfileLayer {
+  enum Need : uint8_t {
+    OFF,             // not asked for
+    REQUIRED,        // the actor does not start without
+    REQUIRED_SINCE,  // the same, from the kernel `since` on; may be missing before
+    OPTIONAL,        // may be missing
+  };
+  Need need;
+  uint32_t since;  // kernelVersion() for REQUIRED_SINCE
+
+  bool wanted() const { return need != OFF; }
+  bool mayBeMissing(uint32_t kernel) const {
+    return need == OPTIONAL || (need == REQUIRED_SINCE && kernel < since);
+  }
+};
+
+struct ProfileMemory {
+  enum Access : uint8_t { NONE, READ_ONLY, RANGES, ALL };
+  Access access;
+  const char* fd;  // the name of the fd that is guest RAM; null with NONE
+};
+
+struct ProfileCgroupLimit {
+  enum Kind : uint8_t {
+    MEMORY_MAX,  // bytes
+    PIDS_MAX,    // processes and threads
+    CPU_MAX,     // percent of one CPU
+  };
+  Kind kind;
+  uint64_t value;
+  ProfileLayer layer;  // never OFF
+};
+
+// Of the device behind an fd; 0: no maximum.
+struct ProfileIoLimit {
+  const char* fd;
+  uint64_t readBytesPerSecond;
+  uint64_t writeBytesPerSecond;
+  uint64_t readsPerSecond;
+  uint64_t writesPerSecond;
+  ProfileLayer layer;  // never OFF
+};
+
+// An actor that ends by itself is replaced unless `restarts` were made within `seconds`; never when
+// that is 0.
+struct ProfileRestart {
+  uint32_t restarts;
+  uint32_t seconds;
+};
+
+// The layers of a jail besides fds, filters and limits. The root is always empty.
+struct ProfileLayers {
+  ProfileLayer namespaces[NAMESPACE_COUNT];      // by NamespaceKind; user and mount are REQUIRED
+  ProfileLayer landlock[LANDLOCK_ACCESS_COUNT];  // by LandlockAccess
+  uint64_t capabilities;                         // bit n: capability n is kept
+  ProfileLayer mdwe;
+  ProfileLayer executableSeals;
+  uint32_t minimumKernel;  // kernelVersion()
+  ProfileMemory memory;
+  const uint8_t* ioUringOpcodes;  // IORING_OP_…, ascending
+  size_t ioUringOpcodeCount;
+  const ProfileCgroupLimit* cgroupLimits;
+  size_t cgroupLimitCount;
+  const ProfileIoLimit* ioLimits;
+  size_t ioLimitCount;
+  ProfileRestart restart;
+};
+
   const char* actor;
   const ProfileFd* fds;
   size_t fdCount;
@@ -44,6 +134,7 @@ struct Profile {
   size_t limitCount;
   const char* source;  // the profile's file, from the root of the tree
 };
+  ProfileLayers layers;
 
 // The number the program itself has at the moment of its execveat: above all that the launcher
 // hands over, low enough for any limit, and no fd's of the profile. `Fd` is ProfileFd, or has its

@@ -58,6 +58,69 @@ void writeFilters(const Policy& policy, std::ostream& out) {
   out << "};\n\n";
 }
 
+std::string layerText(const ProfileLayer& layer) {
+  static constexpr const char* NEEDS[] = {"OFF", "REQUIRED", "REQUIRED_SINCE", "OPTIONAL"};
+  return std::string("{sandbox::ProfileLayer::") + NEEDS[layer.need] + ", " +
+         std::to_string(layer.since) + "}";
+}
+
+template <typename Layers>
+std::string layerTexts(const Layers& layers) {
+  std::string text;
+  for (const PolicyLayer& one : layers)
+    text += (text.empty() ? "{" : ", ") + layerText(one.layer);
+  return text + "}";
+}
+
+// An array of its own for each list of a layer that has entries.
+void writeLayerLists(const PolicyLayers& layers, std::ostream& out) {
+  if (!layers.ioUringOpcodes.empty()) {
+    out << "constexpr uint8_t IO_URING_OPCODES[] = {";
+    for (const PolicyIoUringOpcode& opcode : layers.ioUringOpcodes)
+      out << int(opcode.number) << ", ";
+    out << "};\n\n";
+  }
+  if (!layers.cgroupLimits.empty()) {
+    static constexpr const char* KINDS[] = {"MEMORY_MAX", "PIDS_MAX", "CPU_MAX"};
+    out << "constexpr sandbox::ProfileCgroupLimit CGROUP_LIMITS[] = {\n";
+    for (const PolicyCgroupLimit& limit : layers.cgroupLimits) {
+      out << "    {sandbox::ProfileCgroupLimit::" << KINDS[limit.kind] << ", " << limit.value
+          << "u, " << layerText(limit.layer) << "},\n";
+    }
+    out << "};\n\n";
+  }
+  if (!layers.ioLimits.empty()) {
+    out << "constexpr sandbox::ProfileIoLimit IO_LIMITS[] = {\n";
+    for (const PolicyIoLimit& limit : layers.ioLimits) {
+      out << "    {\"" << limit.fd << "\", " << limit.readBytesPerSecond << "u, "
+          << limit.writeBytesPerSecond << "u, " << limit.readsPerSecond << "u, "
+          << limit.writesPerSecond << "u, " << layerText(limit.layer) << "},\n";
+    }
+    out << "};\n\n";
+  }
+}
+
+std::string layersText(const PolicyLayers& layers) {
+  auto list = [](const char* name, size_t count) {
+    return std::string(count == 0 ? "nullptr" : name) + ", " + std::to_string(count);
+  };
+  uint64_t capabilities = 0;
+  for (const PolicyCapability& capability : layers.capabilities)
+    capabilities |= uint64_t{1} << capability.number;
+  bool none = layers.memory.access == ProfileMemory::NONE;
+  std::ostringstream out;
+  out << "{" << layerTexts(layers.namespaces) << ",\n        " << layerTexts(layers.landlock)
+      << ",\n        " << capabilities << "u, " << layerText(layers.mdwe.layer) << ", "
+      << layerText(layers.executableSeals.layer) << ", " << layers.minimumKernel
+      << ",\n        {sandbox::ProfileMemory::" << nameOf(layers.memory.access) << ", "
+      << (none ? "nullptr" : "\"" + layers.memory.fd + "\"") << "},\n        "
+      << list("IO_URING_OPCODES", layers.ioUringOpcodes.size()) << ", "
+      << list("CGROUP_LIMITS", layers.cgroupLimits.size()) << ", "
+      << list("IO_LIMITS", layers.ioLimits.size()) << ", {" << layers.restart.restarts << ", "
+      << layers.restart.seconds << "}}";
+  return out.str();
+}
+
 std::string source(const std::string& from, const std::string& name, const std::string& headerPath,
                    const Policy& policy) {
   std::ostringstream out;
@@ -72,10 +135,11 @@ std::string source(const std::string& from, const std::string& name, const std::
     }
     out << "};\n\n";
   }
+  writeLayerLists(policy.layers, out);
   out << "}  // namespace\n\nconst sandbox::Profile " << capitals(name) << " = {\"" << policy.actor
       << "\", FDS, " << policy.fds.size() << ", FILTERS, " << policy.filters.size() << ", "
-      << (policy.limits.empty() ? "nullptr" : "LIMITS") << ", " << policy.limits.size()
-      << ", \"" << from << "\"};\n\n}  // namespace troupe\n";
+      << (policy.limits.empty() ? "nullptr" : "LIMITS") << ", " << policy.limits.size() << ", \""
+      << from << "\",\n    " << layersText(policy.layers) << "};\n\n}  // namespace troupe\n";
   return out.str();
 }
 

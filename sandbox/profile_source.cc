@@ -164,6 +164,9 @@ SourceLocation locate(const SourceFile& file, const Locations* tree, const Messa
   if (tree == nullptr) return where;
   auto field = message.GetDescriptor()->FindFieldByName(name);
   auto location = tree->GetLocation(field, field->is_repeated() ? index : -1);
+  // Of a list in brackets only the beginning is recorded.
+  while (location.line < 0 && field->is_repeated() && index > 0)
+    location = tree->GetLocation(field, --index);
   if (location.line >= 0) where = {file.path, location.line + 1, location.column + 1};
   return where;
 }

@@ -4,6 +4,7 @@
 # Every number below "client" is in use while it serves a socket, so that accept() makes each
 # connection at a number of "client": the lowest that is free.
 actor: "serial"
+include: "sandbox/common/jail.profile"
 include: "sandbox/common/libc.profile"
 include: "sandbox/common/setup.profile"
 include: "sandbox/common/log.profile"

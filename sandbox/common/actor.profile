@@ -1,4 +1,5 @@
-# What every actor has: a C library, its setup, a log, an event loop, RPC, an end.
+# What every actor has: a jail, a C library, its setup, a log, an event loop, RPC, an end.
+include: "sandbox/common/jail.profile"
 include: "sandbox/common/libc.profile"
 include: "sandbox/common/malloc.profile"
 include: "sandbox/common/setup.profile"
