@@ -11,20 +11,13 @@ namespace {
 
 constexpr uint16_t QUEUE_SIZE = 8;  // drivers keep one request
 
-// Fills the front of what is writable and returns how many bytes that were. None is a request with
-// nothing to fill, or a host that has no random bytes: the driver sees a used length of 0.
-uint32_t fill(virtio::Chain& chain) {
-  uint32_t written = 0;
-  for (const iovec& piece : chain.writable()) {
-    size_t wanted = kj::min(piece.iov_len, MAX_BYTES_PER_REQUEST - written);
-    if (wanted == 0) break;
-    ssize_t got = getrandom(piece.iov_base, wanted, 0);
-    if (got < 0) break;
-    written += got;
-    if (size_t(got) < wanted) break;  // a signal cut it short: fewer bytes are a fine answer
+// The kernel's generator.
+class KernelRandom final: public RandomSource {
+ public:
+  ssize_t fill(kj::ArrayPtr<kj::byte> bytes) override {
+    return getrandom(bytes.begin(), bytes.size(), 0);
   }
-  return written;
-}
+};
 
 }  // namespace
 
@@ -33,6 +26,7 @@ uint32_t fill(virtio::Chain& chain) {
 struct RngEngine::Active {
   Active(kj::UnixEventPort& events, virtio::ActiveQueue queueParam, virtio::DriverLink& link)
       : queue(kj::mv(queueParam)),
+        requests(*queue.ring, random),
         link(link),
         timer(events.getTimer()),
         kick(events, queue.kick, kj::UnixEventPort::FdObserver::OBSERVE_READ),
@@ -42,7 +36,8 @@ struct RngEngine::Active {
         })) {}
 
   kj::Promise<void> serve() {
-    drain();
+    // The only failure is a counter that is full: then the interrupt is pending anyway.
+    if (requests.serve()) eventfd_write(queue.call, 1);
     if (queue.ring->broken()) {
       link.needsReset();
       return kj::READY_NOW;
@@ -56,23 +51,9 @@ struct RngEngine::Active {
     return kick.whenBecomesReadable().then([this] { return serve(); });
   }
 
-  // One batch: at most as many requests as the ring holds.
-  void drain() {
-    queue.ring->disableNotifications();
-    for (;;) {
-      KJ_IF_MAYBE (chain, queue.ring->pop()) {
-        uint32_t written = fill(*chain);
-        queue.ring->push(kj::mv(*chain), written);
-      } else {
-        break;
-      }
-    }
-    // The only failure is a counter that is full: then the interrupt is pending anyway.
-    if (queue.ring->publish()) eventfd_write(queue.call, 1);
-    queue.ring->enableNotifications();
-  }
-
   virtio::ActiveQueue queue;
+  KernelRandom random;
+  RngQueue requests;
   virtio::DriverLink& link;
   kj::Timer& timer;
   kj::UnixEventPort::FdObserver kick;

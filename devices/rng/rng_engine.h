@@ -6,13 +6,10 @@
 
 #include <cstdint>
 
+#include "devices/rng/rng_queue.h"
 #include "devices/virtio/device_engine.h"
 
 namespace troupe::rng {
-
-// The most random bytes one request gets: what a guest can make us draw with one descriptor is
-// bounded, and the used length tells it what it got (§5.4.6: the driver takes what is there).
-constexpr uint32_t MAX_BYTES_PER_REQUEST = 64 << 10;
 
 // A virtio entropy device (§5.4): one queue of writable buffers, filled by the kernel's generator
 // straight into guest memory.

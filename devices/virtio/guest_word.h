@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "devices/virtio/guest_watch.h"
+
 // The one way to read or write a word of memory the guest shares. Each function compiles to exactly
 // one access of the word's own width (guest_word_test looks at the machine code), so what a check
 // saw is what is used, whatever the guest writes meanwhile.
@@ -18,12 +20,14 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "guest words are used a
 template <typename T>
 inline T loadWord(const kj::byte* pointer) {
   static_assert(std::is_unsigned<T>::value && sizeof(T) <= 8, "one machine word");
+  watch::read(pointer, sizeof(T));
   return __atomic_load_n(reinterpret_cast<const T*>(pointer), __ATOMIC_RELAXED);
 }
 
 template <typename T>
 inline void storeWord(kj::byte* pointer, T value) {
   static_assert(std::is_unsigned<T>::value && sizeof(T) <= 8, "one machine word");
+  watch::write(pointer, sizeof(T));
   __atomic_store_n(reinterpret_cast<T*>(pointer), value, __ATOMIC_RELAXED);
 }
 
@@ -32,10 +36,12 @@ inline void storeWord(kj::byte* pointer, T value) {
 // and no later loadIndex() overtakes it: on x86 an exchange, the one fence §2.7.7.2 and §2.7.10
 // need.
 inline uint16_t loadIndex(const kj::byte* pointer) {
+  watch::read(pointer, sizeof(uint16_t));
   return __atomic_load_n(reinterpret_cast<const uint16_t*>(pointer), __ATOMIC_SEQ_CST);
 }
 
 inline void storeIndex(kj::byte* pointer, uint16_t value) {
+  watch::write(pointer, sizeof(uint16_t));
   __atomic_store_n(reinterpret_cast<uint16_t*>(pointer), value, __ATOMIC_SEQ_CST);
 }
 

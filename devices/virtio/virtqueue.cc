@@ -2,8 +2,14 @@
 
 #include <kj/debug.h>
 
+#include "devices/virtio/guest_watch.h"
+#include "tests/fuzz/planted.h"
+
 namespace troupe::virtio {
 namespace {
+
+using fuzz::Bug;
+using fuzz::isPlanted;
 
 bool isAligned(uint64_t address, uint64_t alignment) {
   return address % alignment == 0;
@@ -162,6 +168,16 @@ bool Virtqueue::refreshAvailable() {
 }
 
 kj::Maybe<Chain> Virtqueue::pop() {
+  watch::popBegins(this);
+  kj::Maybe<Chain> chain = take();
+  watch::popEnds(chain != nullptr);
+  KJ_IF_MAYBE (c, chain) {
+    watch::taken(this, c->headIndex, c->readPieces, c->writePieces);
+  }
+  return chain;
+}
+
+kj::Maybe<Chain> Virtqueue::take() {
   if (isBroken) return nullptr;
   if (nextAvailable == availableSeen && !refreshAvailable()) return nullptr;
 
@@ -196,7 +212,8 @@ bool Virtqueue::collect(Chain& chain) {
   uint32_t inChain = 0;
 
   for (;;) {
-    if (index >= table.count || ++inTable > table.count) return false;
+    if (index >= table.count) return false;
+    if (++inTable > table.count && !isPlanted(Bug::DESCRIPTOR_LOOP)) return false;
     Descriptor descriptor = loadDescriptor(table.begin + index * sizeof(Descriptor));
 
     if (descriptor.flags & DESC_F_INDIRECT) {
@@ -207,8 +224,11 @@ bool Virtqueue::collect(Chain& chain) {
       if (descriptor.length == 0 || descriptor.length % sizeof(Descriptor) != 0) return false;
       uint32_t count = descriptor.length / sizeof(Descriptor);
       if (count > ringSize) return false;
-      KJ_IF_MAYBE (bytes, memory.slice(descriptor.address, descriptor.length)) {
+      uint32_t bytesToHave =
+          isPlanted(Bug::INDIRECT_LENGTH) ? sizeof(Descriptor) : descriptor.length;
+      KJ_IF_MAYBE (bytes, memory.slice(descriptor.address, bytesToHave)) {
         table = Table{bytes->begin(), count};
+        watch::table(table.begin, descriptor.length);
       } else {
         return false;
       }
@@ -219,7 +239,11 @@ bool Virtqueue::collect(Chain& chain) {
     }
 
     // "A driver MUST NOT create a descriptor chain longer than the Queue Size", §2.7.5.3.1.
-    if (++inChain > arena.limit() || !append(chain, descriptor)) return false;
+    if (++inChain > arena.limit() && !isPlanted(Bug::DESCRIPTOR_LOOP)) return false;
+    if (isPlanted(Bug::DOUBLE_FETCH)) {
+      descriptor.length = loadWord<uint32_t>(table.begin + index * sizeof(Descriptor) + 8);
+    }
+    if (!append(chain, descriptor)) return false;
     if (!(descriptor.flags & DESC_F_NEXT)) break;
     index = descriptor.next;
   }
@@ -264,9 +288,16 @@ void Virtqueue::push(Chain&& chain, uint32_t written) {
              chain.writableTotal);
   headInFlight[chain.headIndex] = false;
   --chainsInFlight;
-  kj::byte* element =
-      usedRing + USED_RING_OFFSET + (nextUsed & (ringSize - 1)) * USED_ELEMENT_BYTES;
-  storeWord<uint32_t>(element, chain.headIndex);
+  watch::returned(this, chain.headIndex, written);
+  storeUsed(chain.headIndex, written);
+  if (isPlanted(Bug::ANSWERED_TWICE) && written == 0) storeUsed(chain.headIndex, written);
+}
+
+void Virtqueue::storeUsed(uint16_t head, uint32_t written) {
+  size_t slot =
+      isPlanted(Bug::USED_RING_OVERRUN) ? nextUsed % (ringSize + 1u) : nextUsed & (ringSize - 1u);
+  kj::byte* element = usedRing + USED_RING_OFFSET + slot * USED_ELEMENT_BYTES;
+  storeWord<uint32_t>(element, head);
   storeWord<uint32_t>(element + sizeof(uint32_t), written);
   ++nextUsed;
 }

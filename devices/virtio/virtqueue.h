@@ -134,9 +134,11 @@ class Virtqueue {
 
  private:
   struct Table;
+  kj::Maybe<Chain> take();
   bool refreshAvailable();
   bool collect(Chain& chain);
   bool append(Chain& chain, const Descriptor& descriptor);
+  void storeUsed(uint16_t head, uint32_t written);
 
   const GuestMemory& memory;
   const RingFeatures features;
