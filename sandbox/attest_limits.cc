@@ -67,7 +67,7 @@ void attestLimits(Subject& subject) {
       hasFiles |= profile.limits[i].resource == RLIMIT_NOFILE;
     }
     if (!hasCore) checkLimit(subject, *limits, RLIMIT_CORE, 0);
-    if (!hasFiles) checkLimit(subject, *limits, RLIMIT_NOFILE, defaultFileLimit(profile));
+    if (!hasFiles) checkLimit(subject, *limits, RLIMIT_NOFILE, fileLimit(profile));
   } else {
     subject.differ("limits", "its limits cannot be read: ", errnoText(errno));
   }

@@ -161,6 +161,8 @@ class JailedChild {
   // waits.
   void placeFds() {
     at(JailStep::MOVE_FDS);
+    if (plan.fileLimit[0] != 0)
+      need(rawSyscall(SYS_prlimit64, 0, RLIMIT_NOFILE, word(plan.fileLimit), 0));
     for (size_t i = 0; i < plan.fdCount; i++) {
       PlannedFd& fd = plan.fds[i];
       fd.parked = need(rawSyscall(SYS_fcntl, fd.source, F_DUPFD_CLOEXEC, plan.firstFree));
@@ -173,6 +175,7 @@ class JailedChild {
     for (size_t i = 0; i < plan.fdCount; i++) {
       PlannedFd& fd = plan.fds[i];
       bool program = i + 1 == plan.fdCount;
+      if (fd.parked == fd.number) continue;  // the program, where the parent has very many
       need(rawSyscall(SYS_dup3, fd.parked, fd.number, program ? O_CLOEXEC : 0));
     }
   }

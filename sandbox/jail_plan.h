@@ -93,7 +93,8 @@ struct JailPlan {
   uint64_t signalsToReset;  // bit n-1: the parent handles or ignores signal n
   PlannedFd* fds;           // the program last, where execveat finds it
   size_t fdCount;
-  int firstFree;  // no number below is used by any fd of the plan
+  int firstFree;  // above all numbers of the plan but the program's, which is above any limit
+  uint64_t fileLimit[2];  // while fds are put there, soft and hard; soft 0: as it is
   const PlannedLimit* limits;
   size_t limitCount;
   sock_fprog filter;

@@ -108,7 +108,7 @@ void planLimits(const Profile& profile, kj::Vector<PlannedLimit>& limits) {
     hasFiles |= profile.limits[i].resource == RLIMIT_NOFILE;
   }
   if (!hasCore) limits.add(PlannedLimit{RLIMIT_CORE, 0});
-  if (!hasFiles) limits.add(PlannedLimit{RLIMIT_NOFILE, defaultFileLimit(profile)});
+  if (!hasFiles) limits.add(PlannedLimit{RLIMIT_NOFILE, fileLimit(profile)});
 }
 
 // Namespaces made by clone() itself, and those the child makes, in parallel to its siblings.
@@ -177,6 +177,25 @@ kj::String readLine(kj::StringPtr path) {
                           errnoText(error), "; `ulimit -u` shows the limit on processes"));
 }
 
+[[noreturn]] void tooFewFiles(kj::StringPtr name, int needed) {
+  KJ_FAIL_REQUIRE(kj::str("TRP-jail-005: ", name, " needs numbers of fds below ", needed,
+                          ", more than this process may have; `ulimit -Hn` shows the limit"));
+}
+
+// `fd` where no fd of the child will be put: from `first` on, and not at `except`.
+kj::AutoCloseFd movedAside(kj::StringPtr name, int fd, int first, int except) {
+  int high = fcntl(fd, F_DUPFD_CLOEXEC, first);
+  if (high == except) {
+    kj::AutoCloseFd taken(high);
+    high = fcntl(fd, F_DUPFD_CLOEXEC, except + 1);
+  }
+  KJ_REQUIRE(high >= 0,
+             kj::str("TRP-jail-005: ", name, " cannot be started: this process can have ",
+                     "no fd with a number from ", first, " on: ", errnoText(errno),
+                     "; `ulimit -n` shows the limit"));
+  return kj::AutoCloseFd(high);
+}
+
 // Writes /proc/PID/`file`; the errno, or 0.
 int writeMap(int procFolder, const char* file, kj::StringPtr text) {
   int fd = openat(procFolder, file, O_WRONLY | O_CLOEXEC);
@@ -230,7 +249,10 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
              "a profile begins with its start filter", profile.actor);
   auto numbered = numberFds(profile, name, fds);
   auto setup = makeSetup(profile, name, fds, config, jailed);
-  int programNumber = executableFd(profile.fds, profile.fdCount);
+  int programNumber = executableFd(profile);
+  int firstFree = SETUP_FD + 1;
+  for (const NumberedFd& fd : numbered)
+    firstFree = kj::max(firstFree, fd.number + 1);
 
   auto memory = kj::heap<Prepared>();
   memory->fds = kj::heapArray<PlannedFd>(numbered.size() + 2);
@@ -243,15 +265,14 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
   memory->argument = kj::heapString(argv0);
   memory->arguments[0] = memory->argument.cStr();
 
+  rlimit files;
+  KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &files));
+  if (files.rlim_max <= rlim_t(programNumber)) tooFewFiles(name, programNumber + 1);
+
   int ends[2];
   KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
   kj::AutoCloseFd status(ends[0]), lowStatusEnd(ends[1]);
-  // Out of the way of every number the child will use.
-  int high = fcntl(lowStatusEnd, F_DUPFD_CLOEXEC, programNumber + 1);
-  KJ_REQUIRE(high >= 0, kj::str("TRP-jail-005: ", name,
-                                " needs more fds than this process may have: ", errnoText(errno),
-                                "; `ulimit -n` shows the limit"));
-  kj::AutoCloseFd statusEnd(high);
+  auto statusEnd = movedAside(name, lowStatusEnd, firstFree, programNumber);
   lowStatusEnd = nullptr;
 
   kj::AutoCloseFd landlock;
@@ -274,7 +295,9 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
   plan.signalsToReset = KJ_ASSERT_NONNULL(signalsToReset);
   plan.fds = memory->fds.begin();
   plan.fdCount = memory->fds.size();
-  plan.firstFree = programNumber + 1;
+  plan.firstFree = firstFree;
+  plan.fileLimit[0] = files.rlim_cur > rlim_t(programNumber) ? 0 : programNumber + 1;
+  plan.fileLimit[1] = files.rlim_max;
   plan.limits = memory->limits.begin();
   plan.limitCount = memory->limits.size();
   plan.filter.len = profile.filters[0].length;

@@ -27,6 +27,9 @@ constexpr uint64_t ALL_BITS = ~uint64_t{0};
 // take minutes.
 constexpr size_t MAX_VERDICTS_PER_FILTER = 4096;
 
+// Above any table of fds; and the program's own fd comes right after the limit.
+constexpr uint64_t MAX_FILES = 65536;
+
 constexpr const char* STAGES[] = {"start", "ready", "run"};
 
 // A rule and the file it stands in, which decides whether a narrow reaches it.
@@ -88,12 +91,11 @@ class Resolver {
       addFds(*source);
       addLimits(*source);
     }
+    policy.layers = readLayers(sources, policy.fds,
+                               [&](const ProfileError& error) { reading.errors.push_back(error); });
     addFilters();
     if (reading.errors.empty()) addBudgets();
     dropRepeatedErrors();
-    policy.layers = readLayers(sources, policy.fds, [&](const ProfileError& error) {
-      reading.errors.push_back(error);
-    });
     return std::move(reading);
   }
 
@@ -159,7 +161,7 @@ class Resolver {
     if (count == 0 || count > 4096) {
       throw ProfileError(locate(file, tree, fd, "count"), "`count` is 1 to 4096");
     }
-    if (fd.number() > 65535) {
+    if (fd.number() >= MAX_FILES) {
       throw ProfileError(locate(file, tree, fd, "number"), "`number` is 0 to 65535");
     }
     SourceLocation where = locate(file, &file.locations, file.profile, "fd", index);
@@ -211,6 +213,11 @@ class Resolver {
         throw ProfileError(locate(file, tree, limit, "resource"),
                            "limit " + limit.resource() + " was given before");
       }
+    }
+    if (*resource == RLIMIT_NOFILE && limit.value() > MAX_FILES) {
+      throw ProfileError(locate(file, tree, limit, "value"),
+                         "NOFILE is at most " + std::to_string(MAX_FILES) +
+                             ", the largest number of an fd there may be in a profile");
     }
     policy.limits.push_back({int(*resource), limit.value(), limit.resource()});
   }
@@ -293,7 +300,8 @@ class Resolver {
 
   // The launcher's execveat, of the one fd that holds the program.
   PolicyRule execution() const {
-    uint32_t fd = executableFd(policy.fds.data(), policy.fds.size());
+    uint64_t fd = executableFd(policy.fds.data(), policy.fds.size(), policy.limits.data(),
+                               policy.limits.size());
     PolicyRule rule = builtIn("execveat", SCMP_SYS(execveat), "the program begins");
     rule.arguments.push_back(equals(0, fd, "the program's fd, " + std::to_string(fd)));
     return rule;

@@ -77,13 +77,29 @@ TEST(Policy, NextFilterCanBeInstalledAndNoOtherAfterTheLast) {
   EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(seccomp), {SECCOMP_SET_MODE_FILTER, 1}));
 }
 
-TEST(Policy, ProgramIsExecutedOnceFromItsOwnFd) {
-  Policy policy =
-      Tree().add("a", withFds("run { rule { syscall: 'read' reason: 'x' } }")).read("a");
-  EXPECT_EQ(YES, answer(policy, "start", SCMP_SYS(execveat), {17}));
-  EXPECT_EQ(DEATH, answer(policy, "start", SCMP_SYS(execveat), {16}));
+TEST(Policy, ProgramIsExecutedOnceFromTheFirstNumberItsLimitForbids) {
+  Policy policy = Tree()
+                      .add("a", withFds("run { rule { syscall: 'read' reason: 'x' } }\n"
+                                        "limit { resource: 'NOFILE' value: 90 }"))
+                      .read("a");
+  EXPECT_EQ(YES, answer(policy, "start", SCMP_SYS(execveat), {90}));
+  EXPECT_EQ(DEATH, answer(policy, "start", SCMP_SYS(execveat), {89}));
   EXPECT_EQ(DEATH, answer(policy, "start", SCMP_SYS(execve)));
-  EXPECT_EQ(DEATH, answer(policy, "ready", SCMP_SYS(execveat), {17}));
+  EXPECT_EQ(DEATH, answer(policy, "ready", SCMP_SYS(execveat), {90}));
+}
+
+TEST(Policy, ProgramsNumberIsBeyondTheTableToo) {
+  Policy policy = Tree()
+                      .add("a", withFds("run { rule { syscall: 'read' reason: 'x' } }\n"
+                                        "limit { resource: 'NOFILE' value: 3 }"))
+                      .read("a");
+  for (uint64_t number = 0; number < 66; number++) {
+    bool taken = false;
+    for (const PolicyFd& fd : policy.fds)
+      taken |= fd.number <= number && number < fd.number + fd.count;
+    if (!taken) continue;
+    EXPECT_EQ(DEATH, answer(policy, "start", SCMP_SYS(execveat), {number})) << number;
+  }
 }
 
 TEST(Policy, Clone3FailsEverywhere) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <linux/filter.h>
+#include <sys/resource.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +35,6 @@ struct ProfileLimit {
   uint64_t value;
 };
 
-struct Profile {
 constexpr size_t NAMESPACE_COUNT = 7;
 
 // user, pid, net, mount, ipc, uts, cgroup: where each stands in every list of them.
@@ -125,6 +125,7 @@ struct ProfileLayers {
   ProfileRestart restart;
 };
 
+struct Profile {
   const char* actor;
   const ProfileFd* fds;
   size_t fdCount;
@@ -133,38 +134,46 @@ struct ProfileLayers {
   const ProfileLimit* limits;
   size_t limitCount;
   const char* source;  // the profile's file, from the root of the tree
-};
   ProfileLayers layers;
+};
 
-// The number the program itself has at the moment of its execveat: above all that the launcher
-// hands over, low enough for any limit, and no fd's of the profile. `Fd` is ProfileFd, or has its
-// fields.
-template <typename Fd>
-uint32_t executableFd(const Fd* fds, size_t fdCount) {
-  uint32_t number = 0;
-  for (size_t i = 0; i < fdCount; i++) {
-    if (fds[i].handed && fds[i].number + fds[i].count > number) {
-      number = fds[i].number + fds[i].count;
-    }
-  }
-  for (size_t i = 0; i < fdCount;) {
-    bool taken = fds[i].number <= number && number < fds[i].number + fds[i].count;
-    if (taken) number = fds[i].number + fds[i].count;
-    i = taken ? 0 : i + 1;
-  }
-  return number;
-}
+// The functions below take ProfileFd and ProfileLimit or what has their fields.
 
-// RLIMIT_NOFILE where a profile sets none: its table, once more what arrives by RPC before it is
-// put there, and a little air.
-inline uint64_t defaultFileLimit(const Profile& profile) {
+// RLIMIT_NOFILE of an actor. Where its profile sets none: its table, once more what arrives by RPC
+// before it is put there, and a little air.
+template <typename Fd, typename Limit>
+uint64_t fileLimit(const Fd* fds, size_t fdCount, const Limit* limits, size_t limitCount) {
+  for (size_t i = 0; i < limitCount; i++) {
+    if (limits[i].resource == RLIMIT_NOFILE) return limits[i].value;
+  }
   uint64_t end = 0, placed = 0;
-  for (size_t i = 0; i < profile.fdCount; i++) {
-    const ProfileFd& fd = profile.fds[i];
+  for (size_t i = 0; i < fdCount; i++) {
+    const Fd& fd = fds[i];
     if (fd.number + fd.count > end) end = fd.number + fd.count;
     if (!fd.handed && !fd.made) placed += fd.count;
   }
   return end + placed + 8;
+}
+
+// The number the program itself has at the moment of its execveat, which its start filter names. It
+// is put there before the limit is set and closed by the exec; from then on the limit keeps the
+// actor from having any fd of this number, so it cannot execute a second time.
+template <typename Fd, typename Limit>
+uint64_t executableFd(const Fd* fds, size_t fdCount, const Limit* limits, size_t limitCount) {
+  uint64_t number = fileLimit(fds, fdCount, limits, limitCount);
+  for (size_t i = 0; i < fdCount; i++) {
+    // Where a limit is too small for its table, the actor will not start; it gets no hole either.
+    if (fds[i].number + fds[i].count > number) number = fds[i].number + fds[i].count;
+  }
+  return number;
+}
+
+inline uint64_t fileLimit(const Profile& profile) {
+  return fileLimit(profile.fds, profile.fdCount, profile.limits, profile.limitCount);
+}
+
+inline uint64_t executableFd(const Profile& profile) {
+  return executableFd(profile.fds, profile.fdCount, profile.limits, profile.limitCount);
 }
 
 }  // namespace troupe::sandbox

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "broker/broker_profile.h"
+#include "sandbox/profile.h"
 #include "vmm/programs.h"
 #include "vmm/quote.h"
 #include "vmm/run_folder.h"
@@ -175,11 +176,8 @@ HostFinding checkIoUring() {
 // How many fds some actor's profile asks for; no child may have more than its parent's hard limit.
 HostFinding checkOpenFiles() {
   constexpr kj::StringPtr SEE = "ulimit -Hn"_kj;
-  uint64_t needed = 0;
-  for (size_t i = 0; i < BROKER_PROFILE.limitCount; i++) {
-    auto& limit = BROKER_PROFILE.limits[i];
-    if (limit.resource == RLIMIT_NOFILE) needed = limit.value;
-  }
+  // One more than it may use itself is where it is executed from.
+  uint64_t needed = sandbox::executableFd(BROKER_PROFILE) + 1;
   rlimit limit;
   KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &limit));
   if (limit.rlim_max >= needed) {

@@ -220,7 +220,7 @@ kj::Maybe<kj::AutoCloseFd> ProbeBench::makeFd(kj::StringPtr kind, kj::StringPtr 
 
 void ProbeBench::makeTargets() {
   targets.parent = getpid();
-  targets.programFd = executableFd(profile.fds, profile.fdCount);
+  targets.programFd = int(executableFd(profile));
   targets.abstractName = kj::str("troupe-probe-", getpid()).cStr();
   kept.add(listeningSocket(targets.abstractName));
   int fd;

@@ -140,7 +140,7 @@ thread:spool: 1 system calls, 0 with conditions; budget 1, at most 1 without
 start: 8 system calls, 6 with conditions
   All of ready and thread:spool, and:
   CALL      CONDITIONS                    REASON              SOURCE
-  execveat  dirfd = the program's fd, 17  the program begins  built in
+  execveat  dirfd = the program's fd, 36  the program begins  built in
   fstat     fd = reel                     its size            tape.profile:6
 )",
             out({"show", "tape"}));
