@@ -94,8 +94,13 @@ TEST(PolicyLayers, AreAsWritten) {
     capability { name: "CHECKPOINT_RESTORE" reason: "x" }
     mdwe { off: "a compiler writes code" }
     executable_seals { }
-    memory { access: RANGES fd: "ram" }
-    io_uring { opcode: [ "WRITEV", "READV" ] reason: "x" }
+    memory {
+      access: RANGES
+      fd: "ram"
+      range { address: 0x1000 size: 0x2000 }
+      range { address: 0x3000 size: 0x1000 }
+    }
+    io_uring { opcode: [ "WRITEV", "READV" ] sqe_flag: [ "FIXED_FILE", "ASYNC" ] reason: "x" }
     cgroup {
       memory_max { value: 268435456 optional: "yes" }
       pids_max { value: 20 }
@@ -117,9 +122,14 @@ TEST(PolicyLayers, AreAsWritten) {
   EXPECT_EQ("required", needText(layers.executableSeals.layer));
   EXPECT_EQ(ProfileMemory::RANGES, layers.memory.access);
   EXPECT_EQ("ram", layers.memory.fd);
+  ASSERT_EQ(2u, layers.memory.ranges.size());
+  EXPECT_EQ(0x3000u, layers.memory.ranges[1].address);
+  EXPECT_EQ(0x1000u, layers.memory.ranges[1].size);
   ASSERT_EQ(2u, layers.ioUringOpcodes.size());
   EXPECT_EQ(IORING_OP_READV, layers.ioUringOpcodes[0].number);
   EXPECT_EQ(IORING_OP_WRITEV, layers.ioUringOpcodes[1].number);
+  ASSERT_EQ(2u, layers.ioUringSqeFlags.size());
+  EXPECT_EQ(IOSQE_ASYNC, layers.ioUringSqeFlags[1].number);
   ASSERT_EQ(3u, layers.cgroupLimits.size());
   EXPECT_EQ(268435456u, layers.cgroupLimits[0].value);
   EXPECT_EQ("optional", needText(layers.cgroupLimits[0].layer));
@@ -176,8 +186,8 @@ TEST(PolicyLayersError, NamesThePlaceAndWhatToDo) {
          "CGROUP");
   expect("namespaces { }", "a:5:1: `namespaces` lists each `kind`: USER");
   expect("namespaces { kind: TIME }",
-         "a:5:25: Unknown enumeration value of \"TIME\" for field \"kind\".");
-  expect("root: HOST", "a:5:11: Unknown enumeration value of \"HOST\" for field \"root\".");
+         "a:5:20: \"TIME\" is no `kind`; there are USER, PID, NET, MOUNT, IPC, UTS and CGROUP");
+  expect("root: HOST", "a:5:7: \"HOST\" is no `root`; there is EMPTY");
   expect("landlock { }", "a:5:1: `landlock` lists what it is to `deny`: FILES");
   expect("landlock { deny: TCP }\nlandlock { deny: TCP }", "a:6:12: TCP is given twice; drop one");
   expect("landlock { deny: TCP optional: 'since 6' }",
@@ -207,6 +217,23 @@ TEST(PolicyLayersError, NamesThePlaceAndWhatToDo) {
          "(a:3:1) needs `closed: true`");
   expect("memory { access: NONE fd: 'ram' }",
          "a:5:23: an actor without access to guest RAM has no fd of it; drop `fd`");
+  expect("memory { access: RANGES fd: 'ram' }",
+         "a:5:1: `memory` with RANGES names each `range` { address: … size: … }");
+  expect("memory { access: ALL fd: 'ram' range { size: 4096 } }",
+         "a:5:32: `range` goes with `access: RANGES` only");
+  const char* pages =
+      "a:5:35: a range is made of whole pages: `address` and `size` are multiples of 4096, and "
+      "`size` is not 0";
+  expect("memory { access: RANGES fd: 'ram' range { size: 1 } }", pages);
+  expect("memory { access: RANGES fd: 'ram' range { address: 1 size: 4096 } }", pages);
+  expect("memory { access: RANGES fd: 'ram' range { address: 4096 } }", pages);
+  expect("memory { access: RANGES fd: 'ram' range { address: 18446744073709547520 size: 8192 } }",
+         "a:5:35: this range goes beyond the last address");
+  expect("memory { access: RANGES fd: 'ram' range { size: 8192 }\n"
+         "range { address: 4096 size: 4096 } }",
+         "a:6:1: this range begins before the end of the one above it");
+  expect("io_uring { opcode: 'READV' sqe_flag: 'FIXED' reason: 'x' }",
+         "a:5:28: there is no flag of io_uring operations \"FIXED\"; the nearest is FIXED_FILE");
   expect("io_uring { reason: 'x' }", "a:5:1: `io_uring` names each `opcode`; without any, drop it");
   expect("io_uring { opcode: 'READV' }",
          "a:5:1: `io_uring` has no `reason`; say who needs it, and for what");

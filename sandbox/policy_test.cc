@@ -289,8 +289,12 @@ TEST(PolicyBudgets, CountCallsThatAreMadeAndThoseWithoutConditions) {
 // Mistakes.
 
 TEST(PolicyError, NamesFileLineAndColumn) {
-  EXPECT_EQ("a:2:5: Message type \"troupe.policy.Profile\" has no field named \"nmae\".",
-            errorOf("actor: 'a'\nnmae: 'b'"));
+  EXPECT_EQ(
+      "a:2:1: there is no key \"actro\" here; there are actor, include, fd, start, ready, run, "
+      "thread, limit, budget, namespaces, root, landlock, capability, mdwe, "
+      "executable_seals, memory, io_uring, cgroup, minimum_kernel and restart; the nearest "
+      "is actor",
+      errorOf("include: []\nactro: 'b'"));
   EXPECT_EQ("a:5:15: x86_64 has no system call \"raed\"",
             errorOf(withFds("\n run { rule { syscall: \"raed\" reason: 'x' } }")).substr(0, 40));
 }
@@ -303,13 +307,14 @@ TEST(PolicyError, IsOneForEachMistake) {
   auto rule = [](const std::string& inside) { return withFds("run { rule { " + inside + " } }"); };
   expect("", "a:1:1: has no `actor`");
   expect("actor: 'A b'", "`actor` is \"A b\"; it has 1 to 32 lower-case letters");
-  expect("actor: 'a' actor: 'b'", "specified multiple times");
-  expect("actor: 7", "Expected string");
+  expect("actor: 'a' actor: 'b'", "a:1:12: `actor` is given twice; drop one");
+  expect("actor: 7", "a:1:8: Expected string, got: 7; texts stand in quotes");
   expect(std::string("actor: 'a'\0", 11), "plain ASCII text");
   expect("actor: 'caf\xe9'", "plain ASCII text");
   expect(std::string(300000, '#'), "is longer than 262144 bytes");
   expect("actor: 'a' fd { name: 'x' number: 9 }", "fd \"x\" has no `kind`");
-  expect("actor: 'a' fd { name: 'x' number: 9 kind: SPOON }", "Unknown enumeration value");
+  expect("actor: 'a' fd { name: 'x' number: 9 kind: SPOON }",
+         "a:1:43: \"SPOON\" is no `kind`; there are ANY, SOCKET, PIPE, FILE,");
   expect(withFds("fd { name: 'disk' number: 3 kind: FILE }"), "there is another fd \"disk\"");
   expect(withFds("fd { name: 'x' number: 30 kind: FILE }"),
          "fd \"x\" takes a number of fd \"kick\" (21 to 34)");

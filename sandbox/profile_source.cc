@@ -9,6 +9,8 @@
 #include <cstring>
 #include <map>
 
+#include "sandbox/parse_error.h"
+
 namespace troupe::sandbox {
 namespace {
 
@@ -25,20 +27,19 @@ constexpr int MAX_DEPTH = 16;
 // Keeps the first error: those after it are mostly its echoes.
 class FirstError final: public google::protobuf::io::ErrorCollector {
  public:
-  explicit FirstError(const std::string& file) : file(file) {}
+  FirstError(const std::string& file, const std::string& text) : file(file), text(text) {}
 
   void AddError(int line, google::protobuf::io::ColumnNumber column,
                 const std::string& message) override {
-    if (!error) error = std::make_unique<ProfileError>(place(line, column), message);
+    if (error) return;
+    error = std::make_unique<ProfileError>(explainParseError(file, text, line, column, message));
   }
 
   std::unique_ptr<ProfileError> error;
 
  private:
-  SourceLocation place(int line, int column) const {
-    return {file, std::max(line, 0) + 1, std::max(column, 0) + 1};
-  }
   const std::string& file;
+  const std::string& text;
 };
 
 void checkEncoding(const std::string& path, const std::string& text) {
@@ -72,7 +73,7 @@ std::unique_ptr<SourceFile> parse(const std::string& path, const std::string& te
   checkEncoding(path, text);
   auto file = std::make_unique<SourceFile>();
   file->path = path;
-  FirstError errors(file->path);
+  FirstError errors(file->path, text);
   TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);
   parser.WriteLocationsTo(&file->locations);
