@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "sandbox/constants.h"
+#include "sandbox/layer_guard.h"
 #include "sandbox/profile.h"
 #include "sandbox/profile_source.h"
 #include "sandbox/rule_compiler.h"
@@ -94,6 +95,7 @@ class Resolver {
     policy.layers = readLayers(sources, policy.fds,
                                [&](const ProfileError& error) { reading.errors.push_back(error); });
     addFilters();
+    guardLayers(policy, [&](const ProfileError& error) { reading.errors.push_back(error); });
     if (reading.errors.empty()) addBudgets();
     dropRepeatedErrors();
     return std::move(reading);

@@ -23,6 +23,10 @@ constexpr ProfileLayer since(uint32_t major, uint32_t minor) {
 constexpr uint32_t MAX_RESTARTS = 1000;
 constexpr uint32_t MAX_RESTART_SECONDS = 24 * 60 * 60;
 
+// What a device maps in one go (devices/virtio/ram_mapping.cc).
+constexpr int MAX_MEMORY_RANGES = 64;
+constexpr uint64_t MEMORY_PAGE = 4096;
+
 // cgroup figures beyond these limit nothing.
 constexpr uint64_t MIN_MEMORY = 1 << 20;
 constexpr uint64_t MAX_MEMORY = uint64_t{1} << 50;
@@ -319,7 +323,40 @@ class LayerReader {
       checkMemoryFd(access, fdNamed(memory.fd(), locate(*file, tree, memory, "fd")),
                     locate(*file, tree, memory, "fd"));
     }
-    layers.memory = {access, memory.fd(), where};
+    layers.memory = {access, memory.fd(), rangesOf(*file, tree, memory, where), where};
+  }
+
+  static std::vector<ProfileMemoryRange> rangesOf(const SourceFile& file, const Locations* tree,
+                                                  const policy::Memory& memory,
+                                                  const SourceLocation& whole) {
+    bool wanted = memory.access() == policy::Memory::RANGES;
+    if (wanted && memory.range_size() == 0) {
+      throw ProfileError(whole, "`memory` with RANGES names each `range` { address: … size: … }");
+    }
+    if (memory.range_size() > MAX_MEMORY_RANGES) {
+      throw ProfileError(whole, "`memory` has " + std::to_string(memory.range_size()) +
+                                    " ranges; at most " + std::to_string(MAX_MEMORY_RANGES) +
+                                    " can be mapped");
+    }
+    std::vector<ProfileMemoryRange> ranges;
+    for (int i = 0; i < memory.range_size(); i++) {
+      SourceLocation where = locate(file, tree, memory, "range", i);
+      if (!wanted) throw ProfileError(where, "`range` goes with `access: RANGES` only");
+      ProfileMemoryRange range = {memory.range(i).address(), memory.range(i).size()};
+      if (range.size == 0 || range.address % MEMORY_PAGE != 0 || range.size % MEMORY_PAGE != 0) {
+        throw ProfileError(where,
+                           "a range is made of whole pages: `address` and `size` are "
+                           "multiples of 4096, and `size` is not 0");
+      }
+      if (range.size > UINT64_MAX - range.address) {
+        throw ProfileError(where, "this range goes beyond the last address");
+      }
+      if (i > 0 && range.address < ranges.back().address + ranges.back().size) {
+        throw ProfileError(where, "this range begins before the end of the one above it");
+      }
+      ranges.push_back(range);
+    }
+    return ranges;
   }
 
   static void checkMemoryFd(ProfileMemory::Access access, const PolicyFd& fd,
@@ -358,6 +395,12 @@ class LayerReader {
         }
       }
       layers.ioUringOpcodes.push_back({uint8_t(number), ring.opcode(i), where});
+    }
+    for (int i = 0; i < ring.sqe_flag_size(); i++) {
+      SourceLocation where = locate(*file, tree, ring, "sqe_flag", i);
+      uint64_t bit =
+          constant("IOSQE_", ring.sqe_flag(i), "flag of io_uring operations", where, where);
+      layers.ioUringSqeFlags.push_back({uint8_t(bit), ring.sqe_flag(i), where});
     }
     layers.ioUringReason = ring.reason();
     std::sort(layers.ioUringOpcodes.begin(), layers.ioUringOpcodes.end(),

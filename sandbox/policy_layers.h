@@ -33,6 +33,7 @@ struct PolicyCapability {
 struct PolicyMemory {
   ProfileMemory::Access access = ProfileMemory::NONE;
   std::string fd;
+  std::vector<ProfileMemoryRange> ranges;
   SourceLocation where;
 };
 
@@ -71,7 +72,8 @@ struct PolicyLayers {
   uint32_t minimumKernel;
   SourceLocation minimumKernelAt;
   PolicyMemory memory;
-  std::vector<PolicyIoUringOpcode> ioUringOpcodes;  // by number
+  std::vector<PolicyIoUringOpcode> ioUringOpcodes;   // by number
+  std::vector<PolicyIoUringOpcode> ioUringSqeFlags;  // a bit each
   std::string ioUringReason;
   std::vector<PolicyCgroupLimit> cgroupLimits;
   std::vector<PolicyIoLimit> ioLimits;

@@ -224,19 +224,20 @@ TEST(PolicyNarrow, ConditionsOnOneArgumentBothHold) {
   Tree tree;
   tree.add(
       "shared",
-      "run { rule { syscall: 'mmap' arg { index: 2 flags: '7' }"
+      "run { rule { syscall: 'recvfrom' arg { index: 2 flags: '7' }"
       " arg { index: 3 value: '1' value: '2' } arg { index: 1 at_most: '100' } reason: 'x' } }");
-  tree.add("a",
-           withFds("include: 'shared' run { narrow { syscall: 'mmap' arg { index: 2 flags: '3' }"
-                   " arg { index: 3 value: '2' value: '4' } arg { index: 1 at_most: '50' }"
-                   " reason: 'x' } }"));
+  tree.add(
+      "a",
+      withFds("include: 'shared' run { narrow { syscall: 'recvfrom' arg { index: 2 flags: '3' }"
+              " arg { index: 3 value: '2' value: '4' } arg { index: 1 at_most: '50' }"
+              " reason: 'x' } }"));
   Policy policy = tree.read("a");
-  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 3, 2}));
-  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 51, 3, 2}));
-  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 4, 2}));
-  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 3, 1}));
-  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(mmap), {0, 50, 3, 4}));
-  EXPECT_EQ(YES, answer(policy, "ready", SCMP_SYS(mmap), {0, 100, 7, 1}));
+  EXPECT_EQ(YES, answer(policy, "run", SCMP_SYS(recvfrom), {0, 50, 3, 2}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(recvfrom), {0, 51, 3, 2}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(recvfrom), {0, 50, 4, 2}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(recvfrom), {0, 50, 3, 1}));
+  EXPECT_EQ(DEATH, answer(policy, "run", SCMP_SYS(recvfrom), {0, 50, 3, 4}));
+  EXPECT_EQ(YES, answer(policy, "ready", SCMP_SYS(recvfrom), {0, 100, 7, 1}));
 }
 
 TEST(PolicyNarrow, LeavesTheIncludersOwnRules) {

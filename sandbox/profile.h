@@ -73,10 +73,18 @@ struct ProfileLayer {
   }
 };
 
+// Addresses as the guest uses them; multiples of 4096.
+struct ProfileMemoryRange {
+  uint64_t address;
+  uint64_t size;
+};
+
 struct ProfileMemory {
   enum Access : uint8_t { NONE, READ_ONLY, RANGES, ALL };
   Access access;
-  const char* fd;  // the name of the fd that is guest RAM; null with NONE
+  const char* fd;                    // the name of the fd that is guest RAM; null with NONE
+  const ProfileMemoryRange* ranges;  // with RANGES: at least one, ascending, without overlap
+  size_t rangeCount;
 };
 
 struct ProfileCgroupLimit {
@@ -118,6 +126,7 @@ struct ProfileLayers {
   ProfileMemory memory;
   const uint8_t* ioUringOpcodes;  // IORING_OP_…, ascending
   size_t ioUringOpcodeCount;
+  uint8_t ioUringSqeFlags;  // IOSQE_…: what every operation has, and no others
   const ProfileCgroupLimit* cgroupLimits;
   size_t cgroupLimitCount;
   const ProfileIoLimit* ioLimits;

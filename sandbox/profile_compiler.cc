@@ -74,6 +74,12 @@ std::string layerTexts(const Layers& layers) {
 
 // An array of its own for each list of a layer that has entries.
 void writeLayerLists(const PolicyLayers& layers, std::ostream& out) {
+  if (!layers.memory.ranges.empty()) {
+    out << "constexpr sandbox::ProfileMemoryRange MEMORY_RANGES[] = {\n";
+    for (const ProfileMemoryRange& range : layers.memory.ranges)
+      out << "    {" << range.address << "u, " << range.size << "u},\n";
+    out << "};\n\n";
+  }
   if (!layers.ioUringOpcodes.empty()) {
     out << "constexpr uint8_t IO_URING_OPCODES[] = {";
     for (const PolicyIoUringOpcode& opcode : layers.ioUringOpcodes)
@@ -108,13 +114,17 @@ std::string layersText(const PolicyLayers& layers) {
   for (const PolicyCapability& capability : layers.capabilities)
     capabilities |= uint64_t{1} << capability.number;
   bool none = layers.memory.access == ProfileMemory::NONE;
+  int sqeFlags = 0;
+  for (const PolicyIoUringOpcode& flag : layers.ioUringSqeFlags)
+    sqeFlags |= flag.number;
   std::ostringstream out;
   out << "{" << layerTexts(layers.namespaces) << ",\n        " << layerTexts(layers.landlock)
       << ",\n        " << capabilities << "u, " << layerText(layers.mdwe.layer) << ", "
       << layerText(layers.executableSeals.layer) << ", " << layers.minimumKernel
       << ",\n        {sandbox::ProfileMemory::" << nameOf(layers.memory.access) << ", "
-      << (none ? "nullptr" : "\"" + layers.memory.fd + "\"") << "},\n        "
-      << list("IO_URING_OPCODES", layers.ioUringOpcodes.size()) << ", "
+      << (none ? "nullptr" : "\"" + layers.memory.fd + "\"") << ", "
+      << list("MEMORY_RANGES", layers.memory.ranges.size()) << "},\n        "
+      << list("IO_URING_OPCODES", layers.ioUringOpcodes.size()) << ", " << sqeFlags << ", "
       << list("CGROUP_LIMITS", layers.cgroupLimits.size()) << ", "
       << list("IO_LIMITS", layers.ioLimits.size()) << ", {" << layers.restart.restarts << ", "
       << layers.restart.seconds << "}}";

@@ -14,6 +14,13 @@ fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true
 fd { name: "kick" number: 48 count: 16 kind: EVENTFD from: PLACED optional: true }
 fd { name: "call" number: 64 count: 16 kind: EVENTFD from: PLACED optional: true }
 
+# What disk_ring.cc asks of the ring in each queue thread.
+io_uring {
+  opcode: [ "READV", "WRITEV", "FSYNC", "FALLOCATE" ]
+  sqe_flag: "FIXED_FILE"
+  reason: "requests that have to wait; of the disk, the ring's one registered file"
+}
+
 start {
   rule { syscall: "newfstatat" fd: "disk" reason: "file or block device, and its size" }
   rule { syscall: "fstat" fd: "disk" reason: "file or block device, and its size" }
