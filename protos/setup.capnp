@@ -28,4 +28,6 @@ struct Setup {
   # Empty when the jail is off.
   config @3 :AnyPointer;
   # The actor's own configuration struct, from <actor>.capnp beside its code; null if it has none.
+  mdwe @4 :Bool;
+  # The actor asks the kernel, first of all, that no mapping of it ever becomes executable.
 }

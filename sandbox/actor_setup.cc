@@ -7,12 +7,18 @@
 #include <kj/vector.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 
 #include "sandbox/errno_text.h"
+
+#ifndef PR_SET_MDWE  // Linux 6.3; Debian 12's headers are older
+#define PR_SET_MDWE 65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
 
 namespace troupe::sandbox {
 namespace {
@@ -48,6 +54,19 @@ bool isOpen(int fd) {
   return fcntl(fd, F_GETFD) >= 0;
 }
 
+// From here on no mapping of this process is writable and executable at once, and none becomes
+// executable that was not mapped so; a filter sees the calls, this the pages. It belongs to the
+// memory a process has, and until the exec that is `troupe`'s: so it is the actor that asks for it.
+// It cannot be undone, and stays over every exec.
+void refuseNewCode() {
+  long result = prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0);
+  if (result >= 0) return;
+  KJ_FAIL_REQUIRE(
+      kj::str("TRP-jail-024: the kernel does not keep this process's memory from becoming "
+              "executable (PR_SET_MDWE): ",
+              errnoText(errno)));
+}
+
 }  // namespace
 
 ActorSetup::ActorSetup() {
@@ -59,6 +78,7 @@ ActorSetup::ActorSetup() {
     words = readToEnd(setup);
   }
   message = kj::heap<capnp::FlatArrayMessageReader>(words);
+  if (root().getMdwe()) refuseNewCode();
   growFdTable();
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "sandbox/attest_subject.h"
+#include "sandbox/kernel_layers.h"
 #include "sandbox/proc_files.h"
 
 namespace troupe::sandbox {
@@ -24,13 +25,14 @@ HostView viewHost() {
   auto own = KJ_REQUIRE_NONNULL(openAt(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY),
                                 "/proc is not mounted");
   auto status = KJ_REQUIRE_NONNULL(readAll(own, "status"));
-  return {namespacesAt(own), atoi(statusField(status, "Seccomp_filters").cStr())};
+  return {namespacesAt(own), atoi(statusField(status, "Seccomp_filters").cStr()),
+          viewKernel().executableSeals};
 }
 
 Attestation attest(const Profile& profile, pid_t pid, const AttestOptions& options) {
   KJ_IF_MAYBE (folder, openAt(AT_FDCWD, kj::str("/proc/", pid).cStr(), O_PATH | O_DIRECTORY)) {
-    Subject subject(profile, pid, *folder, options);
     HostView host = hostOf(options);
+    Subject subject(profile, pid, *folder, options, host.sealsExecution);
     auto namespaces = namespacesAt(*folder);
     attestThreads(subject, host.filters);
     attestNamespaces(subject, host.namespaces, namespaces);

@@ -20,7 +20,8 @@ struct NamespaceIds {
 // own doing, so one look serves for many.
 struct HostView {
   NamespaceIds namespaces;
-  int filters;  // seccomp filters that actors inherit
+  int filters;          // seccomp filters that actors inherit
+  bool sealsExecution;  // whether this kernel has memfds that cannot be executed
 };
 
 HostView viewHost();

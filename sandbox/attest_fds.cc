@@ -52,6 +52,18 @@ kj::String layerOf(const ProfileFd& fd) {
                        : kj::str("fd ", fd.number, "-", fd.number + fd.count - 1, " ", fd.name);
 }
 
+// A memfd made to be sealed against execution has no x in its mode, and cannot get one.
+void checkExecutable(Subject& subject, const ProfileFd& fd, const OpenFd& open) {
+  bool wanted = subject.executableSeals && fd.kind == "memfd"_kj;
+  if (!wanted) return;
+  struct stat info;
+  auto path = kj::str("fd/", open.number);
+  bool sealed = fstatat(subject.folder, path.cStr(), &info, 0) == 0 && (info.st_mode & 0111) == 0;
+  if (sealed) return;
+  subject.differ(layerOf(fd), "its fd ", open.number, " (", fd.name,
+                 ") is memory that could be executed");
+}
+
 // Whether an fd of the profile may have this number, and be what is there.
 void checkFd(Subject& subject, const OpenFd& open) {
   bool start = subject.options.stage == Stage::START;
@@ -62,7 +74,7 @@ void checkFd(Subject& subject, const OpenFd& open) {
     expected = &fd;
     // In `start` a number may hold a placeholder, or what its next user puts there.
     if (start && !fd.handed) return;
-    if (matches(subject, fd.kind, open)) return;
+    if (matches(subject, fd.kind, open)) return checkExecutable(subject, fd, open);
   }
   if (expected != nullptr) {
     subject.differ(layerOf(*expected), "its fd ", open.number, " is ", open.link,

@@ -28,6 +28,15 @@ void attestNamespaces(Subject& subject, const NamespaceIds& host, const Namespac
   for (size_t i = 0; i < NAMESPACE_COUNT; i++) {
     uint64_t inode = own.inodes[i];
     auto layer = kj::str(NAMESPACE_NAMES[i], " namespace");
+    const ProfileLayer& wanted = subject.profile.layers.namespaces[i];
+    if (!wanted.wanted()) {
+      subject.seen(layer, inode, ", which need not be its own");
+      continue;
+    }
+    if (inode == 0 && host.inodes[i] == 0 && wanted.need != ProfileLayer::REQUIRED) {
+      subject.seen(layer, "none: this kernel has no such namespaces");
+      continue;
+    }
     subject.seen(layer, inode);
     if (inode == 0) {
       subject.differ(layer, "its ", layer, " cannot be read");

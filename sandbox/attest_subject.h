@@ -11,14 +11,20 @@ namespace troupe::sandbox {
 // of its own, attest_<part>.cc, which notes what it sees and in what that differs from the profile.
 class Subject {
  public:
-  Subject(const Profile& profile, pid_t pid, int folder, const AttestOptions& options)
-      : profile(profile), pid(pid), folder(folder), options(options) {}
+  Subject(const Profile& profile, pid_t pid, int folder, const AttestOptions& options,
+          bool kernelSealsExecution)
+      : profile(profile),
+        pid(pid),
+        folder(folder),
+        options(options),
+        executableSeals(profile.layers.executableSeals.wanted() && kernelSealsExecution) {}
   KJ_DISALLOW_COPY(Subject);
 
   const Profile& profile;
   const pid_t pid;
   const int folder;  // of /proc/PID
   const AttestOptions& options;
+  const bool executableSeals;  // whether a memfd that can be executed is a difference
 
   // Something is as the profile does not have it: a sentence about "it". The rows of this layer no
   // longer agree.

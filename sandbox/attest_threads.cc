@@ -75,15 +75,16 @@ void checkCapabilities(const Thread& thread) {
   auto values = KJ_MAP(set, SETS) {
     return statusField(thread.status, set);
   };
-  constexpr kj::StringPtr NONE = "0000000000000000"_kj;
+  auto kept = kj::str(kj::hex(thread.subject.profile.layers.capabilities));
+  auto expected = kj::str(kj::repeat('0', 16 - kept.size()), kept);
   bool none = true;
   for (auto& value : values)
-    none = none && value == NONE;
+    none = none && value == "0000000000000000";
   thread.subject.seen(layer, none ? kj::str("none") : kj::strArray(values, " "));
   for (size_t i = 0; i < values.size(); i++) {
-    if (values[i] == NONE) continue;
+    if (values[i] == expected) continue;
     thread.subject.differ(layer, thread.who, " has capabilities: ", SETS[i], " is ", values[i],
-                          ", not 0");
+                          ", not ", kept);
   }
 }
 

@@ -71,7 +71,8 @@ class JailedChild {
     at(JailStep::NAMESPACES);
     need(rawSyscall(SYS_unshare, plan.namespaces));
     at(JailStep::HOST_NAME);
-    if (!left(Fault::UTS_NAMESPACE)) need(rawSyscall(SYS_sethostname, word("troupe"), 6));
+    if ((plan.namespaces & CLONE_NEWUTS) != 0)
+      need(rawSyscall(SYS_sethostname, word("troupe"), 6));
   }
 
   void waitForIds() {
@@ -139,6 +140,7 @@ class JailedChild {
     at(JailStep::BOUNDING_SET);
     if (!left(Fault::BOUNDING_SET)) {
       for (unsigned long capability = 0;; capability++) {
+        if (capability < 64 && (plan.capabilities >> capability & 1) != 0) continue;
         long result = rawSyscall(SYS_prctl, PR_CAPBSET_DROP, capability);
         if (result == -EINVAL && capability > 0) break;  // beyond the last one the kernel has
         need(result);
@@ -191,21 +193,23 @@ class JailedChild {
 
   void dropCapabilities() {
     if (plan.changeIds && left(Fault::USER_NAMESPACE) && !left(Fault::OWN_ID)) setIds(plan.hostId);
-    if (left(Fault::CAPABILITIES)) return keepCapabilities();
-    at(JailStep::CAPABILITIES);
-    __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct none[2] = {};
-    need(rawSyscall(SYS_capset, word(&header), word(none)));
+    keepCapabilities(left(Fault::CAPABILITIES) ? 1 << CAP_NET_RAW : plan.capabilities);
   }
 
-  // Raises one capability into the ambient set, so that it outlives the exec.
-  void keepCapabilities() {
+  // Those that are kept go into the ambient set, so that they outlive the exec.
+  void keepCapabilities(uint64_t kept) {
     at(JailStep::CAPABILITIES);
     __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct one[2] = {};
-    one[0].effective = one[0].permitted = one[0].inheritable = 1 << CAP_NET_RAW;
-    need(rawSyscall(SYS_capset, word(&header), word(one)));
-    need(rawSyscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW));
+    __user_cap_data_struct sets[2] = {};
+    for (int half = 0; half < 2; half++) {
+      uint32_t bits = kept >> (32 * half);
+      sets[half] = {bits, bits, bits};
+    }
+    need(rawSyscall(SYS_capset, word(&header), word(sets)));
+    for (unsigned long capability = 0; capability < 64; capability++) {
+      if ((kept >> capability & 1) == 0) continue;
+      need(rawSyscall(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability));
+    }
   }
 
   // No handler of the parent may run here, and nothing ignored there is ignored by the program.

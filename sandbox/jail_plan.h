@@ -7,6 +7,8 @@
 
 namespace troupe::sandbox {
 
+struct KernelLayers;
+
 // The layers of a jail, for tests that leave one out to see attestation find it. Nothing a user can
 // write reaches this.
 struct LaunchFaults {
@@ -31,6 +33,8 @@ struct LaunchFaults {
     EXIT_REPORT = 1 << 17,  // no layer: the child is not traced
   };
   uint32_t leftOut = 0;
+  // Taken for what the kernel offers; null: what it does offer. Outlives the launcher.
+  const KernelLayers* kernel = nullptr;
   bool all(uint32_t layers) const { return (leftOut & layers) == layers; }
 };
 
@@ -87,6 +91,7 @@ struct JailPlan {
   bool changeIds;  // to INSIDE_ID; else the child has it from the start
   LaunchFaults faults;
   uint64_t namespaces;      // CLONE_NEW… that the child itself unshares
+  uint64_t capabilities;    // bit n: capability n is kept
   int parentPidFd;          // readable once the parent is dead
   int dumpable;             // PR_SET_DUMPABLE value that the shared memory has
   int landlockRules;        // a ruleset fd; -1 where the kernel has none

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
-#include <linux/landlock.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -17,6 +16,7 @@
 #include "sandbox/child_process.h"
 #include "sandbox/errno_text.h"
 #include "sandbox/exit_report.h"
+#include "sandbox/landlock_rules.h"
 #include "sandbox/setup_message.h"
 
 namespace troupe::sandbox {
@@ -53,38 +53,19 @@ struct Prepared final: public LaunchMemory {
   const char* environment[1] = {};
 };
 
-// struct landlock_ruleset_attr as of ABI 6; Debian 12's header ends after the first word.
-struct LandlockRules {
-  uint64_t fileSystem;
-  uint64_t network;
-  uint64_t scoped;
-};
-
-// A ruleset that denies everything the kernel can deny but executing `executable`; -1 where the
-// kernel has no landlock.
-kj::Maybe<kj::AutoCloseFd> denyAll(kj::StringPtr name, int executable) {
-  long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
-  if (abi < 1) return nullptr;
-  int fileRights = abi == 1 ? 13 : abi == 2 ? 14 : abi < 5 ? 15 : 16;
-  LandlockRules rules = {};
-  rules.fileSystem = (uint64_t{1} << fileRights) - 1;
-  rules.network = abi >= 4 ? 3 : 0;  // bind and connect of TCP
-  rules.scoped = abi >= 6 ? 3 : 0;   // abstract sockets and signals
-  size_t size = abi >= 6 ? sizeof(rules) : abi >= 4 ? 16 : 8;
-  auto need = [&](long result, kj::StringPtr call) {
-    KJ_REQUIRE(result >= 0, kj::str("TRP-jail-009: no landlock rules can be made for ", name, ": ",
-                                    call, ": ", errnoText(errno)));
-    return result;
-  };
-  long fd = syscall(SYS_landlock_create_ruleset, &rules, size, 0);
-  kj::AutoCloseFd ruleset(need(fd, "landlock_create_ruleset"));
-  landlock_path_beneath_attr program = {};
-  program.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE;
-  program.parent_fd = executable;
-  long result = syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &program, 0);
-  // EBADFD: the program is no file of a file system, and then none of this concerns it.
-  if (result < 0 && errno != EBADFD) need(result, "landlock_add_rule");
-  return kj::mv(ruleset);
+// What an actor is handed as memory cannot be executed, wherever it goes from there.
+void requireSealed(const Profile& profile, kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds) {
+  constexpr int SEAL_EXECUTION = 0x20;  // F_SEAL_EXEC, Linux 6.3; Debian 12's headers are older
+  for (const HandedFd& handed : fds) {
+    for (size_t i = 0; i < profile.fdCount; i++) {
+      if (handed.name != profile.fds[i].name || profile.fds[i].kind != "memfd"_kj) continue;
+      int seals = fcntl(handed.fd, F_GET_SEALS);
+      if (seals >= 0 && (seals & SEAL_EXECUTION) != 0) continue;
+      KJ_FAIL_REQUIRE(kj::str("TRP-jail-012: ", name, " is handed \"", handed.name,
+                              "\", memory that could be executed; its profile, ", profile.source,
+                              ", says `executable_seals`"));
+    }
+  }
 }
 
 uint64_t changedSignals() {
@@ -117,7 +98,7 @@ struct Namespaces {
   uint64_t unshared;
 };
 
-Namespaces namespacesFor(const LaunchFaults& faults) {
+Namespaces namespacesFor(uint64_t wanted, const LaunchFaults& faults) {
   constexpr struct {
     LaunchFaults::Layer layer;
     uint64_t flag;
@@ -128,9 +109,9 @@ Namespaces namespacesFor(const LaunchFaults& faults) {
              {LaunchFaults::IPC_NAMESPACE, CLONE_NEWIPC},
              {LaunchFaults::UTS_NAMESPACE, CLONE_NEWUTS},
              {LaunchFaults::CGROUP_NAMESPACE, CLONE_NEWCGROUP}};
-  uint64_t flags = 0;
+  uint64_t flags = wanted;
   for (const auto& one : ALL) {
-    if (!faults.all(one.layer)) flags |= one.flag;
+    if (faults.all(one.layer)) flags &= ~one.flag;
   }
   // These two take effect on the process itself only when it is made.
   uint64_t cloned = flags & (CLONE_NEWUSER | CLONE_NEWPID);
@@ -240,6 +221,29 @@ Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults)
 
 Launcher::~Launcher() noexcept(false) {}
 
+const KernelLayers& Launcher::kernel() {
+  if (faults.kernel != nullptr) return *faults.kernel;
+  KJ_IF_MAYBE (known, seenKernel) {
+    return *known;
+  }
+  return seenKernel.emplace(viewKernel());
+}
+
+LayerPlan Launcher::planJail(const Profile& profile, kj::StringPtr name) {
+  auto plan = planLayers(profile, name, kernel());
+  for (const kj::String& layer : plan.missing) {
+    bool known = false;
+    for (const kj::String& other : missing)
+      known |= other == layer;
+    if (!known) missing.add(kj::str(layer));
+  }
+  return plan;
+}
+
+kj::ArrayPtr<const kj::String> Launcher::missingLayers() const {
+  return missing;
+}
+
 kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::StringPtr argv0,
                                 kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                                 kj::Maybe<capnp::AnyPointer::Reader> config) {
@@ -248,7 +252,10 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
   KJ_REQUIRE(profile.filterCount > 0 && kj::StringPtr(profile.filters[0].stage) == "start",
              "a profile begins with its start filter", profile.actor);
   auto numbered = numberFds(profile, name, fds);
-  auto setup = makeSetup(profile, name, fds, config, jailed);
+  LayerPlan layers;
+  if (jailed) layers = planJail(profile, name);
+  if (layers.executableSeals) requireSealed(profile, name, fds);
+  auto setup = makeSetup(profile, name, fds, config, jailed, layers);
   int programNumber = executableFd(profile);
   int firstFree = SETUP_FD + 1;
   for (const NumberedFd& fd : numbered)
@@ -277,17 +284,19 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
 
   kj::AutoCloseFd landlock;
   if (jailed) {
-    KJ_IF_MAYBE (rules, denyAll(name, executable)) {
+    KJ_IF_MAYBE (rules, makeLandlockRules(layers, kernel().landlockAbi, name, executable)) {
       landlock = kj::mv(*rules);
     }
   }
 
-  Namespaces namespaces = jailed ? namespacesFor(faults) : Namespaces{0, 0};
+  Namespaces namespaces =
+      jailed ? namespacesFor(layers.namespaces, faults) : Namespaces{0, 0};
   JailPlan& plan = memory->plan;
   plan.jailed = jailed;
   plan.changeIds = asRoot;
   plan.faults = faults;
   plan.namespaces = namespaces.unshared;
+  plan.capabilities = profile.layers.capabilities;
   plan.parentPidFd = self;
   KJ_SYSCALL(plan.dumpable = prctl(PR_GET_DUMPABLE));
   plan.landlockRules = landlock == nullptr ? -1 : landlock.get();

@@ -6,11 +6,13 @@
 #include <kj/common.h>
 #include <kj/io.h>
 #include <kj/string.h>
+#include <kj/vector.h>
 #include <sys/types.h>
 
 #include <cstdint>
 
 #include "sandbox/jail_plan.h"
+#include "sandbox/kernel_layers.h"
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
 #include "sandbox/setup_message.h"
@@ -65,12 +67,21 @@ class Launcher {
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                         kj::Maybe<capnp::AnyPointer::Reader> config);
 
+  // The layers that jails of children launched so far go without, as their profiles allow, because
+  // this machine's kernel lacks them: "landlock: TCP (Linux 6.7)".
+  kj::ArrayPtr<const kj::String> missingLayers() const;
+
  private:
+  const KernelLayers& kernel();
+  LayerPlan planJail(const Profile& profile, kj::StringPtr name);
+
   kj::UnixEventPort& events;
   Jail jail;
   LaunchFaults faults;
   kj::AutoCloseFd self;  // a pidfd of this process
   kj::Maybe<uint64_t> signalsToReset;
+  kj::Maybe<KernelLayers> seenKernel;  // at the first launch; it does not change
+  kj::Vector<kj::String> missing;
   kj::Own<ExitReports> reports;
 };
 

@@ -1,6 +1,7 @@
 #include "sandbox/setup_message.h"
 
 #include <capnp/serialize.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
@@ -9,6 +10,10 @@
 
 #include "protos/setup.capnp.h"
 #include "sandbox/actor_setup.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3; Debian 12's headers are older
+#endif
 
 namespace troupe::sandbox {
 namespace {
@@ -52,8 +57,12 @@ kj::Maybe<kj::AutoCloseFd> prefilledPipe(kj::ArrayPtr<const kj::byte> message) {
 }
 
 kj::AutoCloseFd sealedFile(kj::ArrayPtr<const kj::byte> message) {
-  int fd;
-  KJ_SYSCALL(fd = memfd_create("setup", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  int fd = memfd_create("setup", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+  if (fd < 0 && errno == EINVAL) {
+    // An older kernel.
+    KJ_SYSCALL(fd = memfd_create("setup", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  }
+  if (fd < 0) KJ_FAIL_SYSCALL("memfd_create", errno);
   kj::AutoCloseFd file(fd);
   kj::FdOutputStream(file.get()).write(message.begin(), message.size());
   KJ_SYSCALL(lseek(file, 0, SEEK_SET));
@@ -99,10 +108,12 @@ kj::Array<NumberedFd> numberFds(const Profile& profile, kj::StringPtr name,
 
 kj::AutoCloseFd makeSetup(const Profile& profile, kj::StringPtr name,
                           kj::ArrayPtr<const HandedFd> fds,
-                          kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters) {
+                          kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters,
+                          const LayerPlan& layers) {
   capnp::MallocMessageBuilder message;
   auto setup = message.initRoot<Setup>();
   setup.setName(name);
+  setup.setMdwe(layers.mdwe);
 
   auto counted = [&](const ProfileFd& fd) -> kj::uint {
     if (fd.made || isSetup(fd)) return 0;

@@ -6,6 +6,7 @@
 #include <kj/io.h>
 #include <kj/string.h>
 
+#include "sandbox/kernel_layers.h"
 #include "sandbox/profile.h"
 
 namespace troupe::sandbox {
@@ -27,9 +28,11 @@ kj::Array<NumberedFd> numberFds(const Profile& profile, kj::StringPtr name,
                                 kj::ArrayPtr<const HandedFd> fds);
 
 // An fd from which the child reads its setup message (protos/setup.capnp) to the end of file.
-// `withFilters`: the ready, run and thread filters are in it.
+// `withFilters`: the ready, run and thread filters are in it. `layers`: those the actor itself puts
+// on.
 kj::AutoCloseFd makeSetup(const Profile& profile, kj::StringPtr name,
                           kj::ArrayPtr<const HandedFd> fds,
-                          kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters);
+                          kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters,
+                          const LayerPlan& layers);
 
 }  // namespace troupe::sandbox

@@ -189,6 +189,11 @@ kj::Vector<kj::String> LocalVm::notes() {
   if (plan.jail == sandbox::Jail::OFF) {
     notes.add(kj::str("no actor is jailed (--jail off): whoever breaks into one is you"));
   }
+  auto layers = launcher.missingLayers();
+  if (layers.size() > 0) {
+    notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
+                      kj::strArray(layers, ", ")));
+  }
   if (files.console.kind == Endpoint::Kind::PTY) {
     notes.add(kj::str("the virtio console is ", files.console.slavePath));
   }

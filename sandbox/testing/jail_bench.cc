@@ -51,7 +51,11 @@ Actor JailBench::launch(const ActorOptions& options) {
   KJ_IF_MAYBE (disk, options.disk) {
     fds.add(HandedFd{"disk", 0, *disk});
   }
-  auto child = jailer.launch(SAMPLE_PROFILE, program, "sample", options.name, fds,
+  const Profile* profile = &SAMPLE_PROFILE;
+  KJ_IF_MAYBE (other, options.profile) {
+    profile = other;
+  }
+  auto child = jailer.launch(*profile, program, "sample", options.name, fds,
                              message.getRoot<capnp::AnyPointer>().asReader());
 
   auto stream = context.lowLevelProvider->wrapUnixSocketFd(kj::mv(ours));

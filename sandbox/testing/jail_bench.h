@@ -25,6 +25,7 @@ struct ActorOptions {
   kj::StringPtr name = "sample0";
   kj::StringPtr greeting = "good day";
   kj::Maybe<int> disk = nullptr;
+  kj::Maybe<const Profile&> profile = nullptr;  // instead of the sample's
 };
 
 // What a test needs to start sample actors. Runs from the root of the runfiles.

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -86,6 +87,11 @@ long call(kj::StringPtr name) {
     const char* none[] = {nullptr};
     return answer(syscall(SYS_execveat, long(programsNumber()), "", none, none, AT_EMPTY_PATH));
   }
+  if (name == "become-executable") {
+    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return answer(mprotect(page, 4096, PROT_READ | PROT_EXEC));
+  }
+  if (name == "mdwe") return answer(prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0));
   if (name == "abort") std::abort();
   if (name == "throw") KJ_FAIL_REQUIRE("the test asked for it");
   if (name == "exit") _exit(7);
