@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -62,6 +63,18 @@ std::vector<RawCall> everyNumber() {
     calls.push_back({number, {}});
     calls.push_back({number, {NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING}});
   }
+  return calls;
+}
+
+std::vector<RawCall> everyNumberOtherwise() {
+  std::vector<RawCall> calls;
+  for (int64_t number = 0; number < NUMBER_COUNT; number++) {
+    calls.push_back({number | I386_CALL, {}});
+    calls.push_back({number | X32_CALL, {}});
+    calls.push_back({number | int64_t{1} << 32, {}});
+  }
+  for (int64_t number : {-1l, -2l, 0x3fffffffl, 0x7fffffffl, 0x80000000l, 0xffffffffl, 0x7ffffffl})
+    calls.push_back({number & ~I386_CALL, {}});
   return calls;
 }
 
@@ -153,8 +166,14 @@ const std::vector<NamedRequest>& knownRequests() {
 
 std::vector<uint64_t> everyRequestType() {
   std::vector<uint64_t> requests;
-  for (uint64_t type = 0; type < 256; type++)
-    requests.push_back(type << 8 | 7);
+  for (uint64_t type = 0; type < 256; type++) {
+    for (uint64_t number : {0, 7, 32}) {
+      uint64_t request = type << 8 | number;
+      bool known = std::any_of(knownRequests().begin(), knownRequests().end(),
+                               [&](const NamedRequest& one) { return one.request == request; });
+      if (!known) requests.push_back(request);
+    }
+  }
   return requests;
 }
 
@@ -170,7 +189,8 @@ std::string syscallName(int64_t number) {
 }
 
 std::string describe(const RawCall& call) {
-  std::string text = syscallName(call.number) + "(";
+  const char* convention = call.number & I386_CALL ? "i386 " : call.number & X32_CALL ? "x32 " : "";
+  std::string text = convention + syscallName(call.number & ~(I386_CALL | X32_CALL)) + "(";
   for (uint64_t argument : call.arguments) {
     char word[24];
     snprintf(word, sizeof(word), "0x%lx", static_cast<unsigned long>(argument));

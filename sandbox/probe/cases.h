@@ -22,13 +22,17 @@ VerdictCases casesOf(const Verdict& verdict);
 // Every number, with arguments that are all zero and all ones.
 std::vector<RawCall> everyNumber();
 
+// The same numbers by the i386 and the x32 convention, with the upper half set that the kernel does
+// not look at, and some that no table has.
+std::vector<RawCall> everyNumberOtherwise();
+
 struct NamedRequest {
   const char* name;
   uint64_t request;
 };
 // ioctl requests that devices, terminals, sockets, disks and KVM understand.
 const std::vector<NamedRequest>& knownRequests();
-// One request of each of the 256 types.
+// A few requests of each of the 256 types, none of them among the known ones.
 std::vector<uint64_t> everyRequestType();
 
 RawCall ioctlCall(uint64_t fd, uint64_t request);

@@ -138,13 +138,6 @@ Report concluding(const Story& story, uint32_t index) {
 
 }  // namespace
 
-bool memoryCanBeSealedAgainstExecution() {
-  int fd = memfd_create("ram", MFD_CLOEXEC | NOEXEC_SEAL);
-  if (fd < 0) return false;
-  close(fd);
-  return true;
-}
-
 struct ProbeBench::Order {
   ProbeConfig::Mode mode;
   std::string stage;

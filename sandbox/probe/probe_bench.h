@@ -38,8 +38,6 @@ struct Story {
   std::string log;
 };
 
-bool memoryCanBeSealedAgainstExecution();
-
 // Starts probes in the jail of one profile, with an fd of the right kind for each of its fds. Runs
 // from the root of the runfiles.
 class ProbeBench {

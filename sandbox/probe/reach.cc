@@ -1,10 +1,14 @@
 #include "sandbox/probe/reach.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 namespace troupe::sandbox::probe {
 namespace {
@@ -16,14 +20,48 @@ std::vector<std::string> linesOf(std::istream& stream) {
   return lines;
 }
 
+struct Version {
+  unsigned major = 0, minor = 0;
+  bool operator<(const Version& other) const {
+    return std::tie(major, minor) < std::tie(other.major, other.minor);
+  }
+};
+
+Version versionIn(const std::string& text) {
+  Version version;
+  sscanf(text.c_str(), "%u.%u", &version.major, &version.minor);
+  return version;
+}
+
+// A line of a table, without its mark.
+struct Line {
+  std::string text;
+  bool marked = false;
+  bool holds = true;  // for the kernel at hand
+};
+
+Line parse(const std::string& line, const std::string& kernel) {
+  for (const char* mark : {" [since ", " [before "}) {
+    size_t at = line.rfind(mark);
+    if (at == std::string::npos || line.back() != ']') continue;
+    bool older = versionIn(kernel) < versionIn(line.substr(at + strlen(mark)));
+    return {line.substr(0, at), true, older == (mark[2] == 'b')};
+  }
+  return {line};
+}
+
 std::string missing(const std::vector<std::string>& from, const std::vector<std::string>& in,
-                    const char* sign, const char* ignored) {
+                    const char* sign) {
   std::string text;
   for (const std::string& line : from) {
-    if (ignored != nullptr && line.find(ignored) != std::string::npos) continue;
     if (std::find(in.begin(), in.end(), line) == in.end()) text += sign + line + "\n";
   }
   return text;
+}
+
+std::vector<std::string> linesOf(const std::string& path) {
+  std::ifstream file(path);
+  return linesOf(file);
 }
 
 }  // namespace
@@ -81,16 +119,45 @@ std::string wrapped(const std::string& heading, const std::vector<std::string>& 
   return text + line + "\n";
 }
 
-std::string compareWithFile(const std::string& text, const char* path, const char* ignored) {
-  if (const char* target = getenv("PROBE_WRITE")) {
-    std::ofstream(target) << text;
-    return "";
+std::string compareLines(const std::vector<std::string>& wanted,
+                         const std::vector<std::string>& found, const std::string& kernel) {
+  std::vector<std::string> here;
+  for (const std::string& one : wanted) {
+    Line line = parse(one, kernel);
+    if (line.holds) here.push_back(line.text);
   }
-  std::ifstream file(path);
-  std::istringstream actual(text);
-  auto wanted = linesOf(file), got = linesOf(actual);
-  return missing(wanted, got, "  expected: ", ignored) +
-         missing(got, wanted, "  found:    ", ignored);
+  return missing(here, found, "  expected: ") + missing(found, here, "  found:    ");
+}
+
+std::vector<std::string> updatedLines(const std::vector<std::string>& old,
+                                      const std::vector<std::string>& found,
+                                      const std::string& kernel) {
+  std::vector<std::string> lines = found;
+  size_t after = 0;  // where a line that holds elsewhere stands: behind what it followed
+  for (const std::string& one : old) {
+    Line line = parse(one, kernel);
+    auto same = std::find(lines.begin(), lines.end(), line.text);
+    if (!line.holds) {
+      lines.insert(lines.begin() + after++, one);
+    } else if (same != lines.end()) {
+      after = same - lines.begin() + 1;
+      if (line.marked) *same = one;
+    }
+  }
+  return lines;
+}
+
+std::string compareWithFile(const std::string& text, const char* path) {
+  std::istringstream stream(text);
+  std::vector<std::string> found = linesOf(stream), wanted = linesOf(path);
+  utsname machine;
+  uname(&machine);
+  const char* target = getenv("PROBE_WRITE");
+  if (target == nullptr) return compareLines(wanted, found, machine.release);
+  std::ofstream file(target);
+  for (const std::string& line : updatedLines(wanted, found, machine.release))
+    file << line << "\n";
+  return "";
 }
 
 }  // namespace troupe::sandbox::probe

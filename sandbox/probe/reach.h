@@ -32,8 +32,17 @@ std::string wordFor(const Report& report);
 std::string wrapped(const std::string& heading, const std::vector<std::string>& words);
 
 // Compares with the checked-in file, or, with PROBE_WRITE=PATH in the environment, writes it there.
-// The difference, empty when there is none. Lines with `ignored` in them, unless that is null, may
-// differ.
-std::string compareWithFile(const std::string& text, const char* path, const char* ignored);
+// The difference, empty when there is none.
+//
+// A line that ends with " [since 6.5]" or " [before 6.5]" holds for these kernels only. Such marks
+// are set by hand; writing the file keeps them, and the lines that hold elsewhere.
+std::string compareWithFile(const std::string& text, const char* path);
+
+// The same for the lines of a file and a kernel given as "6.1.0-28-cloud-amd64".
+std::string compareLines(const std::vector<std::string>& wanted,
+                         const std::vector<std::string>& found, const std::string& kernel);
+std::vector<std::string> updatedLines(const std::vector<std::string>& old,
+                                      const std::vector<std::string>& found,
+                                      const std::string& kernel);
 
 }  // namespace troupe::sandbox::probe

@@ -23,10 +23,6 @@ struct Scenario {
   std::function<long(const Targets&)> attempt;
 };
 
-// The one group that ends otherwise where memfds have no seal against execution (before 6.3): there
-// an actor may execute guest memory until it is `ready`.
-constexpr const char* EXECUTE_MEMORY = "execute guest memory in the program's place";
-
 // All of them, always in the same order.
 std::vector<Scenario> makeScenarios();
 

@@ -8,7 +8,7 @@ import unittest
 
 ROOT = pathlib.Path(os.path.realpath(__file__)).parents[2]
 ROW = re.compile(r"^\| [^|]*\| [^|]*\| (?P<file>\S+)(?: \(jailed\))?: (?P<tests>[^|]+) \|$", re.MULTILINE)
-TEST = re.compile(r"TEST(?:_F|_P)?\(\s*\w+,\s*((?:BLK|BRK|CFG|CON|LIST|MSI|NTF|PCI|RNG|RST|TOC|VQ)"
+TEST = re.compile(r"TEST(?:_F|_P)?\(\s*\w+,\s*((?:BLK|BRK|CFG|CON|JAIL|LIST|MSI|NTF|PCI|RNG|RST|TOC|VQ)"
                   r"_?\d\d\w*)\)")
 
 
@@ -23,7 +23,7 @@ class HostileTests(unittest.TestCase):
         named = {(row["file"] + ".cc", test.strip())
                  for row in ROW.finditer(page) for test in row["tests"].split(",")}
         there = {(str(path.relative_to(ROOT)), test)
-                 for folder in ("broker", "devices") for path in (ROOT / folder).rglob("*_test.cc")
+                 for folder in ("broker", "devices", "sandbox") for path in (ROOT / folder).rglob("*_test.cc")
                  for test in TEST.findall(path.read_text())}
         self.assertGreater(len(there), 100)
         self.assertEqual(sorted(named - there), [], "named, but not there")
