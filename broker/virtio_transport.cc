@@ -5,9 +5,13 @@
 #include <cstring>
 
 #include "broker/msix.h"
+#include "tests/fuzz/planted.h"
 
 namespace troupe::broker {
 namespace {
+
+using fuzz::Bug;
+using fuzz::isPlanted;
 
 constexpr uint8_t STATUS_DRIVER_BITS =
     STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK | STATUS_FAILED;
@@ -149,7 +153,8 @@ TransportAction VirtioTransport::writeStatus(uint8_t value) {
   if ((asked & STATUS_FEATURES_OK) != 0 && featuresAcceptable()) status |= STATUS_FEATURES_OK;
 
   // A driver has to read FEATURES_OK back before it goes on (§3.1.1), so one write cannot do both.
-  if ((asked & STATUS_DRIVER_OK) == 0 || (before & STATUS_FEATURES_OK) == 0) {
+  if ((asked & STATUS_DRIVER_OK) == 0) return TransportAction::NONE;
+  if ((before & STATUS_FEATURES_OK) == 0 && !isPlanted(Bug::STATUS_ORDER)) {
     return TransportAction::NONE;
   }
   status |= STATUS_DRIVER_OK;
@@ -218,7 +223,8 @@ kj::Maybe<uint16_t> VirtioTransport::notifiedQueue(uint64_t offset) const {
 }
 
 bool VirtioTransport::configChanged(uint64_t offset, kj::ArrayPtr<const kj::byte> data) {
-  if (offset > config.size() || data.size() > config.size() - offset) return false;
+  bool fits = offset <= config.size() && data.size() <= config.size() - offset;
+  if (!fits && !isPlanted(Bug::CONFIG_BOUNDS)) return false;
   memcpy(config.begin() + offset, data.begin(), data.size());
   ++configGeneration;  // §2.5.1
   return true;

@@ -6,16 +6,10 @@
 
 namespace troupe::console {
 
-namespace {
-
-// Work between two looks for other events: buffers of one byte, or of none, are allowed.
-constexpr uint32_t CHAINS_PER_TURN = 64;
-
-}  // namespace
-
 ReceiveQueue::ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue activeQueue,
                            InputQueue& input)
     : queue(kj::mv(activeQueue)),
+      requests(*queue.ring, input),
       input(input),
       timer(events.getTimer()),
       kick(events, queue.kick) {}
@@ -24,37 +18,21 @@ kj::Promise<void> ReceiveQueue::run() {
   auto& ring = *queue.ring;
   // New buffers are of interest only while input waits for one.
   ring.disableNotifications();
-  auto outcome = serveSome();
+  auto outcome = requests.serve();
   publish();
   switch (outcome) {
-    case Outcome::BROKEN:
+    case ReceiveRing::Outcome::BROKEN:
       return kj::READY_NOW;
-    case Outcome::NO_INPUT:
+    case ReceiveRing::Outcome::NO_INPUT:
       return input.whenInput().then([this]() { return run(); });
-    case Outcome::NO_BUFFER:
+    case ReceiveRing::Outcome::NO_BUFFER:
       ring.enableNotifications();
       if (!ring.hasWork()) return kick.wait().then([this]() { return run(); });
       break;
-    case Outcome::MORE:
+    case ReceiveRing::Outcome::MORE:
       break;
   }
   return nextTurn(timer).then([this]() { return run(); });
-}
-
-ReceiveQueue::Outcome ReceiveQueue::serveSome() {
-  auto& ring = *queue.ring;
-  for (uint32_t chains = 0; chains < CHAINS_PER_TURN; ++chains) {
-    auto waiting = input.waiting();
-    if (waiting.size() == 0) return Outcome::NO_INPUT;
-    KJ_IF_MAYBE (chain, ring.pop()) {
-      uint32_t size = kj::min(waiting.size(), chain->writableBytes());
-      if (size > 0 && chain->writeBytes(waiting.slice(0, size))) input.took(size);
-      ring.push(kj::mv(*chain), size);
-    } else {
-      return ring.broken() ? Outcome::BROKEN : Outcome::NO_BUFFER;
-    }
-  }
-  return Outcome::MORE;
 }
 
 void ReceiveQueue::publish() {

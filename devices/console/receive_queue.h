@@ -4,6 +4,7 @@
 
 #include "devices/console/input_queue.h"
 #include "devices/console/kick.h"
+#include "devices/console/receive_ring.h"
 #include "devices/virtio/device_engine.h"
 
 namespace troupe::console {
@@ -18,11 +19,10 @@ class ReceiveQueue {
   kj::Promise<void> run();
 
  private:
-  enum class Outcome { NO_INPUT, NO_BUFFER, MORE, BROKEN };
-  Outcome serveSome();
   void publish();
 
   virtio::ActiveQueue queue;
+  ReceiveRing requests;
   InputQueue& input;
   kj::Timer& timer;
   Kick kick;

@@ -4,6 +4,7 @@
 
 #include "devices/console/kick.h"
 #include "devices/console/output_log.h"
+#include "devices/console/transmit_ring.h"
 #include "devices/virtio/device_engine.h"
 
 namespace troupe::console {
@@ -20,17 +21,13 @@ class TransmitQueue {
   void serveOnce();
 
  private:
-  enum class Outcome { EMPTY, MORE, CONGESTED, BROKEN };
-  Outcome serveSome();
-  bool copySome();
   void publish();
 
   virtio::ActiveQueue queue;
+  TransmitRing requests;
   OutputLog& log;
   kj::Timer& timer;
   Kick kick;
-  kj::Array<kj::byte> copy;
-  kj::Maybe<virtio::Chain> current;  // taken, and not yet copied to its end
 };
 
 }  // namespace troupe::console

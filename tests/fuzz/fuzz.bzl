@@ -4,7 +4,7 @@ Both need `--config=fuzz` and are left out of `//...`; tools/test runs the tests
 binary.
 """
 
-def fuzz_target(name, srcs, deps, runs = 20000, seconds = 240, own_mutator = False, linkopts = []):
+def fuzz_target(name, srcs, deps, runs = 20000, own_mutator = False, linkopts = []):
     """NAME is the binary; NAME_test runs it `runs` times from tests/fuzz/corpus/NAME on.
 
     Args:
@@ -12,7 +12,6 @@ def fuzz_target(name, srcs, deps, runs = 20000, seconds = 240, own_mutator = Fal
       srcs: with LLVMFuzzerTestOneInput.
       deps: what is fuzzed.
       runs: inputs of the test.
-      seconds: the most the test may take; it is a failure to need more.
       linkopts: of the binary.
       own_mutator: whether inputs are something else than operations (tests/fuzz/op.h).
     """
@@ -36,7 +35,6 @@ def fuzz_target(name, srcs, deps, runs = 20000, seconds = 240, own_mutator = Fal
             "$(location :%s)" % name,
             "tests/fuzz/corpus/" + name,
             str(runs),
-            str(seconds),
         ],
         data = [
             ":" + name,
@@ -46,4 +44,5 @@ def fuzz_target(name, srcs, deps, runs = 20000, seconds = 240, own_mutator = Fal
             "fuzz",
             "manual",
         ],
+        visibility = ["//tests/fuzz:__pkg__"],
     )

@@ -49,6 +49,8 @@ class FuzzedDevice {
 
   // Ends what is under way on the host side, so that after some turns every request is answered.
   virtual void settle() {}
+  // How many turns that takes at most.
+  virtual int turnsToSettle() { return 64; }
   // Whether `queue` may keep the driver's buffers until it has something for them.
   virtual bool keepsBuffers(uint16_t /*queue*/) { return false; }
 

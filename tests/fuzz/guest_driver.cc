@@ -7,7 +7,7 @@ namespace {
 
 using virtio::Descriptor;
 
-constexpr size_t MAX_PENDING = 64;
+constexpr size_t MAX_PENDING = 24;
 
 // Bits of PUBLISH's b: what of a chain is wrong beside its buffers.
 constexpr uint16_t SPOIL_TABLE_LENGTH = 1;

@@ -96,6 +96,10 @@ std::vector<Op> phrase(Random& random) {
       ops.push_back(ofKind(random, OpKind::BUFFER));
   }
   add(OpKind::PUBLISH, queue | (below(random, 2) << 4));
+  if (below(random, 4) == 0) {  // one thing about the chain is wrong
+    ops.back().a |= 0x80;
+    ops.back().b = 1 << below(random, 8);
+  }
   if (below(random, 4) == 0) ops.push_back(ofKind(random, OpKind::INTERLEAVE));
   if (below(random, 4) == 0) ops.push_back(ofKind(random, OpKind::EVENT));
   if (below(random, 4) != 0) add(OpKind::KICK, queue);

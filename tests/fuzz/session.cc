@@ -7,13 +7,6 @@
 #include "tests/fuzz/finding.h"
 
 namespace troupe::fuzz {
-namespace {
-
-// A driver that asks for nothing more has all its answers after that many turns.
-constexpr int TURNS_TO_SETTLE = 64;
-
-}  // namespace
-
 Session::Session(Arena& arena, Watch& watch, FuzzedDevice& device)
     : arena(arena),
       watch(watch),
@@ -175,7 +168,7 @@ void Session::settle() {
     if (rings[i].get() == nullptr || device.keepsBuffers(i)) return false;
     return rings[i]->inFlight() > 0 || rings[i]->hasWork() || !unseen[i].empty();
   };
-  for (int turn = 0; turn < TURNS_TO_SETTLE; turn++) {
+  for (int turn = 0; turn < device.turnsToSettle(); turn++) {
     bool anyBusy = false;
     for (uint16_t i = 0; i < rings.size(); i++) {
       if (!busy(i)) continue;

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/common.h>
+
+#include "devices/console/output_log.h"
+#include "devices/virtio/virtqueue.h"
+
+namespace troupe::console {
+
+// The requests of a transmitq (§5.3.6): what the driver puts there goes to an OutputLog. Knows no
+// fd and no event loop.
+class TransmitRing {
+ public:
+  // Both outlive it.
+  TransmitRing(virtio::Virtqueue& ring, OutputLog& log);
+
+  // Takes a bounded amount. EMPTY: nothing is left. MORE: there may be. CONGESTED: the log wants to
+  // be waited for. BROKEN: only a reset heals the ring.
+  enum class Outcome { EMPTY, MORE, CONGESTED, BROKEN };
+  Outcome serve();
+
+ private:
+  bool copySome();
+
+  virtio::Virtqueue& ring;
+  OutputLog& log;
+  kj::Array<kj::byte> copy;
+  kj::Maybe<virtio::Chain> current;  // taken, and not yet copied to its end
+};
+
+}  // namespace troupe::console
