@@ -8,6 +8,7 @@
 #include "broker/boot_image.h"
 #include "broker/boot_info.h"
 #include "broker/boot_layout.h"
+#include "sandbox/shared_memory.h"
 
 namespace troupe::broker {
 namespace {
@@ -17,7 +18,8 @@ using namespace testing;  // NOLINT: kernels in bytes
 const Bytes CODE = {0xf4, 0xeb, 0xfd, 0x90};
 
 struct Loaded {
-  explicit Loaded(uint64_t memory = 64 * MIB) : ram(memory, fds) {}
+  explicit Loaded(uint64_t memory = 64 * MIB)
+      : file(sandbox::makeSharedMemory("guest-ram", memory)), ram(memory, file.writable) {}
 
   KernelImage load(const Bytes& content) {
     auto file = fileOf(content);
@@ -34,7 +36,7 @@ struct Loaded {
     return value;
   }
 
-  UnplacedFds fds;
+  sandbox::SharedMemory file;
   GuestRam ram;
 };
 

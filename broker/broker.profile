@@ -7,10 +7,11 @@ include: "sandbox/common/threads.profile"
 fd { name: "kvm" number: 16 kind: KVM closed: true }
 fd { name: "serial" number: 17 kind: SOCKET optional: true }
 fd { name: "vm" number: 18 kind: KVM_VM from: PLACED }
-fd { name: "ram" number: 19 kind: MEMFD from: PLACED }
+fd { name: "ram" number: 19 kind: MEMFD }
 fd { name: "mailbox" number: 20 kind: EVENTFD from: PLACED }
 fd { name: "kernel" number: 21 kind: FILE from: PLACED closed: true }
 fd { name: "initrd" number: 22 kind: FILE from: PLACED closed: true optional: true }
+fd { name: "ram_readonly" number: 23 kind: MEMFD }    # the same, for devices that may not write it
 fd { name: "device" number: 32 count: 31 kind: SOCKET from: PLACED optional: true }     # one a PCI slot
 fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: true }
 fd { name: "kick" number: 1024 count: 961 kind: EVENTFD from: PLACED optional: true }   # 31 a PCI slot
@@ -45,10 +46,8 @@ start {
     arg { index: 4 fd: "vcpu" }
     reason: "what KVM and a vCPU's thread tell each other"
   }
-  # 8 is MFD_NOEXEC_SEAL, which older kernels refuse.
-  rule { syscall: "memfd_create" arg { index: 1 value: "MFD_CLOEXEC|MFD_ALLOW_SEALING" value: "MFD_CLOEXEC|MFD_ALLOW_SEALING|8" } reason: "guest RAM" }
-  rule { syscall: "ftruncate" reason: "the size of guest RAM" }
-  rule { syscall: "fcntl" arg { index: 1 value: "F_ADD_SEALS" } arg { index: 2 value: "F_SEAL_SHRINK|F_SEAL_GROW|F_SEAL_SEAL" } reason: "guest RAM keeps its size" }
+  rule { syscall: "fcntl" fd: "ram" arg { index: 1 value: "F_GET_SEALS" } reason: "guest RAM keeps its size" }
+  rule { syscall: "lseek" fd: "ram" arg { index: 2 value: "SEEK_END" } reason: "the size of guest RAM" }
   rule {
     syscall: "mmap"
     arg { index: 2 value: "PROT_READ|PROT_WRITE" }

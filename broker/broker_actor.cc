@@ -69,21 +69,21 @@ kj::Promise<void> BrokerActor::create(CreateContext context) {
     if (config.getHasSerial()) {
       serial = KJ_REQUIRE_NONNULL(ground.serial, "the process was started without fd \"serial\"");
     }
-    MachineSettings settings{config.getCpus(), config.getMemoryBytes(), maskOf(config), serial};
-    auto& made = *machine.emplace(kj::heap<Machine>(
+    MachineSettings settings{config.getCpus(), config.getMemoryBytes(), maskOf(config), serial,
+                             ground.ram};
+    machine.emplace(kj::heap<Machine>(
         kj::mv(settings),
         MachineGround{ground.vm(), ground.fds, ground.mailbox, ground.io.unixEventPort}));
-    ramPieces = KJ_MAP(region, made.ram().regions()) {
-      return RamPiece{region.guestAddress, region.fileOffset, region.size};
-    };
     return kj::READY_NOW;
   }));
 }
 
 kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
   auto& machine = requireMachine();
+  auto ram = grant(context.getParams().getMemory());
   uint16_t index = devices.size();
   auto& device = *devices.add(kj::heap<PluggedDevice>());
+  device.ram = kj::mv(ram);
 
   // Devices describe themselves in any order, and take their slots in the order of the calls.
   auto described = fdOf(context.getParams().getPipe(), "device pipe")
@@ -117,8 +117,26 @@ kj::Promise<DeviceDescription> BrokerActor::connectDevice(uint16_t index, kj::St
 
 kj::Promise<void> BrokerActor::attachDevice(PluggedDevice& device) {
   auto& function = *KJ_ASSERT_NONNULL(device.function);
-  return KJ_ASSERT_NONNULL(device.remote)
-      ->attach(RamFile{requireMachine().ram().fd(), ramPieces}, function.queueFds(), function);
+  return KJ_ASSERT_NONNULL(device.remote)->attach(device.ram, function.queueFds(), function);
+}
+
+RamGrant BrokerActor::grant(MemoryGrant::Reader memory) {
+  auto all = requireMachine().ram().regions();
+  switch (memory.which()) {
+    case MemoryGrant::NONE:
+      return RamGrant{nullptr, nullptr};
+    case MemoryGrant::READ_ONLY:
+      return RamGrant{RamFile{ground.ramReadOnly, RamFile::READ_ONLY}, kj::heapArray(all)};
+    case MemoryGrant::RANGES: {
+      auto ranges = KJ_MAP(range, memory.getRanges()) {
+        return RamRange{range.getGuestAddress(), range.getSize()};
+      };
+      return RamGrant{RamFile{ground.ram, RamFile::WRITABLE}, cutRanges(all, ranges)};
+    }
+    case MemoryGrant::ALL:
+      return RamGrant{RamFile{ground.ram, RamFile::WRITABLE}, kj::heapArray(all)};
+  }
+  KJ_FAIL_REQUIRE("a grant of guest memory of an unknown kind", uint16_t(memory.which()));
 }
 
 kj::Promise<void> BrokerActor::load(LoadContext context) {

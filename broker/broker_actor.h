@@ -22,6 +22,9 @@ struct BrokerGround {
   // Makes the VM, or throws why there is none; called once, by create().
   kj::Function<KvmVm&()> vm;
   kj::Maybe<int> serial;  // the 16550's socket, if the process was given one
+  // Guest RAM, and the same opened for reading alone.
+  int ram;
+  int ramReadOnly;
   // Narrows the process to the filter "ready" or "run", or the calling thread to "thread:vcpu".
   kj::Function<void(kj::StringPtr stage)> enterJail;
 };
@@ -46,6 +49,7 @@ class BrokerActor final: public Broker::Server {
   struct PluggedDevice {
     kj::Maybe<kj::Own<RemoteDevice>> remote;
     kj::Maybe<kj::Own<VirtioPciFunction>> function;
+    RamGrant ram;
   };
 
   kj::Promise<void> step(kj::Promise<void> work);
@@ -53,11 +57,11 @@ class BrokerActor final: public Broker::Server {
   Machine& requireMachine();
   kj::Promise<DeviceDescription> connectDevice(uint16_t index, kj::StringPtr name, int pipe);
   kj::Promise<void> attachDevice(PluggedDevice& device);
+  RamGrant grant(MemoryGrant::Reader memory);
   void loadFiles(LoadContext context, int kernel, kj::Maybe<int> initrd);
 
   BrokerGround ground;
   kj::Maybe<kj::Own<Machine>> machine;
-  kj::Array<RamPiece> ramPieces;
   kj::Vector<kj::Own<PluggedDevice>> devices;
   kj::Promise<void> slotTurn = kj::READY_NOW;  // when the next device may take its slot
   kj::Promise<void> earlierSteps = kj::READY_NOW;

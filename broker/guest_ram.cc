@@ -2,49 +2,31 @@
 
 #include <fcntl.h>
 #include <kj/debug.h>
-#include <kj/vector.h>
 #include <sys/mman.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "broker/memory_map.h"
 #include "broker/refusal.h"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3; Debian 12's headers are older
-#endif
-
 namespace troupe::broker {
 namespace {
+
+constexpr int NEEDED_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 [[noreturn]] void memoryRefused(kj::StringPtr step, int error) {
   refuse("TRP-host-102: the kernel refuses guest memory (", step, "): ", strerror(error));
 }
 
-void requireHostMemory(uint64_t bytes) {
-  struct sysinfo info;
-  KJ_SYSCALL(sysinfo(&info));
-  uint64_t host = uint64_t(info.totalram) * info.mem_unit;
-  if (bytes <= host) return;
-  refuse("TRP-host-101: guest memory of ", bytes / MIB, " MiB is more than the host's ", host / MIB,
-         " MiB; `grep MemTotal /proc/meminfo` shows what there is");
-}
-
-kj::AutoCloseFd makeFile(uint64_t bytes) {
-  // Nothing in guest RAM is ever executed by a host process. Older kernels do not know the flag.
-  int fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-  if (fd < 0 && errno == EINVAL) fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) memoryRefused("memfd_create", errno);
-  kj::AutoCloseFd file(fd);
-  if (ftruncate(file, bytes) < 0) memoryRefused("ftruncate", errno);
-  if (fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-    memoryRefused("F_ADD_SEALS", errno);
-  }
-  return file;
+void requireSealed(int file, uint64_t bytes) {
+  int seals;
+  KJ_SYSCALL(seals = fcntl(file, F_GET_SEALS));
+  KJ_REQUIRE((seals & NEEDED_SEALS) == NEEDED_SEALS, "guest RAM is not sealed", seals);
+  off_t size;
+  KJ_SYSCALL(size = lseek(file, 0, SEEK_END));
+  KJ_REQUIRE(uint64_t(size) == bytes, "guest RAM has another size than was said", size, bytes);
 }
 
 kj::byte* mapRegion(int file, const RamRegion& region) {
@@ -57,19 +39,10 @@ kj::byte* mapRegion(int file, const RamRegion& region) {
 
 }  // namespace
 
-kj::Array<RamRegion> ramRegions(uint64_t bytes) {
-  kj::Vector<RamRegion> regions;
-  uint64_t low = std::min(bytes, LOW_RAM_END);
-  regions.add(RamRegion{0, 0, low});
-  if (bytes > low) regions.add(RamRegion{HIGH_RAM_START, low, bytes - low});
-  return regions.releaseAsArray();
-}
-
-GuestRam::GuestRam(uint64_t bytes, FdTable& fds) : bytes(bytes) {
+GuestRam::GuestRam(uint64_t bytes, int file) : bytes(bytes) {
   KJ_REQUIRE(bytes > 0 && bytes % (2 * MIB) == 0, "guest memory comes in pieces of 2 MiB", bytes);
-  requireHostMemory(bytes);
+  requireSealed(file, bytes);
   regionList = ramRegions(bytes);
-  file = fds.place("ram", 0, makeFile(bytes));
   mappings = KJ_MAP(region, regionList) {
     return mapRegion(file, region);
   };

@@ -2,25 +2,12 @@
 
 #include <kj/array.h>
 #include <kj/common.h>
-#include <kj/io.h>
 
 #include <cstdint>
 
-#include "broker/fd_table.h"
+#include "broker/ram_layout.h"
 
 namespace troupe::broker {
-
-// A piece of guest RAM: `size` bytes of the RAM file from `fileOffset` on, seen by the guest at
-// `guestAddress`.
-struct RamRegion {
-  uint64_t guestAddress;
-  uint64_t fileOffset;
-  uint64_t size;
-};
-
-// The regions of a machine with `bytes` of RAM: one below the hole, a second from 4 GiB on when it
-// does not fit there (memory_map.h).
-kj::Array<RamRegion> ramRegions(uint64_t bytes);
 
 // Guest RAM: a memfd sealed against any change of its size and of its seals, and this process's one
 // mapping of each region. Pages come to life when they are first touched. Left out of core dumps.
@@ -29,13 +16,12 @@ kj::Array<RamRegion> ramRegions(uint64_t bytes);
 // mapping; no part of the broker that serves a running guest does.
 class GuestRam {
  public:
-  // `bytes`: a multiple of 2 MiB. The file becomes fd "ram". Throws TRP-host-101 when the host has
-  // less memory than that, and TRP-host-102 when the kernel refuses the file or the mapping.
-  GuestRam(uint64_t bytes, FdTable& fds);
+  // `bytes`: a multiple of 2 MiB. `file`: the memfd, of this size, borrowed for good. Throws
+  // TRP-host-102 when the kernel refuses to map it.
+  GuestRam(uint64_t bytes, int file);
   ~GuestRam() noexcept(false);
   KJ_DISALLOW_COPY(GuestRam);
 
-  int fd() const { return file; }
   uint64_t size() const { return bytes; }
   kj::ArrayPtr<const RamRegion> regions() const { return regionList; }
 
@@ -51,7 +37,6 @@ class GuestRam {
  private:
   uint64_t bytes;
   kj::Array<RamRegion> regionList;
-  kj::AutoCloseFd file;
   kj::Array<kj::byte*> mappings;
 };
 

@@ -48,7 +48,7 @@ uint8_t addressBits(kj::ArrayPtr<const kvm_cpuid_entry2> entries, uint8_t otherw
 
 Machine::Machine(MachineSettings settings, MachineGround ground)
     : ground(ground),
-      guestRam(settings.memoryBytes, ground.fds),
+      guestRam(settings.memoryBytes, settings.ram),
       interrupts(withMemoryAndControllers(ground.vm, guestRam)),
       intxLines(interrupts),
       endLatch(ground.mailbox),

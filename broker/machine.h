@@ -30,6 +30,7 @@ struct MachineSettings {
   uint64_t memoryBytes;  // a multiple of 2 MiB
   kj::Array<CpuFeature> maskedFeatures;
   kj::Maybe<int> serial;  // socket of COM1; borrowed
+  int ram;                // the memfd of guest RAM; borrowed
 };
 
 // What the machine is built on. All of it outlives the machine.

@@ -8,6 +8,7 @@
 #include "broker/boot_fakes.h"
 #include "broker/loop_mailbox.h"
 #include "broker/memory_map.h"
+#include "sandbox/shared_memory.h"
 
 namespace troupe::broker {
 namespace {
@@ -23,14 +24,16 @@ class Bench {
         serving(mailbox.serve().eagerlyEvaluate(
             [](kj::Exception&& e) { ADD_FAILURE() << kj::str(e).cStr(); })),
         kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC)),
-        vm(kvm, fds) {
+        vm(kvm, fds),
+        ram(sandbox::makeSharedMemory("guest-ram", memory)) {
     int ends[2];
     KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
     hostEnd = kj::AutoCloseFd(ends[0]);
     guestEnd = kj::AutoCloseFd(ends[1]);
     Vcpu::claimKickSignal();
-    machine = kj::heap<Machine>(MachineSettings{vcpus, memory, nullptr, int(guestEnd)},
-                                MachineGround{vm, fds, mailbox, io.unixEventPort});
+    machine =
+        kj::heap<Machine>(MachineSettings{vcpus, memory, nullptr, int(guestEnd), ram.writable},
+                          MachineGround{vm, fds, mailbox, io.unixEventPort});
   }
 
   BootState load(const Bytes& kernel, const char* commandLine = "") {
@@ -62,6 +65,7 @@ class Bench {
   kj::Promise<void> serving;
   kj::AutoCloseFd kvm;
   KvmVm vm;
+  sandbox::SharedMemory ram;
   kj::AutoCloseFd hostEnd;
   kj::AutoCloseFd guestEnd;
   kj::Own<Machine> machine;

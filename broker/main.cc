@@ -61,11 +61,12 @@ void serve() {
   auto posted = mailbox.serve();
   kj::Maybe<int> serial;
   if (setup.fdCount("serial") > 0) serial = setup.fd("serial");
-  auto actor = kj::heap<BrokerActor>(
-      BrokerGround{io, mailbox, fds, takeVm, serial, [&setup, &kvm](kj::StringPtr stage) {
-                     if (stage == "ready") kvm = nullptr;
-                     setup.enter(stage);
-                   }});
+  auto actor = kj::heap<BrokerActor>(BrokerGround{io, mailbox, fds, takeVm, serial, setup.fd("ram"),
+                                                  setup.fd("ram_readonly"),
+                                                  [&setup, &kvm](kj::StringPtr stage) {
+                                                    if (stage == "ready") kvm = nullptr;
+                                                    setup.enter(stage);
+                                                  }});
 
   auto pipe = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                     kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);

@@ -134,12 +134,15 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
         [this](kj::Exception&& error) -> DeviceDescription { failStart(error); });
   }
 
-  kj::Promise<void> attach(RamFile ram, kj::ArrayPtr<const QueueFds> queues,
+  kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
                            VirtioDeviceClient& newClient) {
     client = newClient;
     auto request = call().attachRequest();
     auto memory = request.initMemory();
-    memory.setFile(kj::heap<HandleActor>(ram.fd));
+    KJ_IF_MAYBE (file, ram.file) {
+      memory.setFile(kj::heap<HandleActor>(file->fd));
+      memory.setReadOnly(file->access == RamFile::READ_ONLY);
+    }
     auto regions = memory.initRegions(ram.pieces.size());
     for (auto i : kj::indices(ram.pieces)) {
       regions[i].setGuestAddress(ram.pieces[i].guestAddress);
@@ -389,7 +392,7 @@ kj::Promise<DeviceDescription> RemoteDevice::describe() {
   return session->describe();
 }
 
-kj::Promise<void> RemoteDevice::attach(RamFile ram, kj::ArrayPtr<const QueueFds> queues,
+kj::Promise<void> RemoteDevice::attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
                                        VirtioDeviceClient& client) {
   return session->attach(ram, queues, client);
 }

@@ -10,22 +10,23 @@
 
 #include <cstdint>
 
+#include "broker/ram_layout.h"
 #include "broker/virtio_device.h"
 #include "protos/device.capnp.h"
 
 namespace troupe::broker {
 
-// A piece of guest RAM (protos/device.capnp, RamRegion).
-struct RamPiece {
-  uint64_t guestAddress;
-  uint64_t fileOffset;
-  uint64_t size;
+// An fd of guest RAM, borrowed. Only through a writable one can the memory be changed.
+struct RamFile {
+  enum Access { READ_ONLY, WRITABLE };
+  int fd;
+  Access access;
 };
 
-// Guest RAM to hand to a device. `fd` is borrowed.
-struct RamFile {
-  int fd;
-  kj::ArrayPtr<const RamPiece> pieces;
+// What of guest RAM one device gets: nothing, or the `pieces` of a file.
+struct RamGrant {
+  kj::Maybe<RamFile> file;
+  kj::Array<RamRegion> pieces;
 };
 
 // Told once when a device can no longer be worked with: its pipe broke, or it let its reset
@@ -53,7 +54,7 @@ class RemoteDevice final: public VirtioDevice {
   // Hands over RAM and the eventfds (one entry per queue of the description), once, after
   // describe(). Resolves when the device has answered ready; throws TRP-pci-003 when it fails.
   // `client` is told what the device says from now on, and outlives every later turn of the loop.
-  kj::Promise<void> attach(RamFile ram, kj::ArrayPtr<const QueueFds> queues,
+  kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
                            VirtioDeviceClient& client);
 
   // Passes `event` on. Of events that come faster than the device takes them the last counts.

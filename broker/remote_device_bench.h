@@ -47,7 +47,13 @@ class ScriptedDevice final: public Device::Server {
     KJ_REQUIRE(!script.refuses, "no memory\nhere");
     auto params = context.getParams();
     host = params.getHost();
-    fds.add(params.getMemory().getFile());
+    auto memory = params.getMemory();
+    readOnlyMemory = memory.getReadOnly();
+    for (auto region : memory.getRegions()) {
+      regions.add(RamRegion{region.getGuestAddress(), region.getFileOffset(), region.getSize()});
+    }
+    if (!memory.hasFile()) return kj::READY_NOW;
+    fds.add(memory.getFile());
     for (auto queue : params.getQueues()) {
       fds.add(queue.getKick());
       fds.add(queue.getCall());
@@ -93,6 +99,8 @@ class ScriptedDevice final: public Device::Server {
 
   Script& script;
   kj::Maybe<DeviceHost::Client> host;
+  bool readOnlyMemory = false;
+  kj::Vector<RamRegion> regions;
   kj::Vector<Handle::Client> fds;
   kj::Vector<int> fdNumbers;
   kj::Vector<kj::String> calls;
@@ -146,9 +154,10 @@ struct Link {
     attach();
   }
   void attach() {
-    static const RamPiece pieces[] = {{0, 0, 0x100000}, {0x100000000, 0x100000, 0x200000}};
-    remote->attach({ram, pieces}, queues, client).wait(io.waitScope);
+    static const RamRegion pieces[] = {{0, 0, 0x100000}, {0x100000000, 0x100000, 0x200000}};
+    attach(RamGrant{RamFile{ram, RamFile::WRITABLE}, kj::heapArray<RamRegion>(pieces)});
   }
+  void attach(const RamGrant& grant) { remote->attach(grant, queues, client).wait(io.waitScope); }
   void hangUp() {
     rpc = nullptr;
     network = nullptr;

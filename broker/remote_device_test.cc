@@ -22,6 +22,32 @@ ino_t inodeOf(int fd) {
   return status.st_ino;
 }
 
+TEST(RemoteDevice, HandsOverTheMemoryThatWasGranted) {
+  Link link;
+  link.start();
+  EXPECT_FALSE(link.device->readOnlyMemory);
+  ASSERT_EQ(link.device->regions.size(), 2u);
+  EXPECT_EQ(link.device->regions[1].guestAddress, 0x100000000u);
+  EXPECT_EQ(link.device->regions[1].fileOffset, 0x100000u);
+  EXPECT_EQ(link.device->regions[1].size, 0x200000u);
+}
+
+TEST(RemoteDevice, SaysThatMemoryIsReadOnly) {
+  Link link;
+  link.remote->describe().wait(link.io.waitScope);
+  static const RamRegion page[] = {{0, 0, 4096}};
+  link.attach(RamGrant{RamFile{link.ram, RamFile::READ_ONLY}, kj::heapArray<RamRegion>(page)});
+  EXPECT_TRUE(link.device->readOnlyMemory);
+}
+
+TEST(RemoteDevice, HandsOverNoMemoryWhereNoneIsGranted) {
+  Link link;
+  link.remote->describe().wait(link.io.waitScope);
+  link.attach(RamGrant{nullptr, nullptr});
+  EXPECT_EQ(link.device->regions.size(), 0u);
+  EXPECT_EQ(link.device->fds.size(), 0u);
+}
+
 TEST(RemoteDevice, DescribesAndAttachesWithEveryFdInItsPlace) {
   Link link;
   auto description = link.remote->describe().wait(link.io.waitScope);

@@ -53,11 +53,29 @@ struct Counters {
   # RPCs sent to devices.
 }
 
+struct MemoryRange {
+  # Addresses as the guest uses them: whole pages of 4096 bytes, inside one piece of RAM.
+  guestAddress @0 :UInt64;
+  size @1 :UInt64;
+}
+
+struct MemoryGrant {
+  # What of guest RAM a device is handed: what its profile says.
+  union {
+    none @0 :Void;
+    readOnly @1 :Void;
+    # All of it, by an fd through which it cannot be written.
+    ranges @2 :List(MemoryRange);
+    # These and no others, in ascending order.
+    all @3 :Void;
+  }
+}
+
 interface Broker {
   create @0 (config :MachineConfig) -> ();
   # Makes VM, RAM and vCPUs.
 
-  addDevice @1 (name :Text, pipe :Handle) -> ();
+  addDevice @1 (name :Text, pipe :Handle, memory :MemoryGrant) -> ();
   # `pipe`: a connected stream socket whose other end a device process holds. Devices appear on PCI
   # bus 0 from slot 1 on in the order of these calls. Returns when the device has described itself,
   # holds its memory and has answered ready.

@@ -45,8 +45,12 @@ struct RamRegion {
 
 struct GuestRam {
   file @0 :Handle;
-  # A memfd sealed against growing, shrinking and further seals.
+  # A memfd sealed against growing, shrinking and further seals. Null: this device gets no memory,
+  # and `regions` is empty.
   regions @1 :List(RamRegion);
+  # All that the device maps, for good: all of RAM, or the ranges it was granted.
+  readOnly @2 :Bool;
+  # `file` was opened for reading alone: the kernel lets nobody write through it.
 }
 
 struct QueueEvents {

@@ -74,12 +74,14 @@ class Launching {
   Launching(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const Programs& programs)
       : io(io), launcher(launcher), programs(programs) {}
 
-  kj::Own<Actor> broker(int rpc, int serial, int kvm) {
+  kj::Own<Actor> broker(int rpc, int serial, int kvm, const sandbox::SharedMemory& ram) {
     ActorStart start = {
         BROKER_PROFILE, programs.broker, "troupe-broker", "broker", "broker", nullptr, {}, nullptr};
     start.fds.add(HandedFd{"rpc", 0, rpc});
     start.fds.add(HandedFd{"serial", 0, serial});
     start.fds.add(HandedFd{"kvm", 0, kvm});
+    start.fds.add(HandedFd{"ram", 0, ram.writable});
+    start.fds.add(HandedFd{"ram_readonly", 0, ram.readOnly});
     return kj::heap<Actor>(io, launcher, kj::mv(start));
   }
 
@@ -158,7 +160,7 @@ Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const
   Company company;
   auto rpc = makeSocketPair();
   auto uart = makeSocketPair();
-  company.broker = launching.broker(rpc.theirs, uart.ours, files.kvm);
+  company.broker = launching.broker(rpc.theirs, uart.ours, files.kvm, files.ram);
   company.brokerPipe = kj::mv(rpc.ours);
   for (uint16_t i = 0; i < plan.disks.size(); i++) {
     company.devices.add(launching.blk(i, plan.disks[i], files.disks[i]));

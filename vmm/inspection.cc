@@ -1,5 +1,10 @@
 #include "vmm/inspection.h"
 
+#include <kj/debug.h>
+#include <sys/stat.h>
+
+#include "vmm/memory_grant.h"
+
 namespace troupe {
 
 namespace {
@@ -8,6 +13,14 @@ constexpr kj::Duration READY_DEADLINE = 2 * kj::SECONDS;
 constexpr kj::Duration READY_STEP = 1 * kj::MILLISECONDS;
 
 }  // namespace
+
+Inspection::Inspection(kj::Timer& timer, sandbox::Jail jail, int ramFile)
+    : timer(timer), jail(jail) {
+  struct stat info;
+  KJ_SYSCALL(fstat(ramFile, &info));
+  ram = {info.st_dev, info.st_ino, nullptr};
+  ramBytes = info.st_size;
+}
 
 void Inspection::attest(Actor& actor) {
   if (jail == sandbox::Jail::ON) accept(actor, lookAt(actor));
@@ -35,6 +48,9 @@ sandbox::Attestation Inspection::lookAt(Actor& actor) {
   options.siblings = namespaces;
   if (host == nullptr) host = sandbox::viewHost();
   options.host = host;
+  ramRanges = mappableRanges(actor.profile().layers.memory, ramBytes);
+  ram.ranges = ramRanges;
+  options.memory = ram;
   return sandbox::attest(actor.profile(), actor.child().pid(), options);
 }
 

@@ -14,7 +14,8 @@ namespace troupe {
 // the kernel gives their numbers away again. Finds nothing where jails are off.
 class Inspection {
  public:
-  Inspection(kj::Timer& timer, sandbox::Jail jail) : timer(timer), jail(jail) {}
+  // `ram`: the file of the guest's memory; borrowed for this call.
+  Inspection(kj::Timer& timer, sandbox::Jail jail, int ram);
   KJ_DISALLOW_COPY(Inspection);
 
   // Throws unless the actor, which is ready, is jailed as its profile says.
@@ -31,6 +32,9 @@ class Inspection {
 
   kj::Timer& timer;
   sandbox::Jail jail;
+  sandbox::SharedFile ram;                  // with the ranges of who is looked at
+  kj::Array<sandbox::FileRange> ramRanges;  // which these are
+  uint64_t ramBytes;
   kj::Maybe<sandbox::HostView> host;             // once the first actor is looked at
   kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far
   kj::Vector<kj::String> names;                  // whose these are

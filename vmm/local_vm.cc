@@ -9,6 +9,7 @@
 #include "devices/console/detach.h"
 #include "vmm/control_actor.h"
 #include "vmm/fd_handle.h"
+#include "vmm/memory_grant.h"
 #include "vmm/quote.h"
 #include "vmm/refusal.h"
 #include "vmm/user_error.h"
@@ -95,13 +96,14 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       programs(openPrograms(staging.programs)),
       place(plan.name),
       launcher(io.unixEventPort, plan.jail, staging.faults),
-      inspection(io.provider->getTimer(), plan.jail),
+      inspection(io.provider->getTimer(), plan.jail, files.ram.writable),
       stopRequested(nullptr),
       life(nullptr) {
   bool takesTerminal =
       plan.serial.kind == Endpoint::Kind::STDIO || plan.console.kind == Endpoint::Kind::STDIO;
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
   company = launchCompany(io, launcher, plan, files, programs);
+  files.ram = {};  // the broker has it
 
   auto stopping = kj::newPromiseAndFulfiller<void>();
   stopFulfiller = kj::mv(stopping.fulfiller);
@@ -289,6 +291,7 @@ kj::Promise<void> LocalVm::askBroker() {
     auto add = client.addDeviceRequest();
     add.setName(device.actor->name());
     add.setPipe(handleTo(kj::mv(device.brokerEnd)));
+    writeGrant(device.actor->profile().layers.memory, add.initMemory());
     // A device that is ready is looked at while others still start.
     steps.add(step(kj::str("adding ", device.actor->describe()), add)
                   .then([this, &actor = *device.actor]() { inspection.attest(actor); }));

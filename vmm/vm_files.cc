@@ -13,7 +13,8 @@ VmFiles openVmFiles(const VmPlan& plan) {
   auto serial = openEndpoint("--serial", plan.serial);
   auto console = openEndpoint("--console", plan.console);
   return {kj::mv(kernel), kj::mv(initrd), kj::mv(disks),
-          openKvm(),      kj::mv(serial), kj::mv(console)};
+          openKvm(),      kj::mv(serial), kj::mv(console),
+          sandbox::makeSharedMemory("guest-ram", plan.memoryBytes)};
 }
 
 }  // namespace troupe

@@ -3,6 +3,7 @@
 #include <kj/array.h>
 #include <kj/io.h>
 
+#include "sandbox/shared_memory.h"
 #include "vmm/endpoint_files.h"
 #include "vmm/open_file.h"
 #include "vmm/vm_plan.h"
@@ -17,6 +18,7 @@ struct VmFiles {
   kj::AutoCloseFd kvm;
   EndpointFiles serial;
   EndpointFiles console;
+  sandbox::SharedMemory ram;  // until the broker has it
 };
 
 // Throws a user error for the first thing that is not as it should be. What the user named comes

@@ -21,6 +21,7 @@
 #include "protos/broker.capnp.h"
 #include "sandbox/attest.h"
 #include "sandbox/launcher.h"
+#include "sandbox/shared_memory.h"
 
 namespace troupe::broker {
 namespace {
@@ -127,9 +128,12 @@ class BootProbe {
     KJ_SYSCALL(pipe2(log, O_CLOEXEC | O_NONBLOCK));
     kj::AutoCloseFd logRead(log[0]), logWrite(log[1]);
     KJ_DEFER(printLog(logRead));
+    auto ram = sandbox::makeSharedMemory("guest-ram", memoryBytes());
     sandbox::HandedFd fds[] = {{"log", 0, logWrite},
                                {"rpc", 0, rpcPair.theirs},
                                {"kvm", 0, kvm},
+                               {"ram", 0, ram.writable},
+                               {"ram_readonly", 0, ram.readOnly},
                                {"serial", 0, serialPair.theirs}};
     auto child = launcher.launch(BROKER_PROFILE, program, "troupe-broker", "broker", fds, nullptr);
     rpcPair.theirs = nullptr;
@@ -163,6 +167,8 @@ class BootProbe {
     KJ_REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the broker ended badly", status);
   }
 
+  uint64_t memoryBytes() const { return std::stoull(memory.cStr()) << 20; }
+
   static void printLog(int fd) {
     char text[4096];
     ssize_t got;
@@ -174,7 +180,7 @@ class BootProbe {
     auto create = vm.createRequest();
     auto config = create.initConfig();
     config.setCpus(std::stoul(cpus.cStr()));
-    config.setMemoryBytes(std::stoull(memory.cStr()) << 20);
+    config.setMemoryBytes(memoryBytes());
     config.setHasSerial(true);
     if (mask.size() > 0) config.initCpuMask(1).set(0, mask);
     auto created = create.send().ignoreResult();

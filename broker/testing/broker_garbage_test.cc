@@ -15,6 +15,7 @@
 #include "broker/broker_profile.h"
 #include "protos/broker.capnp.h"
 #include "sandbox/launcher.h"
+#include "sandbox/shared_memory.h"
 #include "tests/rpc/garbage.h"
 
 namespace troupe::broker {
@@ -25,6 +26,7 @@ using troupe::testing::garbage;
 using troupe::testing::Target;
 
 constexpr char EXECUTABLE[] = "broker/troupe-broker";
+constexpr uint64_t RAM_BYTES = 64 << 20;
 
 struct Pair {
   Pair() {
@@ -68,7 +70,12 @@ class JailedBroker {
     kj::AutoCloseFd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
     kj::AutoCloseFd program(open(EXECUTABLE, O_RDONLY | O_CLOEXEC));
     Pair rpc;
-    sandbox::HandedFd fds[] = {{"log", 0, logWrite}, {"rpc", 0, rpc.theirs}, {"kvm", 0, kvm}};
+    auto ram = sandbox::makeSharedMemory("guest-ram", RAM_BYTES);
+    sandbox::HandedFd fds[] = {{"log", 0, logWrite},
+                               {"rpc", 0, rpc.theirs},
+                               {"kvm", 0, kvm},
+                               {"ram", 0, ram.writable},
+                               {"ram_readonly", 0, ram.readOnly}};
     child = launcher.launch(BROKER_PROFILE, program, "troupe-broker", "broker", fds, nullptr);
     pipe = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(rpc.ours));
     await(child->started());
@@ -135,7 +142,7 @@ TEST(BrokerGarbage, BRK01_FromTheSideOfADeviceWhileTheGuestRuns) {
 
       auto create = vm.createRequest();
       create.initConfig().setCpus(2);
-      create.getConfig().setMemoryBytes(64 << 20);
+      create.getConfig().setMemoryBytes(RAM_BYTES);
       broker.await(create.send().ignoreResult());
       auto add = vm.addDeviceRequest();
       add.setName("rng0");

