@@ -22,6 +22,7 @@ class Guard {
  public:
   Guard(const Policy& policy, const std::function<void(const ProfileError&)>& report)
       : memory(policy.layers.memory.access),
+        isSaid(policy.layers.memory.where.line != 0),
         hasRing(!policy.layers.ioUringOpcodes.empty()),
         report(report) {}
 
@@ -36,7 +37,8 @@ class Guard {
 
  private:
   void look(const PolicyRule& rule) const {
-    if (memory != ProfileMemory::ALL) lookAtMappings(rule);
+    // A rule set that no jail stands behind, as an imported one, says nothing of guest memory.
+    if (memory != ProfileMemory::ALL && isSaid) lookAtMappings(rule);
     if (rule.syscall == SYS_io_uring_setup || rule.syscall == SYS_io_uring_register) {
       refuse(rule,
              "a ring made or changed after `start` has none of the restrictions of "
@@ -72,6 +74,7 @@ class Guard {
   }
 
   const ProfileMemory::Access memory;
+  const bool isSaid;
   const bool hasRing;
   const std::function<void(const ProfileError&)>& report;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -177,6 +178,20 @@ const Locations* inside(const Locations* tree, const Message& message, const std
   if (tree == nullptr) return nullptr;
   auto field = message.GetDescriptor()->FindFieldByName(name);
   return tree->GetTreeForNested(field, field->is_repeated() ? index : -1);
+}
+
+void requireName(const SourceFile& file, const Locations* tree,
+                 const google::protobuf::Message& message, const std::string& field,
+                 const std::string& name) {
+  bool sound = !name.empty() && name.size() <= 32 &&
+               std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                 return std::islower(c) || std::isdigit(c) || c == '_' || c == '-';
+               });
+  if (!sound) {
+    throw ProfileError(locate(file, tree, message, field),
+                       "`" + field + "` is \"" + name +
+                           "\"; it has 1 to 32 lower-case letters, digits, '_' or '-'");
+  }
 }
 
 std::vector<std::unique_ptr<SourceFile>> readSources(const ProfileFiles& files,

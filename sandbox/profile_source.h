@@ -55,6 +55,12 @@ const google::protobuf::TextFormat::ParseInfoTree* inside(
     const google::protobuf::TextFormat::ParseInfoTree* tree,
     const google::protobuf::Message& message, const std::string& name, int index = 0);
 
+// Throws ProfileError unless `name`, the value of `field`, is one that an actor, an fd or a thread
+// may have.
+void requireName(const SourceFile& file, const google::protobuf::TextFormat::ParseInfoTree* tree,
+                 const google::protobuf::Message& message, const std::string& field,
+                 const std::string& name);
+
 // Parses `path` and everything it includes (the includes of threads aside), each file once,
 // included files first. `includer`: where `path` itself was included, if it was. Throws
 // ProfileError.

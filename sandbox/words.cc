@@ -22,7 +22,7 @@ uint64_t single(const std::string& text) {
   }
   if (auto value = findConstant(text)) return *value;
   std::string nearest = nearestConstant(text);
-  throw std::invalid_argument("there is no constant \"" + text + "\" in sandbox/constants.cc" +
+  throw std::invalid_argument("there is no constant \"" + text + "\" among those that profiles may name" +
                               (nearest.empty() ? "" : "; the nearest is " + nearest));
 }
 
