@@ -106,6 +106,23 @@ std::string without(std::string text, const std::string& part) {
 TEST(PolicyShow, IsATableOfFdsLimitsAndStages) {
   EXPECT_EQ(R"(actor tape, tape.profile
 
+layers
+  LAYER             VALUE                                    NEEDED      SOURCE
+  kernel            6.1 or later                             required    built in
+  namespaces        user, pid, net, mount, ipc, uts, cgroup  required    built in
+  root              EMPTY                                    required    built in
+  landlock          FILES                                    required    built in
+  landlock          TRUNCATE                                 since 6.2   built in
+  landlock          TCP                                      since 6.7   built in
+  landlock          DEVICE_IOCTLS                            since 6.10  built in
+  landlock          ABSTRACT_SOCKETS, SIGNALS                since 6.12  built in
+  capabilities      none                                     required    built in
+  mdwe              -                                        since 6.3   built in
+  executable_seals  -                                        since 6.3   built in
+  memory            NONE                                     required    built in
+  io_uring          none                                     required    built in
+  restart           NEVER                                    -           built in
+
 fds
   NUMBER  NAME  KIND     FROM    NOTE      SOURCE
   16      reel  file     handed  -         tape.profile:3
@@ -148,7 +165,11 @@ start: 8 system calls, 6 with conditions
 
 TEST(PolicyShow, JsonHasEveryStageComplete) {
   std::string json = out({"show", "tape", "--json"});
-  EXPECT_EQ(0u, json.find(R"({"actor":"tape","profile":"tape.profile","fds":[{"name":"reel",)"));
+  EXPECT_EQ(0u, json.find(R"({"actor":"tape","profile":"tape.profile","layers":[{"layer":"kernel",)"));
+  EXPECT_NE(std::string::npos,
+            json.find(R"({"layer":"landlock","value":"TCP","needed":"since 6.7",)"
+                      R"("source":"built in"})"));
+  EXPECT_NE(std::string::npos, json.find(R"("fds":[{"name":"reel",)"));
   EXPECT_NE(std::string::npos, json.find(R"({"stage":"start","syscalls":8,"unconditional":2,)"));
   EXPECT_NE(std::string::npos,
             json.find(R"({"syscall":"pread64","arguments":[{"index":0,"name":"fd","condition":)"

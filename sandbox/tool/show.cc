@@ -5,6 +5,7 @@
 
 #include "sandbox/tool/call_text.h"
 #include "sandbox/tool/json_text.h"
+#include "sandbox/tool/layer_rows.h"
 #include "sandbox/tool/text_table.h"
 
 namespace troupe::sandbox {
@@ -33,6 +34,26 @@ std::string fdTable(const Policy& policy) {
                placeText(fd->where)});
   }
   return table.render();
+}
+
+std::string layerTable(const Policy& policy) {
+  TextTable table({"LAYER", "VALUE", "NEEDED", "SOURCE"}, {0, 52, 0, 0});
+  for (const LayerRow& row : layerRows(policy.layers))
+    table.add({row.layer, row.value, row.need, placeText(row.where)});
+  return table.render();
+}
+
+std::vector<std::string> layersJson(const Policy& policy) {
+  std::vector<std::string> layers;
+  for (const LayerRow& row : layerRows(policy.layers)) {
+    layers.push_back(JsonObject()
+                         .add("layer", row.layer)
+                         .add("value", row.value)
+                         .add("needed", row.need)
+                         .add("source", describe(row.where))
+                         .text());
+  }
+  return layers;
 }
 
 std::vector<const PolicyRule*> sorted(const PolicyFilter& filter) {
@@ -144,6 +165,7 @@ std::string fdJson(const PolicyFd& fd) {
 
 std::string showPolicy(const Policy& policy) {
   std::string text = "actor " + policy.actor + ", " + policy.path + "\n";
+  text += "\nlayers\n" + layerTable(policy);
   text += "\nfds\n" + fdTable(policy);
   if (!policy.limits.empty()) {
     TextTable limits({"LIMIT", "VALUE"}, {0, 0});
@@ -183,6 +205,7 @@ std::string showPolicyJson(const Policy& policy) {
   return JsonObject()
              .add("actor", policy.actor)
              .add("profile", policy.path)
+             .addRaw("layers", jsonArray(layersJson(policy)))
              .addRaw("fds", jsonArray(fds))
              .addRaw("limits", jsonArray(limits))
              .addRaw("stages", jsonArray(stages))

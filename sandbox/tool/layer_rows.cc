@@ -1,0 +1,80 @@
+#include "sandbox/tool/layer_rows.h"
+
+#include <utility>
+
+namespace troupe::sandbox {
+namespace {
+
+void addIo(const PolicyIoLimit& io, std::vector<LayerRow>& rows) {
+  std::string text = "io of " + io.fd + ":";
+  auto add = [&](const char* name, uint64_t value) {
+    if (value != 0) text += " " + std::string(name) + " " + std::to_string(value);
+  };
+  add("read_bytes_per_second", io.readBytesPerSecond);
+  add("write_bytes_per_second", io.writeBytesPerSecond);
+  add("reads_per_second", io.readsPerSecond);
+  add("writes_per_second", io.writesPerSecond);
+  rows.push_back({"cgroup", text, needText(io.layer), io.where});
+}
+
+// In the row before where that is asked for in the same way and place.
+void addAlike(LayerRow row, std::vector<LayerRow>& rows) {
+  if (!rows.empty()) {
+    LayerRow& last = rows.back();
+    bool alike = last.layer == row.layer && last.need == row.need &&
+                 last.where.file == row.where.file && last.where.line == row.where.line;
+    if (alike) {
+      last.value += ", " + row.value;
+      return;
+    }
+  }
+  rows.push_back(std::move(row));
+}
+
+std::string memoryText(const PolicyMemory& memory) {
+  std::string access = nameOf(memory.access);
+  return memory.access == ProfileMemory::NONE ? access : access + ", by fd " + memory.fd;
+}
+
+std::string restartText(const ProfileRestart& restart) {
+  if (restart.restarts == 0) return "NEVER";
+  return "ALWAYS, " + std::to_string(restart.restarts) + " times in " +
+         std::to_string(restart.seconds) + " s";
+}
+
+}  // namespace
+
+std::vector<LayerRow> layerRows(const PolicyLayers& layers) {
+  std::vector<LayerRow> rows;
+  rows.push_back({"kernel", versionText(layers.minimumKernel) + " or later", "required",
+                  layers.minimumKernelAt});
+  for (size_t i = 0; i < NAMESPACE_COUNT; i++) {
+    const PolicyLayer& one = layers.namespaces[i];
+    addAlike({"namespaces", nameOf(NamespaceKind(i)), needText(one.layer), one.where}, rows);
+  }
+  rows.push_back({"root", "EMPTY", "required", layers.root});
+  for (size_t i = 0; i < LANDLOCK_ACCESS_COUNT; i++) {
+    const PolicyLayer& one = layers.landlock[i];
+    addAlike({"landlock", nameOf(LandlockAccess(i)), needText(one.layer), one.where}, rows);
+  }
+  if (layers.capabilities.empty()) rows.push_back({"capabilities", "none", "required", {}});
+  for (const PolicyCapability& one : layers.capabilities)
+    rows.push_back({"capability", one.name + ": " + one.reason, "-", one.where});
+  rows.push_back({"mdwe", "-", needText(layers.mdwe.layer), layers.mdwe.where});
+  rows.push_back({"executable_seals", "-", needText(layers.executableSeals.layer),
+                  layers.executableSeals.where});
+  rows.push_back({"memory", memoryText(layers.memory), "required", layers.memory.where});
+  if (layers.ioUringOpcodes.empty()) rows.push_back({"io_uring", "none", "required", {}});
+  for (const PolicyIoUringOpcode& one : layers.ioUringOpcodes)
+    rows.push_back({"io_uring", one.name + ": " + layers.ioUringReason, "-", one.where});
+  for (const PolicyCgroupLimit& one : layers.cgroupLimits) {
+    rows.push_back({"cgroup", std::string(nameOf(one.kind)) + " " + std::to_string(one.value),
+                    needText(one.layer), one.where});
+  }
+  for (const PolicyIoLimit& one : layers.ioLimits)
+    addIo(one, rows);
+  rows.push_back({"restart", restartText(layers.restart), "-", layers.restartAt});
+  return rows;
+}
+
+}  // namespace troupe::sandbox
