@@ -15,4 +15,16 @@ struct BlkConfig {
   # 1 to 16, each with a thread of its own.
   spinMicroseconds @3 :UInt32 = 50;
   # How long a queue's thread looks for more work before it sleeps; 0 never looks.
+  rate @4 :RateLimit;
+
+  struct RateLimit {
+    # What the driver may use of the disk, all queues together.
+    bytesPerSecond @0 :UInt64;
+    # 0 is without limit; at most 2^40.
+    burstBytes @1 :UInt64;
+    # How much may move at once after a rest: from 1 to an hour's worth.
+    requestsPerSecond @2 :UInt64;
+    burstRequests @3 :UInt64;
+    # The same for the number of requests.
+  }
 }

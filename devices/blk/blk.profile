@@ -28,6 +28,12 @@ start {
   rule { syscall: "statx" fd: "disk" reason: "alignment for O_DIRECT" }
   rule { syscall: "pread64" fd: "disk" reason: "alignment for O_DIRECT, where statx does not tell" }
   rule { syscall: "ioctl" fd: "disk" arg { index: 1 value: "BLKGETSIZE64" } reason: "size of a block device" }
+  rule {
+    syscall: "ioctl"
+    fd: "disk"
+    arg { index: 1 value: "BLKPBSZGET" value: "BLKIOMIN" value: "BLKIOOPT" value: "BLKALIGNOFF" }
+    reason: "topology of a block device"
+  }
   rule { syscall: "io_uring_setup" reason: "a ring for each queue thread" }
   rule { syscall: "io_uring_register" reason: "the ring's only file, its restrictions" }
   rule {
@@ -57,6 +63,12 @@ thread {
   rule { syscall: "preadv2" reason: "reads that need not wait" }
   rule { syscall: "pwritev2" reason: "writes that need not wait" }
   rule { syscall: "fdatasync" fd: "disk" reason: "flushes of a disk in memory" }
+  rule {
+    syscall: "fallocate"
+    fd: "disk"
+    arg { index: 1 value: "FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE" value: "FALLOC_FL_KEEP_SIZE|FALLOC_FL_ZERO_RANGE" }
+    reason: "discards and zeroes of a disk in memory"
+  }
   rule { syscall: "io_uring_enter" reason: "everything else, within the ring's restrictions" }
   rule { syscall: "ppoll" reason: "sleeps until there is work" }
   rule { syscall: "read" fd: "kick" fd: "wake" reason: "notifications of the driver, wake-ups" }
@@ -64,4 +76,4 @@ thread {
 }
 
 budget { filter: "run" syscalls: 12 unconditional: 4 }
-budget { filter: "thread:queue" syscalls: 12 unconditional: 7 }
+budget { filter: "thread:queue" syscalls: 13 unconditional: 7 }

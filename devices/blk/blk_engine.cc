@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstring>
 
 #include "devices/virtio/wire.h"
@@ -20,12 +21,12 @@ kj::AutoCloseFd makeEventFd() {
   return kj::AutoCloseFd(fd);
 }
 
-BlkSettings settingsOf(const Disk& disk, const BlkOptions& options) {
+BlkSettings settingsOf(const Disk& disk, RateLimit& limit, const BlkOptions& options) {
   KJ_REQUIRE(options.id.size() <= virtio::BLK_ID_BYTES,
              "TRP-blk-007: the id of a disk has at most 20 bytes", options.id);
   KJ_REQUIRE(options.queues >= 1 && options.queues <= MAX_QUEUES,
              "TRP-blk-008: a disk has 1 to 16 queues", options.queues);
-  BlkSettings settings{disk, {}, options.spinMicros};
+  BlkSettings settings{disk, limit, {}, options.spinMicros};
   memcpy(settings.id, options.id.begin(), options.id.size());
   return settings;
 }
@@ -35,7 +36,9 @@ BlkSettings settingsOf(const Disk& disk, const BlkOptions& options) {
 BlkEngine::BlkEngine(kj::UnixEventPort& port, const Disk& disk, const BlkOptions& options,
                      BlkProcess& process)
     : disk(disk),
-      settings(settingsOf(disk, options)),
+      limit{{options.bytesPerSecond, options.burstBytes},
+            {options.requestsPerSecond, options.burstRequests}},
+      settings(settingsOf(disk, limit, options)),
       events(process.keep("events", 0, makeEventFd())),
       observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       watching(nullptr) {
@@ -64,20 +67,39 @@ virtio::DeviceDescription BlkEngine::describe() {
   config.sizeMax = SIZE_MAX_BYTES;
   config.segMax = SEG_MAX;
   config.blockSize = disk.shape().blockBytes;
+  config.physicalBlockExponent = disk.topology().physicalExponent;
+  config.alignmentOffset = disk.topology().alignmentOffset;
+  config.minIoSize = disk.topology().minBlocks;
+  config.optIoSize = disk.topology().optimalBlocks;
+  config.writeback = durability == DiskIo::Durability::VOLATILE;
   config.queueCount = queues.size();
+  config.maxDiscardSectors = MAX_DISCARD_BYTES / virtio::BLK_SECTOR_BYTES;
+  config.maxDiscardSegments = 1;
+  config.discardSectorAlignment = disk.shape().blockBytes / virtio::BLK_SECTOR_BYTES;
+  config.maxWriteZeroesSectors = MAX_ZEROES_BYTES / virtio::BLK_SECTOR_BYTES;
+  config.maxWriteZeroesSegments = 1;
+  config.writeZeroesMayUnmap = 1;
 
   virtio::DeviceDescription description;
   description.deviceType = virtio::ID_BLOCK;
   description.features = virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX | virtio::BLK_F_SIZE_MAX |
                          virtio::BLK_F_SEG_MAX | virtio::BLK_F_BLK_SIZE | virtio::BLK_F_FLUSH |
-                         virtio::BLK_F_MQ;
-  if (disk.shape().readOnly) description.features |= virtio::BLK_F_RO;
+                         virtio::BLK_F_MQ | virtio::BLK_F_TOPOLOGY;
+  if (disk.shape().readOnly) {
+    description.features |= virtio::BLK_F_RO;
+  } else {
+    description.features |=
+        virtio::BLK_F_CONFIG_WCE | virtio::BLK_F_DISCARD | virtio::BLK_F_WRITE_ZEROES;
+  }
   description.queueSizes = kj::heapArray<uint16_t>(queues.size());
   for (uint16_t& size : description.queueSizes)
     size = QUEUE_SIZE;
   description.config = kj::heapArray<kj::byte>(kj::arrayPtr(&config, 1).asBytes());
   description.configWriteMask = kj::heapArray<kj::byte>(sizeof(config));
-  memset(description.configWriteMask.begin(), 0, sizeof(config));  // the driver changes nothing
+  memset(description.configWriteMask.begin(), 0, sizeof(config));
+  if (!disk.shape().readOnly) {
+    description.configWriteMask[offsetof(virtio::BlkConfigSpace, writeback)] = 1;
+  }
   description.resetDeadlineMs = RESET_DEADLINE_MS;
   return description;
 }
@@ -85,12 +107,24 @@ virtio::DeviceDescription BlkEngine::describe() {
 void BlkEngine::start(const virtio::GuestMemory&, uint64_t features,
                       kj::Array<virtio::ActiveQueue> rings, virtio::DriverLink& link) {
   // "Completed" means "stable" to a driver that did not take FLUSH, §5.2.6.2.
-  auto durability =
-      features & virtio::BLK_F_FLUSH ? DiskIo::Durability::VOLATILE : DiskIo::Durability::DURABLE;
+  canFlush = features & virtio::BLK_F_FLUSH;
+  chooseDurability();
   active = Active{kj::mv(rings), link, nullptr};
   for (virtio::ActiveQueue& ring : KJ_ASSERT_NONNULL(active).queues) {
-    queues[ring.index].queue->start(BlkWork{ring.ring.get(), ring.kick, ring.call, durability});
+    queues[ring.index].queue->start(BlkWork{ring.ring.get(), ring.kick, ring.call, &durability});
   }
+}
+
+// The one byte the driver may write. It stays as written over a reset, as the driver reads it.
+void BlkEngine::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
+  constexpr size_t WRITEBACK = offsetof(virtio::BlkConfigSpace, writeback);
+  if (offset > WRITEBACK || WRITEBACK - offset >= data.size()) return;
+  writeback = data[WRITEBACK - offset] & 1;
+  chooseDurability();
+}
+
+void BlkEngine::chooseDurability() {
+  durability = canFlush && writeback ? DiskIo::Durability::VOLATILE : DiskIo::Durability::DURABLE;
 }
 
 kj::Promise<void> BlkEngine::stop() {

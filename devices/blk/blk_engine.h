@@ -7,6 +7,7 @@
 #include <kj/io.h>
 #include <kj/string.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "devices/blk/blk_queue.h"
@@ -21,6 +22,11 @@ struct BlkOptions {
   kj::StringPtr id;  // at most BLK_ID_BYTES
   uint16_t queues = 1;
   uint32_t spinMicros = 50;
+  // See TokenBucket; 0 a second is without limit.
+  uint64_t bytesPerSecond = 0;
+  uint64_t burstBytes = 0;
+  uint64_t requestsPerSecond = 0;
+  uint64_t burstRequests = 0;
 };
 
 // What an engine asks of the process it is in.
@@ -45,6 +51,7 @@ class BlkEngine final: public virtio::DeviceEngine {
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
+  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
 
  private:
   // From start() until every queue is at rest.
@@ -60,9 +67,14 @@ class BlkEngine final: public virtio::DeviceEngine {
 
   kj::Promise<void> watch();
   void lookAtQueues();
+  void chooseDurability();
 
   const Disk& disk;
+  RateLimit limit;
   const BlkSettings settings;
+  bool canFlush = true;   // negotiated
+  bool writeback = true;  // the driver's choice (CONFIG_WCE)
+  std::atomic<DiskIo::Durability> durability{DiskIo::Durability::VOLATILE};
   kj::AutoCloseFd events;
   kj::Maybe<Active> active;
   kj::Array<Queue> queues;

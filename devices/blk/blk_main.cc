@@ -23,6 +23,19 @@ class JailedProcess final: public BlkProcess {
   sandbox::ActorSetup& setup;
 };
 
+BlkOptions optionsOf(BlkConfig::Reader config) {
+  BlkOptions options;
+  options.id = config.getId();
+  options.queues = config.getQueues();
+  options.spinMicros = config.getSpinMicroseconds();
+  auto rate = config.getRate();
+  options.bytesPerSecond = rate.getBytesPerSecond();
+  options.burstBytes = rate.getBurstBytes();
+  options.requestsPerSecond = rate.getRequestsPerSecond();
+  options.burstRequests = rate.getBurstRequests();
+  return options;
+}
+
 }  // namespace
 
 int blkMain() {
@@ -33,9 +46,8 @@ int blkMain() {
     auto access = config.getReadOnly() ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
     auto disk = kj::heap<Disk>(setup.fd("disk"), access);
     JailedProcess process(setup);
-    kj::Own<virtio::DeviceEngine> engine = kj::heap<BlkEngine>(
-        io.unixEventPort, *disk,
-        BlkOptions{config.getId(), config.getQueues(), config.getSpinMicroseconds()}, process);
+    kj::Own<virtio::DeviceEngine> engine =
+        kj::heap<BlkEngine>(io.unixEventPort, *disk, optionsOf(config), process);
     return engine.attach(kj::mv(disk));
   });
 }

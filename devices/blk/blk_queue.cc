@@ -11,12 +11,14 @@
 namespace troupe::blk {
 namespace {
 
-void waitFor(kj::ArrayPtr<const int> eventFds) {
+// `limitNs`: 0 waits for as long as it takes.
+void waitFor(kj::ArrayPtr<const int> eventFds, uint64_t limitNs = 0) {
   pollfd fds[2];
   KJ_ASSERT(eventFds.size() <= 2);
   for (size_t i = 0; i < eventFds.size(); i++)
     fds[i] = pollfd{eventFds[i], POLLIN, 0};
-  KJ_SYSCALL(ppoll(fds, eventFds.size(), nullptr, nullptr));
+  timespec limit{time_t(limitNs / 1000000000), long(limitNs % 1000000000)};
+  KJ_SYSCALL(ppoll(fds, eventFds.size(), limitNs == 0 ? nullptr : &limit, nullptr));
   for (size_t i = 0; i < eventFds.size(); i++) {
     eventfd_t count;
     // The count means nothing, and somebody else may have taken it.
@@ -126,6 +128,8 @@ void BlkQueue::sleep(BlkWorker& worker) {
     // Nothing a driver does after it broke the ring matters, and it shall not keep us awake.
     if (worker.ringIsBroken()) {
       waitFor({wake});
+    } else if (uint64_t limitNs = worker.throttledNs()) {
+      waitFor({wake}, limitNs);  // a kick would change nothing
     } else {
       waitFor({wake, work.kick});
     }

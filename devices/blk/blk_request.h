@@ -16,6 +16,9 @@ constexpr uint16_t QUEUE_SIZE = 256;
 constexpr uint32_t SEG_MAX = QUEUE_SIZE - 2;  // header and status take a descriptor each
 constexpr uint32_t SIZE_MAX_BYTES = 256 << 10;
 constexpr uint64_t MAX_REQUEST_BYTES = uint64_t(SEG_MAX) * SIZE_MAX_BYTES;
+// One range a request. What is discarded costs the host no transfer; zeroes may have to be written.
+constexpr uint64_t MAX_DISCARD_BYTES = 1ull << 30;
+constexpr uint64_t MAX_ZEROES_BYTES = 32ull << 20;
 
 // What a request is checked against.
 struct DiskShape {
@@ -27,11 +30,14 @@ struct DiskShape {
 // A request after every check that needs no I/O: what it asks for can be tried as it is.
 struct Request {
   enum class Kind : uint8_t {
-    READ,    // `bytes` bytes from `offset` on, into what is writable of the chain
-    WRITE,   // `bytes` bytes to `offset`, out of what is readable
-    FLUSH,   //
-    GET_ID,  // into what is writable
-    REFUSED  // answered with `status`
+    READ,                  // `bytes` bytes from `offset` on, into what is writable of the chain
+    WRITE,                 // `bytes` bytes to `offset`, out of what is readable
+    FLUSH,                 //
+    GET_ID,                // into what is writable
+    DISCARD,               // what `bytes` bytes from `offset` on hold does not matter any more
+    ZEROES,                // they are zero from now on; the host may give their place back
+    ZEROES_KEEPING_PLACE,  // the same, but it may not
+    REFUSED                // answered with `status`
   };
   Kind kind;
   uint8_t status;  // with REFUSED

@@ -10,6 +10,19 @@ namespace {
 // while we go on, seldom enough that the two CPUs do not fight over the index.
 constexpr uint32_t PUBLISH_AFTER = 8;
 
+kj::Maybe<DiskIo::Change> changeOf(Request::Kind kind) {
+  switch (kind) {
+    case Request::Kind::DISCARD:
+      return DiskIo::Change::DISCARD;
+    case Request::Kind::ZEROES:
+      return DiskIo::Change::ZERO;
+    case Request::Kind::ZEROES_KEEPING_PLACE:
+      return DiskIo::Change::ZERO_KEEPING_PLACE;
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace
 
 BlkWorker::BlkWorker(const BlkSettings& settings, int wake)
@@ -34,6 +47,7 @@ void BlkWorker::turn() {
 // New requests, one ring full at most: whoever adds while we drain waits for the next turn.
 void BlkWorker::drain() {
   for (uint32_t i = 0; i < work.ring->size(); i++) {
+    if (throttledNs() > 0) return;
     KJ_IF_MAYBE (chain, work.ring->pop()) {
       take(kj::mv(*chain));
     } else {
@@ -61,7 +75,11 @@ void BlkWorker::reap() {
 
 void BlkWorker::take(virtio::Chain&& chain) {
   KJ_IF_MAYBE (request, parse(chain, settings.disk.shape())) {
-    Transfer transfer{kj::mv(chain), *request, 0};
+    if (!settings.limit.unlimited()) {
+      uint64_t moved = request->kind == Request::Kind::DISCARD ? 0 : request->bytes;
+      settings.limit.take(moved, virtio::monotonicNs());
+    }
+    Transfer transfer{kj::mv(chain), *request};
     KJ_IF_MAYBE (status, begin(transfer)) {
       complete(kj::mv(transfer), *status);
     } else {
@@ -78,6 +96,9 @@ kj::Maybe<uint8_t> BlkWorker::begin(Transfer& transfer) {
   switch (request.kind) {
     case Request::Kind::READ:
     case Request::Kind::WRITE:
+    case Request::Kind::DISCARD:
+    case Request::Kind::ZEROES:
+    case Request::Kind::ZEROES_KEEPING_PLACE:
       if (request.bytes == 0) return virtio::BLK_S_OK;
       return attempt(transfer);
     case Request::Kind::FLUSH:
@@ -96,23 +117,9 @@ kj::Maybe<uint8_t> BlkWorker::begin(Transfer& transfer) {
 
 // Has the rest of the request done, at once or in the background.
 kj::Maybe<uint8_t> BlkWorker::attempt(Transfer& transfer) {
-  virtio::Chain& chain = transfer.chain;
   for (;;) {
-    uint64_t offset = transfer.request.offset + transfer.moved;
-    kj::Maybe<int64_t> result;
-    switch (transfer.request.kind) {
-      case Request::Kind::READ:
-        result = io.read(chain.writable(), offset, chain.head());
-        break;
-      case Request::Kind::WRITE:
-        result = io.write(chain.readable(), offset, work.durability, chain.head());
-        break;
-      default:
-        result = io.flush(chain.head());
-        break;
-    }
-    KJ_IF_MAYBE (r, result) {
-      kj::Maybe<uint8_t> status = account(transfer, *r);
+    KJ_IF_MAYBE (result, step(transfer)) {
+      kj::Maybe<uint8_t> status = account(transfer, *result);
       if (status != nullptr) return status;
     } else {
       return nullptr;
@@ -120,19 +127,51 @@ kj::Maybe<uint8_t> BlkWorker::attempt(Transfer& transfer) {
   }
 }
 
+// Begins what is to be done next.
+kj::Maybe<int64_t> BlkWorker::step(Transfer& transfer) {
+  virtio::Chain& chain = transfer.chain;
+  const Request& request = transfer.request;
+  uint64_t offset = request.offset + transfer.moved;
+  uint32_t rest = request.bytes - transfer.moved;
+  KJ_IF_MAYBE (change, changeOf(request.kind)) {
+    if (rest == 0) return io.flush(chain.head());
+    transfer.allocating = io.allocates(*change);
+    return io.change(*change, offset, rest, durability(), chain.head());
+  }
+  switch (request.kind) {
+    case Request::Kind::READ:
+      return io.read(chain.writable(), offset, chain.head());
+    case Request::Kind::WRITE:
+      return io.write(chain.readable(), offset, durability(), chain.head());
+    default:
+      return io.flush(chain.head());
+  }
+}
+
 // Notes what a system call did; none when a part of the request is left to do.
 kj::Maybe<uint8_t> BlkWorker::account(Transfer& transfer, int64_t result) {
+  const Request& request = transfer.request;
+  KJ_IF_MAYBE (change, changeOf(request.kind)) {
+    if (transfer.moved == request.bytes) return result < 0 ? virtio::BLK_S_IOERR : virtio::BLK_S_OK;
+    if (transfer.allocating) {
+      result = io.allocated(*change, result, request.bytes - transfer.moved);
+      if (result == 0) return nullptr;
+      transfer.unstable = *change != DiskIo::Change::DISCARD;
+    }
+  }
   if (result < 0) return virtio::BLK_S_IOERR;
-  if (transfer.request.kind == Request::Kind::FLUSH) return virtio::BLK_S_OK;
+  if (request.kind == Request::Kind::FLUSH) return virtio::BLK_S_OK;
   if (result == 0) return virtio::BLK_S_IOERR;  // the file ends before the disk does
-  if (transfer.request.kind == Request::Kind::READ) {
+  if (request.kind == Request::Kind::READ) {
     transfer.chain.advanceWritable(result);
-  } else {
+  } else if (request.kind == Request::Kind::WRITE) {
     transfer.chain.advanceReadable(result);
   }
   transfer.moved += result;
-  if (transfer.moved == transfer.request.bytes) return virtio::BLK_S_OK;
-  return nullptr;
+  if (transfer.moved < request.bytes) return nullptr;
+  // A file system makes zeroes that are stable with the next sync only.
+  if (transfer.unstable && durability() == DiskIo::Durability::DURABLE) return nullptr;
+  return virtio::BLK_S_OK;
 }
 
 void BlkWorker::park(Transfer&& transfer) {
@@ -146,7 +185,9 @@ void BlkWorker::park(Transfer&& transfer) {
 void BlkWorker::complete(Transfer&& transfer, uint8_t status) {
   virtio::Chain& chain = transfer.chain;
   chain.writeTail(kj::arrayPtr(&status, 1));
-  uint32_t stored = transfer.request.kind == Request::Kind::WRITE ? 0 : transfer.moved;
+  bool storesData = transfer.request.kind == Request::Kind::READ ||
+                    transfer.request.kind == Request::Kind::GET_ID;
+  uint32_t stored = storesData ? transfer.moved : 0;
   if (chain.writableBytes() == 0) stored += sizeof(status);
   finished(kj::mv(chain), stored);
 }

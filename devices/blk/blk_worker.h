@@ -3,11 +3,14 @@
 #include <kj/array.h>
 #include <kj/common.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "devices/blk/blk_request.h"
 #include "devices/blk/disk.h"
 #include "devices/blk/disk_io.h"
+#include "devices/blk/rate_limit.h"
+#include "devices/virtio/spin.h"
 #include "devices/virtio/virtqueue.h"
 
 namespace troupe::blk {
@@ -15,6 +18,7 @@ namespace troupe::blk {
 // What the queues of one disk have in common.
 struct BlkSettings {
   const Disk& disk;
+  RateLimit& limit;
   kj::byte id[virtio::BLK_ID_BYTES];  // padded with NUL
   uint32_t spinMicros;
 };
@@ -24,7 +28,8 @@ struct BlkWork {
   virtio::Virtqueue* ring;
   int kick;
   int call;
-  DiskIo::Durability durability;
+  // Of each write that begins from now on; the driver changes it at any time (CONFIG_WCE).
+  const std::atomic<DiskIo::Durability>* durability;
 };
 
 // Serves the requests of one ring, never waiting for any of them. A request that does not end at
@@ -43,7 +48,12 @@ class BlkWorker {
   void turn();
 
   // Whether a turn() would find something to do.
-  bool hasWork() const { return work.ring->hasWork() || io.hasWork(); }
+  bool hasWork() const { return io.hasWork() || (work.ring->hasWork() && throttledNs() == 0); }
+
+  // How long the driver's requests stay on the ring for its limit's sake.
+  uint64_t throttledNs() const {
+    return settings.limit.unlimited() ? 0 : settings.limit.waitNs(virtio::monotonicNs());
+  }
 
   // Whether kick and wake are written when there is something new. After switching on, look at
   // hasWork() again.
@@ -60,7 +70,9 @@ class BlkWorker {
   struct Transfer {
     virtio::Chain chain;
     Request request;
-    uint32_t moved;  // bytes of the request that are done
+    uint32_t moved = 0;       // bytes of the request that are done
+    bool allocating = false;  // by the file system, see DiskIo::allocates()
+    bool unstable = false;    // something was, and is not synced
   };
 
   void drain();
@@ -69,6 +81,8 @@ class BlkWorker {
   void take(virtio::Chain&& chain);
   kj::Maybe<uint8_t> begin(Transfer& transfer);
   kj::Maybe<uint8_t> attempt(Transfer& transfer);
+  kj::Maybe<int64_t> step(Transfer& transfer);
+  DiskIo::Durability durability() const { return work.durability->load(std::memory_order_relaxed); }
   kj::Maybe<uint8_t> account(Transfer& transfer, int64_t result);
   void park(Transfer&& transfer);
   void complete(Transfer&& transfer, uint8_t status);

@@ -59,6 +59,28 @@ Alignment alignmentOf(int fd) {
   return tryAlignment(fd);
 }
 
+// What the file's system, or the block device, tells of its blocks. All of it is advice: a value
+// that does not fit is left out.
+Disk::Topology topologyOf(int fd, const struct stat& info, uint32_t block) {
+  uint32_t physical = 0, least = 0, optimal = 0;
+  int offset = 0;
+  if (S_ISBLK(info.st_mode)) {
+    if (ioctl(fd, BLKPBSZGET, &physical) != 0) physical = 0;
+    if (ioctl(fd, BLKIOMIN, &least) != 0) least = 0;
+    if (ioctl(fd, BLKIOOPT, &optimal) != 0) optimal = 0;
+    if (ioctl(fd, BLKALIGNOFF, &offset) != 0) offset = 0;
+  } else {
+    physical = least = info.st_blksize;
+  }
+  Disk::Topology topology;
+  while (topology.physicalExponent < 8 && (uint64_t(block) << topology.physicalExponent) < physical)
+    topology.physicalExponent++;
+  if (offset > 0 && offset / block <= UINT8_MAX) topology.alignmentOffset = offset / block;
+  if (least / block <= UINT16_MAX) topology.minBlocks = least / block;
+  topology.optimalBlocks = optimal / block;
+  return topology;
+}
+
 void requireAccess(int flags, Disk::Access access) {
   int mode = flags & O_ACCMODE;
   KJ_REQUIRE(mode == O_RDWR || (mode == O_RDONLY && access == Disk::Access::READ_ONLY),
@@ -93,6 +115,7 @@ Disk::Disk(int fd, Access access) : file(fd) {
              "TRP-blk-005: the disk is smaller than one block of what O_DIRECT can transfer; "
              "open it without direct",
              size, block);
+  diskTopology = topologyOf(fd, info, block);
   diskShape = DiskShape{size - size % block, block, access == Access::READ_ONLY};
 }
 

@@ -31,6 +31,15 @@ class Disk {
   const DiskShape& shape() const { return diskShape; }
   Backing backing() const { return kind; }
 
+  // What the host says of the blocks beneath (§5.2.4, TOPOLOGY), in units of shape().blockBytes.
+  struct Topology {
+    uint8_t physicalExponent = 0;  // a physical block is 1 << this many
+    uint8_t alignmentOffset = 0;   // where the first aligned one is
+    uint16_t minBlocks = 0;        // suggested least transfer; 0: none
+    uint32_t optimalBlocks = 0;    // suggested best; 0: none
+  };
+  const Topology& topology() const { return diskTopology; }
+
   // With DIRECT: what the address of each buffer must be a multiple of (and its length of
   // shape().blockBytes). Otherwise 1.
   uint32_t bufferAlignment() const { return alignment; }
@@ -40,6 +49,7 @@ class Disk {
   Backing kind;
   uint32_t alignment = 1;
   DiskShape diskShape;
+  Topology diskTopology;
 };
 
 }  // namespace troupe::blk

@@ -1,7 +1,9 @@
 #include "devices/blk/disk_io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/falloc.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,6 +40,13 @@ int64_t readNow(int fd, kj::ArrayPtr<const iovec> pieces, uint64_t offset, int f
 
 int64_t writeNow(int fd, kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags) {
   return transfer(SYS_pwritev2, fd, pieces.begin(), pieces.size(), offset, flags);
+}
+
+int64_t allocateNow(int fd, int mode, uint64_t offset, uint64_t bytes) {
+  for (;;) {
+    if (fallocate(fd, mode, offset, bytes) == 0) return 0;
+    if (errno != EINTR) return -errno;
+  }
 }
 
 int64_t syncNow(int fd) {
@@ -140,6 +149,39 @@ kj::Maybe<int64_t> DiskIo::flush(uint64_t token) {
   if (disk.backing() == Disk::Backing::MEMORY) return syncNow(disk.fd());
   background().sync(token);
   return nullptr;
+}
+
+// How fallocate() makes it; none where it cannot.
+kj::Maybe<int> DiskIo::allocationMode(Change change) const {
+  if (change == Change::ZERO_KEEPING_PLACE) {
+    if (canZeroInPlace) return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+  } else if (canPunch) {
+    return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  }
+  return nullptr;
+}
+
+kj::Maybe<int64_t> DiskIo::change(Change change, uint64_t offset, uint64_t bytes,
+                                  Durability durability, uint64_t token) {
+  bool inMemory = disk.backing() == Disk::Backing::MEMORY;
+  KJ_IF_MAYBE (mode, allocationMode(change)) {
+    if (inMemory) return allocateNow(disk.fd(), *mode, offset, bytes);
+    background().allocate(*mode, offset, bytes, token);
+    return nullptr;
+  }
+  if (change == Change::DISCARD) return int64_t(bytes);
+  auto zeroes = zeroPieces.upTo(bytes);
+  int flags = durability == Durability::DURABLE ? RWF_DSYNC : 0;
+  if (inMemory) return writeNow(disk.fd(), zeroes, offset, flags);
+  background().write(zeroes, offset, flags, token);
+  return nullptr;
+}
+
+int64_t DiskIo::allocated(Change change, int64_t result, uint64_t bytes) {
+  if (result == 0) return bytes;
+  if (result != -EOPNOTSUPP && result != -EINVAL) return result;
+  (change == Change::ZERO_KEEPING_PLACE ? canZeroInPlace : canPunch) = false;
+  return change == Change::DISCARD ? int64_t(bytes) : 0;
 }
 
 bool DiskIo::isAligned(kj::ArrayPtr<const iovec> pieces) const {

@@ -10,6 +10,7 @@
 
 #include "devices/blk/disk.h"
 #include "devices/blk/disk_ring.h"
+#include "devices/blk/zero_pieces.h"
 
 namespace troupe::blk {
 
@@ -38,6 +39,22 @@ class DiskIo {
   kj::Maybe<int64_t> write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, Durability durability,
                            uint64_t token);
 
+  enum class Change {
+    DISCARD,            // what the place holds does not matter any more: a hint
+    ZERO,               // it is zero from now on; the host may give the place back
+    ZERO_KEEPING_PLACE  // the same, but it may not
+  };
+  // Whether change() has the file system make it, so that it is not yet stable; otherwise zeroes
+  // are written.
+  bool allocates(Change change) const { return allocationMode(change) != nullptr; }
+  // Begin to change `bytes` bytes, a multiple of the disk's blocks and not 0. The result is that of
+  // a write, or of fallocate() where it allocates(); see allocated().
+  kj::Maybe<int64_t> change(Change change, uint64_t offset, uint64_t bytes, Durability durability,
+                            uint64_t token);
+  // What a result of fallocate() means: bytes that are done or -errno; 0 for "begin again, another
+  // way".
+  int64_t allocated(Change change, int64_t result, uint64_t bytes);
+
   // The background: see DiskRing.
   void submit() {
     KJ_IF_MAYBE (r, ring) (*r)->submit();
@@ -57,6 +74,7 @@ class DiskIo {
  private:
   DiskRing& background() { return *KJ_ASSERT_NONNULL(ring); }
   kj::Maybe<int64_t> writeIntoCache(kj::ArrayPtr<const iovec> pieces, uint64_t offset);
+  kj::Maybe<int> allocationMode(Change change) const;
   bool isAligned(kj::ArrayPtr<const iovec> pieces) const;
   int64_t readBounced(kj::ArrayPtr<const iovec> pieces, uint64_t offset);
   int64_t writeBounced(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags);
@@ -68,6 +86,10 @@ class DiskIo {
   // Whether the file system can say "not without waiting"; found out by asking.
   bool canReadWithoutWaiting = true;
   bool canWriteWithoutWaiting = true;
+  // Whether it can give place back, and zero what has its place.
+  bool canPunch = true;
+  bool canZeroInPlace = true;
+  ZeroPieces zeroPieces;
   uint32_t patientWrites = 0;  // how many more go to the background
 };
 

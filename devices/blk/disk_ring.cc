@@ -1,6 +1,7 @@
 #include "devices/blk/disk_ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <string.h>
@@ -46,7 +47,10 @@ void restrict(io_uring& ring, bool readOnly) {
   };
   allow(IORING_OP_READV);
   allow(IORING_OP_FSYNC);
-  if (!readOnly) allow(IORING_OP_WRITEV);
+  if (!readOnly) {
+    allow(IORING_OP_WRITEV);
+    allow(IORING_OP_FALLOCATE);
+  }
 
   io_uring_restriction files = {};
   files.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
@@ -104,6 +108,13 @@ void DiskRing::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flag
 void DiskRing::sync(uint64_t token) {
   io_uring_sqe& entry = next();
   io_uring_prep_fsync(&entry, DISK_FILE, IORING_FSYNC_DATASYNC);
+  finish(entry, token);
+}
+
+void DiskRing::allocate(int mode, uint64_t offset, uint64_t bytes, uint64_t token) {
+  KJ_REQUIRE(mode & FALLOC_FL_KEEP_SIZE, "a disk keeps its size");
+  io_uring_sqe& entry = next();
+  io_uring_prep_fallocate(&entry, DISK_FILE, mode, offset, bytes);
   finish(entry, token);
 }
 

@@ -14,7 +14,8 @@ namespace troupe::blk {
 // An io_uring that can do nothing but read, write and sync one disk.
 //
 // The kernel holds it to that: before it is enabled, the disk becomes its only registered file, and
-// restrictions allow READV, WRITEV (not on a read-only disk) and FSYNC on registered files alone.
+// restrictions allow READV, FSYNC and, not on a read-only disk, WRITEV and FALLOCATE, on registered
+// files alone.
 // Its fd is closed: the thread that made it reaches it through the ring fds registered for that
 // thread, so of all system calls only io_uring_enter is left to it, and to no other thread.
 //
@@ -32,6 +33,8 @@ class DiskRing {
   void read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t token);
   void write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, int flags, uint64_t token);
   void sync(uint64_t token);  // fdatasync
+  // fallocate(), which does not change the size: `mode` has FALLOC_FL_KEEP_SIZE.
+  void allocate(int mode, uint64_t offset, uint64_t bytes, uint64_t token);
 
   // Hands over what is queued. What the kernel has no memory for stays queued: hasWork() says so.
   void submit();

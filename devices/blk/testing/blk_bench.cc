@@ -17,9 +17,11 @@ BlkBench::BlkBench(int fd, const Options& options)
     : disk(fd, options.access),
       features(options.features),
       device(ram, [&](kj::AsyncIoContext& io) {
-        return kj::heap<BlkEngine>(io.unixEventPort, disk,
-                                   BlkOptions{"disk-of-a-test", options.queues, options.spinMicros},
-                                   process);
+        BlkOptions of = options.limits;
+        of.id = "disk-of-a-test";
+        of.queues = options.queues;
+        of.spinMicros = options.spinMicros;
+        return kj::heap<BlkEngine>(io.unixEventPort, disk, of, process);
       }) {
   device.attach();
   for (uint16_t i = 0; i < options.queues; i++)

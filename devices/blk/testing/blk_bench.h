@@ -70,6 +70,7 @@ class BlkBench: public BlkDriver {
     uint32_t spinMicros = 50;
     uint64_t features = FEATURES;
     bool activated = true;
+    BlkOptions limits;  // only its rates
   };
   explicit BlkBench(int fd) : BlkBench(fd, Options()) {}
   BlkBench(int fd, const Options& options);
