@@ -1,0 +1,124 @@
+"""A run of unmodified Debian Linux inside the lab, and what is checked of each.
+
+A script that imports this takes BIN_DIR INITRD ROOT_DISK as its first arguments: BIN_DIR holds
+troupe and the actors' executables. It runs as root inside the lab's level-1 guest (environment:
+LAB_KERNEL).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+bin_dir, initrd, root_disk = (os.path.abspath(path) for path in sys.argv[1:4])
+# Copied to where an ordinary user may read it, as the executables are.
+kernel = shutil.copy(os.environ["LAB_KERNEL"], "/tmp/vmlinuz")
+failures = 0
+KVM_GROUP = 107  # stands for the group kvm, which this tree's /etc/group may lack
+
+
+def check(name, passed, why=""):
+    global failures
+    failures += not passed
+    print(f"{'ok  ' if passed else 'FAIL'} {name}" + ("" if passed else f": {why}"), flush=True)
+
+
+class Run:
+    """One VM: its folder, its command and, after finish(), what it left behind."""
+
+    def __init__(self, name, cpus=1, end="poweroff", user=None, memory="256M", words="",
+                 extra=()):
+        self.name = name
+        self.folder = tempfile.mkdtemp(prefix=f"{name}.")
+        self.disk = os.path.join(self.folder, "root.ext4")
+        shutil.copy(root_disk, self.disk)
+        self.serial = os.path.join(self.folder, "serial")
+        self.console = os.path.join(self.folder, "console")
+        environment = dict(os.environ, XDG_RUNTIME_DIR=os.path.join(self.folder, "run"))
+        os.mkdir(environment["XDG_RUNTIME_DIR"], 0o700)
+        self.environment = environment
+        command = [
+            os.path.join(bin_dir, "troupe"), "run", "--name", name,
+            "--kernel", kernel, "--initrd", initrd, "--memory", memory, "--cpus", str(cpus),
+            "--disk", self.disk, "--serial", f"file={self.serial}",
+            "--console", f"file={self.console}",
+            "--cmdline", f"+quiet panic=-1 root=/dev/vda cpus={cpus} end={end} {words}", *extra,
+        ]
+        if user:
+            for path in (self.folder, self.disk, environment["XDG_RUNTIME_DIR"]):
+                os.chown(path, user, user)
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}",
+                       f"--groups={KVM_GROUP}"] + command
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def serial_text(self):
+        try:
+            with open(self.serial, errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def wait_for(self, line, seconds=90):
+        """Whether the serial output holds `line` before the time is over or the VM ends."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.process.poll() is None:
+            if line in self.serial_text():
+                return True
+            time.sleep(0.2)
+        return line in self.serial_text()
+
+    def finish(self, status, seconds=120):
+        try:
+            output = self.process.communicate(timeout=seconds)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            output = self.process.communicate()[0].decode(errors="replace") + " (timed out)"
+        took = time.monotonic() - self.started
+        check(f"{self.name}: exit status {status} (after {took:.1f} s)",
+              self.process.returncode == status, f"{self.process.returncode}: {output[-2000:]}")
+        serial = self.serial_text()
+        checks = re.findall(r"CHECK (\w+) (ok|FAILED)(.*)", serial)
+        for name, verdict, why in checks:
+            check(f"{self.name}: guest: {name}", verdict == "ok", why)
+        check(f"{self.name}: the guest came to its end", "CHECKS DONE" in serial, serial[-3000:])
+        left = os.listdir(self.environment["XDG_RUNTIME_DIR"])
+        left = [os.path.join(d, f) for d, _, fs in os.walk(self.environment["XDG_RUNTIME_DIR"])
+                for f in fs]
+        check(f"{self.name}: nothing left in the run-time folder", not left, str(left))
+        return serial
+
+
+def check_disk(run):
+    """The image is clean, and the file the guest wrote has the checksum the guest computed."""
+    fsck = subprocess.run(["e2fsck", "-fn", run.disk], capture_output=True, text=True)
+    check(f"{run.name}: e2fsck finds nothing", fsck.returncode == 0, fsck.stdout + fsck.stderr)
+    data = subprocess.run(["debugfs", "-R", "cat /data", run.disk], capture_output=True).stdout
+    want = subprocess.run(["debugfs", "-R", "cat /data.md5", run.disk], capture_output=True,
+                          text=True).stdout.split()
+    got = subprocess.run(["md5sum"], input=data, capture_output=True).stdout.decode().split()
+    check(f"{run.name}: the host reads what the guest wrote",
+          len(data) == 8 << 20 and want[:1] == got[:1], f"{len(data)} bytes, {got} for {want}")
+
+
+def console_has_hello(run):
+    text = ""
+    if os.path.exists(run.console):
+        with open(run.console, errors="replace") as file:
+            text = file.read()
+    check(f"{run.name}: hvc0's line arrived", "hello from hvc0" in text, repr(text[-300:]))
+
+
+def finish():
+    """Ends the script: with status 0 when no check failed."""
+    print(f"{failures} checks failed" if failures else "all checks passed")
+    sys.exit(1 if failures else 0)
+
+
+os.environ["PATH"] += ":/sbin:/usr/sbin"
+os.chown("/dev/kvm", 0, KVM_GROUP)
+os.chmod("/dev/kvm", 0o660)
