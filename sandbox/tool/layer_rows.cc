@@ -1,5 +1,6 @@
 #include "sandbox/tool/layer_rows.h"
 
+#include <cstdio>
 #include <utility>
 
 namespace troupe::sandbox {
@@ -31,9 +32,18 @@ void addAlike(LayerRow row, std::vector<LayerRow>& rows) {
   rows.push_back(std::move(row));
 }
 
+std::string hex(uint64_t value) {
+  char text[24];
+  snprintf(text, sizeof(text), "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
 std::string memoryText(const PolicyMemory& memory) {
-  std::string access = nameOf(memory.access);
-  return memory.access == ProfileMemory::NONE ? access : access + ", by fd " + memory.fd;
+  std::string text = nameOf(memory.access);
+  if (memory.access != ProfileMemory::NONE) text += ", by fd " + memory.fd;
+  for (const ProfileMemoryRange& range : memory.ranges)
+    text += ", " + hex(range.address) + " to " + hex(range.address + range.size - 1);
+  return text;
 }
 
 std::string restartText(const ProfileRestart& restart) {
