@@ -21,6 +21,10 @@ constexpr uint32_t MOST_SIGNALS = 1000;
 
 constexpr long OPTIONS = PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
 
+// An actor whose calls are watched can stop faster than it is let go: the event loop gets its turn
+// in between.
+constexpr int STOPS_AT_ONCE = 64;
+
 // A tracee may be killed at any moment, and what was asked of it then fails; it does not matter any
 // more.
 bool trace(__ptrace_request request, pid_t thread, uintptr_t address, uintptr_t data) {
@@ -35,6 +39,13 @@ kj::AutoCloseFd openSignals() {
   int fd;
   KJ_SYSCALL(fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   return kj::AutoCloseFd(fd);
+}
+
+// What `fd` was opened as.
+kj::String pathOf(int fd) {
+  char path[4096];
+  ssize_t n = readlink(kj::str("/proc/self/fd/", fd).cStr(), path, sizeof(path));
+  return kj::heapString(path, n < 0 ? 0 : n);
 }
 
 // How many filters a thread has, or 0 when the kernel does not tell (before Linux 5.9).
@@ -93,21 +104,39 @@ kj::Promise<void> ExitReports::listen() {
     signalfd_siginfo taken;
     while (read(signals, &taken, sizeof(taken)) > 0) {
     }
+    bool more = false;
     for (ExitReport* report : reports)
-      report->settle();
+      more = !report->settle() || more;
+    // By way of the kernel, so that whatever else has become ready comes first.
+    if (more) raise(SIGCHLD);
     return listen();
   });
 }
 
-ExitReport::ExitReport(kj::Own<ExitReports> reportsParam, const Profile& profile, pid_t pid)
+ExitReport::ExitReport(kj::Own<ExitReports> reportsParam, const Profile& profile, pid_t pid,
+                       kj::Maybe<CallWatch&> watchParam, int programFd)
     : reports(kj::mv(reportsParam)),
       profile(profile),
       pid(pid),
-      traced(trace(PTRACE_SEIZE, pid, 0, OPTIONS)) {
+      watch(watchParam),
+      traced(trace(PTRACE_SEIZE, pid, 0,
+                   watch == nullptr ? OPTIONS : OPTIONS | PTRACE_O_TRACESECCOMP)) {
+  if (watch != nullptr) {
+    program = pathOf(programFd);
+    if (!traced) {
+      KJ_FAIL_REQUIRE(kj::str("TRP-jail-041: the calls of ", profile.actor,
+                              " cannot be watched: this host lets no process trace its children; "
+                              "`cat /proc/sys/kernel/yama/ptrace_scope` says 3, or a container "
+                              "forbids ptrace"));
+    }
+  }
   reports->reports.add(this);
 }
 
 ExitReport::~ExitReport() noexcept(false) {
+  KJ_IF_MAYBE (watcher, watch) {
+    watcher->forget(pid);
+  }
   for (ExitReport*& report : reports->reports) {
     if (report != this) continue;
     report = reports->reports.back();
@@ -123,21 +152,24 @@ kj::Maybe<const RefusedCall&> ExitReport::refusedCall() const {
   return nullptr;
 }
 
-void ExitReport::settle() {
-  if (!traced) return;
+bool ExitReport::settle() {
+  if (!traced) return true;
   // All its threads are in the process group it makes for itself before it executes its program;
   // until then it has one.
   for (idtype_t who : {P_PID, P_PGID}) {
     Next next;
+    int stops = 0;
     while ((next = handleNext(who, WNOHANG)) == Next::HANDLED) {
+      if (++stops == STOPS_AT_ONCE) return false;
     }
-    if (next == Next::ENDED) return;
+    if (next == Next::ENDED) return true;
   }
+  return true;
 }
 
 void ExitReport::untilEnded() {
   while (traced) {
-    settle();
+    if (!settle()) continue;
     idtype_t who = getpgid(pid) == pid ? P_PGID : P_PID;
     if (handleNext(who, 0) != Next::HANDLED) return;
   }
@@ -166,6 +198,12 @@ void ExitReport::handleStop(pid_t thread, int status) {
       if (refused == nullptr) examine(thread);
       trace(PTRACE_DETACH, thread, 0, 0);
       return;
+    case PTRACE_EVENT_SECCOMP:
+      KJ_IF_MAYBE (watcher, watch) {
+        watcher->see(profile, program, pid, thread);
+      }
+      trace(PTRACE_CONT, thread, 0, 0);
+      return;
     case PTRACE_EVENT_STOP:
       // A stop signal's stop lasts until SIGCONT; a new thread's is over.
       trace(signal == SIGTRAP ? PTRACE_CONT : PTRACE_LISTEN, thread, 0, 0);
@@ -178,7 +216,9 @@ void ExitReport::handleStop(pid_t thread, int status) {
 void ExitReport::handleSignal(pid_t thread, int signal) {
   // The first process of a pid namespace does not die of a fault while it is traced. And one that
   // is sent signal upon signal is let go rather than waited on.
-  bool letGo = isFault(thread, signal) || ++signalCount > MOST_SIGNALS;
+  // A watched one could make no call then.
+  bool tooMany = ++signalCount > MOST_SIGNALS && watch == nullptr;
+  bool letGo = isFault(thread, signal) || tooMany;
   trace(letGo ? PTRACE_DETACH : PTRACE_CONT, thread, 0, signal);
 }
 

@@ -10,6 +10,7 @@
 
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
+#include "sandbox/watch/call_watch.h"
 
 namespace troupe::sandbox {
 
@@ -41,12 +42,18 @@ class ExitReport {
  public:
   // `pid`: a child of this thread that has not begun to run its program. Where the kernel does not
   // let it be traced, nothing will be known of its end.
-  ExitReport(kj::Own<ExitReports> reports, const Profile& profile, pid_t pid);
+  //
+  // `watch`: is told of the calls at which watched filters stop it; `profile` then is one of its
+  // own, and a child that cannot be traced throws TRP-jail-041. `program`: the fd it is executed
+  // from.
+  ExitReport(kj::Own<ExitReports> reports, const Profile& profile, pid_t pid,
+             kj::Maybe<CallWatch&> watch = nullptr, int program = -1);
   ~ExitReport() noexcept(false);
   KJ_DISALLOW_COPY(ExitReport);
 
-  // Deals with every stop there is. Never blocks.
-  void settle();
+  // Deals with the stops there are. Never blocks, and never goes on for long: false when there may
+  // be more.
+  bool settle();
 
   // Blocks until the child, which is about to end, can be reaped.
   void untilEnded();
@@ -64,6 +71,8 @@ class ExitReport {
   kj::Own<ExitReports> reports;
   const Profile& profile;
   pid_t pid;
+  kj::Maybe<CallWatch&> watch;
+  kj::String program;  // its path, where calls are watched
   bool traced;
   uint32_t signalCount = 0;
   kj::Maybe<RefusedCall> refused;

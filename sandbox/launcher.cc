@@ -208,7 +208,8 @@ void letGo(JailPlan& plan) {
 
 }  // namespace
 
-Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults)
+Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults,
+                   kj::Maybe<const WatchRequest&> request)
     : events(events), jail(jail), faults(faults), reports(kj::refcounted<ExitReports>(events)) {
   int fd;
   KJ_SYSCALL(fd = syscall(SYS_pidfd_open, getpid(), 0));
@@ -217,6 +218,9 @@ Launcher::Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults)
   struct sigaction action;
   KJ_SYSCALL(sigaction(SIGCHLD, nullptr, &action));
   if (action.sa_handler == SIG_IGN) ::signal(SIGCHLD, SIG_DFL);
+  KJ_IF_MAYBE (wanted, request) {
+    if (jail == Jail::ON) watch = kj::heap<CallWatch>(*wanted);
+  }
 }
 
 Launcher::~Launcher() noexcept(false) {}
@@ -244,9 +248,17 @@ kj::ArrayPtr<const kj::String> Launcher::missingLayers() const {
   return missing;
 }
 
-kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::StringPtr argv0,
+const Profile& Launcher::inForce(const Profile& profile) {
+  KJ_IF_MAYBE (watcher, watch) {
+    return (*watcher)->watched(profile);
+  }
+  return profile;
+}
+
+kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::StringPtr argv0,
                                 kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                                 kj::Maybe<capnp::AnyPointer::Reader> config) {
+  const Profile& profile = inForce(given);
   bool jailed = jail == Jail::ON;
   bool asRoot = geteuid() == 0;
   KJ_REQUIRE(profile.filterCount > 0 && kj::StringPtr(profile.filters[0].stage) == "start",
@@ -289,8 +301,7 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
     }
   }
 
-  Namespaces namespaces =
-      jailed ? namespacesFor(layers.namespaces, faults) : Namespaces{0, 0};
+  Namespaces namespaces = jailed ? namespacesFor(layers.namespaces, faults) : Namespaces{0, 0};
   JailPlan& plan = memory->plan;
   plan.jailed = jailed;
   plan.changeIds = asRoot;
@@ -326,7 +337,9 @@ kj::Own<Child> Launcher::launch(const Profile& profile, int executable, kj::Stri
   // Before the child may go on: it is seen from its first instruction.
   kj::Maybe<kj::Own<ExitReport>> report;
   if (jailed && !faults.all(LaunchFaults::EXIT_REPORT))
-    report = kj::heap<ExitReport>(kj::addRef(*reports), profile, pid);
+    report =
+        kj::heap<ExitReport>(kj::addRef(*reports), profile, pid,
+                             watch.map([](auto& one) -> CallWatch& { return *one; }), executable);
   auto child = watchChild(events, name, pid, kj::AutoCloseFd(pidFd), kj::mv(status), kj::mv(memory),
                           kj::mv(report));
   if (jailed) {

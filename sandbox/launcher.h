@@ -16,6 +16,7 @@
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
 #include "sandbox/setup_message.h"
+#include "sandbox/watch/call_watch.h"
 
 namespace troupe::sandbox {
 
@@ -55,7 +56,10 @@ class Child {
 class Launcher {
  public:
   // `faults` is for tests of attestation.
-  Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults = {});
+  // `watch`: what to write down of the calls of all children; filters are then not those of the
+  // profiles, and with WatchRequest::onlyReports() they refuse nothing.
+  Launcher(kj::UnixEventPort& events, Jail jail, LaunchFaults faults = {},
+           kj::Maybe<const WatchRequest&> watch = nullptr);
   ~Launcher() noexcept(false);
 
   // Starts `executable` as `name` under `profile`. Returns at once; the child goes on by itself.
@@ -66,6 +70,9 @@ class Launcher {
   kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                         kj::Maybe<capnp::AnyPointer::Reader> config);
+
+  // `profile` with the filters that launch() gives its actor.
+  const Profile& inForce(const Profile& profile);
 
   // The layers that jails of children launched so far go without, as their profiles allow, because
   // this machine's kernel lacks them: "landlock: TCP (Linux 6.7)".
@@ -78,6 +85,7 @@ class Launcher {
   kj::UnixEventPort& events;
   Jail jail;
   LaunchFaults faults;
+  kj::Maybe<kj::Own<CallWatch>> watch;
   kj::AutoCloseFd self;  // a pidfd of this process
   kj::Maybe<uint64_t> signalsToReset;
   kj::Maybe<KernelLayers> seenKernel;  // at the first launch; it does not change

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "sandbox/call_shape.h"
 #include "sandbox/constants.h"
 #include "sandbox/filter_answer.h"
 #include "sandbox/start_only.h"
@@ -16,141 +17,6 @@ namespace {
 
 constexpr uint64_t X32_BIT = 1 << 30;
 
-// What the arguments of a call are, one letter each: 'f' an fd, 'n' a number, 'x' an address, 'w'
-// words, 'W' words that a rule about the call should name. `words` says for each w and W how their
-// constants begin; after '=' it is a single one and no set of bits.
-struct Shape {
-  const char* name;
-  const char* arguments;
-  const char* words[2];
-};
-
-constexpr Shape SHAPES[] = {
-    {"accept4", "fxxW", {"SOCK_"}},
-    {"bind", "fxn", {}},
-    {"brk", "x", {}},
-    {"chdir", "x", {}},
-    {"clock_gettime", "Wx", {"=CLOCK_"}},
-    {"clone", "Wxxxx", {"CLONE_"}},
-    {"close", "f", {}},
-    {"connect", "fxn", {}},
-    {"dup", "f", {}},
-    {"dup2", "fn", {}},
-    {"dup3", "fnW", {"O_"}},
-    {"epoll_create1", "W", {"EPOLL_CLOEXEC"}},
-    {"epoll_ctl", "fWfx", {"=EPOLL_CTL_"}},
-    {"epoll_pwait", "fxnnxn", {}},
-    {"epoll_wait", "fxnn", {}},
-    {"eventfd2", "nW", {"EFD_"}},
-    {"execve", "xxx", {}},
-    {"execveat", "fxxxw", {"AT_"}},
-    {"exit", "n", {}},
-    {"exit_group", "n", {}},
-    {"fallocate", "fWnn", {"FALLOC_FL_"}},
-    {"fcntl", "fWx", {"=F_"}},
-    {"fdatasync", "f", {}},
-    {"fork", "", {}},
-    {"fstat", "fx", {}},
-    {"fstatfs", "fx", {}},
-    {"fsync", "f", {}},
-    {"ftruncate", "fn", {}},
-    {"futex", "xWnxxn", {"FUTEX_"}},
-    {"getcwd", "xn", {}},
-    {"getdents64", "fxn", {}},
-    {"getegid", "", {}},
-    {"geteuid", "", {}},
-    {"getgid", "", {}},
-    {"getpid", "", {}},
-    {"getppid", "", {}},
-    {"getrandom", "xnW", {"GRND_"}},
-    {"getsockopt", "fWWxx", {"=SOL_", "=SO_"}},
-    {"gettid", "", {}},
-    {"getuid", "", {}},
-    {"io_uring_enter", "fnnxxn", {}},
-    {"io_uring_register", "fnxn", {}},
-    {"io_uring_setup", "nx", {}},
-    {"ioctl", "fWx", {"=KVM_/BLK/FIO/TIOC/TC/TUN/UDMABUF"}},
-    {"kill", "nW", {"=SIG"}},
-    {"listen", "fn", {}},
-    {"lseek", "fnW", {"=SEEK_"}},
-    {"madvise", "xnW", {"=MADV_"}},
-    {"memfd_create", "xW", {"MFD_"}},
-    {"mmap", "xnWWfn", {"PROT_", "MAP_"}},
-    {"mount", "xxxxx", {}},
-    {"mprotect", "xnW", {"PROT_"}},
-    {"mremap", "xnnW", {"MREMAP_"}},
-    {"munmap", "xn", {}},
-    {"newfstatat", "fxxW", {"AT_"}},
-    {"open", "xwn", {"O_"}},
-    {"openat", "fxwn", {"O_"}},
-    {"pipe2", "xW", {"O_"}},
-    {"poll", "xnn", {}},
-    {"ppoll", "xnxxn", {}},
-    {"prctl", "Wxxxx", {"=PR_"}},
-    {"pread64", "fxnn", {}},
-    {"preadv", "fxnnn", {}},
-    {"preadv2", "fxnnnW", {"RWF_"}},
-    {"prlimit64", "nWxx", {"=RLIMIT_"}},
-    {"ptrace", "nnxx", {}},
-    {"pwrite64", "fxnn", {}},
-    {"pwritev", "fxnnn", {}},
-    {"pwritev2", "fxnnnW", {"RWF_"}},
-    {"read", "fxn", {}},
-    {"readlink", "xxn", {}},
-    {"readlinkat", "fxxn", {}},
-    {"readv", "fxn", {}},
-    {"recvfrom", "fxnWxx", {"MSG_"}},
-    {"recvmsg", "fxW", {"MSG_"}},
-    {"rt_sigaction", "Wxxn", {"=SIG"}},
-    {"rt_sigprocmask", "Wxxn", {"=SIG_"}},
-    {"rt_sigreturn", "", {}},
-    {"sched_getaffinity", "nnx", {}},
-    {"sched_setaffinity", "nnx", {}},
-    {"sched_yield", "", {}},
-    {"sendmsg", "fxW", {"MSG_"}},
-    {"sendto", "fxnWxn", {"MSG_"}},
-    {"setsockopt", "fWWxn", {"=SOL_", "=SO_"}},
-    {"shutdown", "fW", {"=SHUT_"}},
-    {"socket", "WWn", {"=AF_", "SOCK_"}},
-    {"socketpair", "WWnx", {"=AF_", "SOCK_"}},
-    {"stat", "xx", {}},
-    {"statx", "fxwxx", {"AT_"}},
-    {"tgkill", "nnW", {"=SIG"}},
-    {"timerfd_create", "WW", {"=CLOCK_", "TFD_"}},
-    {"timerfd_settime", "fWxx", {"TFD_"}},
-    {"unshare", "W", {"CLONE_"}},
-    {"vfork", "", {}},
-    {"wait4", "nxnx", {}},
-    {"write", "fxn", {}},
-    {"writev", "fxn", {}},
-};
-
-constexpr bool hasItsWords(const Shape& shape) {
-  size_t count = 0;
-  for (const char* letter = shape.arguments; *letter != 0; letter++)
-    count += *letter == 'w' || *letter == 'W';
-  return count <= 2 && (count < 1 || shape.words[0] != nullptr) &&
-         (count < 2 || shape.words[1] != nullptr);
-}
-
-constexpr bool haveTheirWords() {
-  for (const Shape& shape : SHAPES) {
-    if (!hasItsWords(shape)) return false;
-  }
-  return true;
-}
-static_assert(haveTheirWords(), "each w and W says how its constants begin");
-
-// Of a call that is not in the table: no more is known of it than six registers.
-constexpr Shape UNKNOWN = {"", "xxxxxx", {}};
-
-const Shape& shapeOf(const char* name) {
-  for (const Shape& shape : SHAPES) {
-    if (strcmp(shape.name, name) == 0) return shape;
-  }
-  return UNKNOWN;
-}
-
 kj::String hex(uint64_t value) {
   return kj::str("0x", kj::hex(value));
 }
@@ -159,7 +25,7 @@ kj::String hex(uint64_t value) {
 class Explanation {
  public:
   Explanation(const Profile& profile, const CallRegisters& registers, const char* name)
-      : profile(profile), registers(registers), name(name), shape(shapeOf(name)) {}
+      : profile(profile), registers(registers), name(name), shape(callShape(name)) {}
 
   kj::String call() const {
     kj::Vector<kj::String> texts;
@@ -221,17 +87,14 @@ class Explanation {
   }
 
   kj::String words(uint32_t index) const {
-    size_t which = 0;
-    for (uint32_t i = 0; i < index; i++)
-      which += shape.arguments[i] == 'w' || shape.arguments[i] == 'W';
-    auto text = constantWords(value(index), shape.words[which]);
+    auto text = constantWords(value(index), wordsOf(shape, index));
     return kj::heapString(text.c_str(), text.size());
   }
 
   const Profile& profile;
   const CallRegisters& registers;
   const char* name;
-  const Shape& shape;
+  const CallShape& shape;
 };
 
 bool isThreadFilter(const ProfileFilter& filter) {

@@ -31,10 +31,10 @@ kj::AutoCloseFd openProgram() {
 
 }  // namespace
 
-JailBench::JailBench(LaunchFaults faults, Jail jail)
+JailBench::JailBench(LaunchFaults faults, Jail jail, kj::Maybe<const WatchRequest&> watch)
     : context(kj::setupAsyncIo()),
       program(openProgram()),
-      jailer(context.unixEventPort, jail, faults) {}
+      jailer(context.unixEventPort, jail, faults, watch) {}
 
 Actor JailBench::launch(const ActorOptions& options) {
   int sockets[2], pipe[2];

@@ -31,7 +31,8 @@ struct ActorOptions {
 // What a test needs to start sample actors. Runs from the root of the runfiles.
 class JailBench {
  public:
-  explicit JailBench(LaunchFaults faults = {}, Jail jail = Jail::ON);
+  explicit JailBench(LaunchFaults faults = {}, Jail jail = Jail::ON,
+                     kj::Maybe<const WatchRequest&> watch = nullptr);
 
   Actor launch(const ActorOptions& options = {});
   // launch(), and waits until the program runs.

@@ -20,20 +20,35 @@ bool makesIdle(const PolicyRule& other, const PolicyRule& rule) {
                      [&](const Verdict& verdict) { return covered(verdict, by); });
 }
 
-void addIdleRules(const Policy& policy, std::vector<ProfileError>& warnings) {
+struct IdleRule {
+  const PolicyRule* rule;
+  const PolicyRule* by;
+};
+
+std::vector<IdleRule> findIdleRules(const Policy& policy) {
+  std::vector<IdleRule> found;
   for (const std::string& stage : stagesOf(policy)) {
     const PolicyFilter& filter = *filterOf(policy, stage);
     for (const PolicyRule& rule : filter.rules) {
       if (rule.stage != stage || rule.where.file != policy.path) continue;
       for (const PolicyRule& other : filter.rules) {
-        bool later = other.where.file == rule.where.file && other.where.line > rule.where.line;
+        // Of two alike in one stage, the later one.
+        bool later = other.stage == stage && other.where.file == rule.where.file &&
+                     other.where.line > rule.where.line;
         if (!makesIdle(other, rule) || (later && makesIdle(rule, other))) continue;
-        warnings.push_back({rule.name, rule.syscallName + " is allowed by " +
-                                           placeText(other.where) + " already (" +
-                                           conditionsText(other) + "); drop it here"});
+        found.push_back({&rule, &other});
         break;
       }
     }
+  }
+  return found;
+}
+
+void addIdleRules(const Policy& policy, std::vector<ProfileError>& warnings) {
+  for (const IdleRule& idle : findIdleRules(policy)) {
+    warnings.push_back({idle.rule->name, idle.rule->syscallName + " is allowed by " +
+                                             placeText(idle.by->where) + " already (" +
+                                             conditionsText(*idle.by) + "); drop it here"});
   }
 }
 
@@ -79,6 +94,13 @@ std::vector<ProfileError> lint(const Policy& policy) {
       warnings.begin(), warnings.end(),
       [](const ProfileError& a, const ProfileError& b) { return a.where.line < b.where.line; });
   return warnings;
+}
+
+std::vector<const PolicyRule*> idleRules(const Policy& policy) {
+  std::vector<const PolicyRule*> rules;
+  for (const IdleRule& idle : findIdleRules(policy))
+    rules.push_back(idle.rule);
+  return rules;
 }
 
 }  // namespace troupe::sandbox

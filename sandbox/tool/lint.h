@@ -10,4 +10,7 @@ namespace troupe::sandbox {
 // rules that others make idle, fds no rule speaks of, filters without a budget.
 std::vector<ProfileError> lint(const Policy& policy);
 
+// The rules of that file that others make idle.
+std::vector<const PolicyRule*> idleRules(const Policy& policy);
+
 }  // namespace troupe::sandbox

@@ -12,6 +12,7 @@
 #include "sandbox/tool/lint.h"
 #include "sandbox/tool/minijail_import.h"
 #include "sandbox/tool/show.h"
+#include "sandbox/tool/tool_error.h"
 
 namespace troupe::sandbox {
 namespace {
@@ -30,7 +31,11 @@ constexpr char HELP[] =
     "                            whether a call is allowed, by which line, or what would allow it\n"
     "  budget [ACTOR...] [--json]\n"
     "                            how many system calls each stage lets through\n"
-    "  import FILE               a minijail .policy file as a profile\n"
+    "  import FILE               a minijail .policy file as a profile\\n"
+    "  learn [--out DIR] -- troupe run ...\\n"
+    "                            profiles from what actors do while filters only report\\n"
+    "  coverage [--out FILE] -- COMMAND...\\n"
+    "                            which rules were used by the VMs a command runs\\n"
     "\n"
     "ACTOR, A and B are the name of an actor or the path of a profile, which has a '/' or a '.'.\n"
     "STAGE is start, ready, run or thread:NAME; every stage unless given. An ARGUMENT is a "
@@ -40,23 +45,6 @@ constexpr char HELP[] =
     "\n"
     "  --includes DIR            where the includes of profiles given by path lie; otherwise\n"
     "                            the current folder, then the profiles built in\n";
-
-class ToolError final: public std::runtime_error {
- public:
-  ToolError(const std::string& code, const std::string& text)
-      : std::runtime_error(code + ": " + text) {}
-};
-
-// What a terminal may be shown of somebody else's text.
-std::string quoted(const std::string& text) {
-  std::string result = "\"";
-  for (unsigned char c : text.substr(0, 200)) {
-    char escape[8];
-    snprintf(escape, sizeof(escape), c < 0x20 || c >= 0x7f ? "\\x%02x" : "%c", c);
-    result += escape;
-  }
-  return result + (text.size() > 200 ? "..." : "") + "\"";
-}
 
 std::string list(const std::vector<std::string>& texts) {
   std::string all;
@@ -109,7 +97,8 @@ class Tool {
     if (command == "explain") return explain();
     if (command == "budget") return budget();
     if (command == "import") return import();
-    std::vector<std::string> commands{"show", "check", "diff", "explain", "budget", "import"};
+    std::vector<std::string> commands{"show",   "check",  "diff",  "explain",
+                                      "budget", "import", "learn", "coverage"};
     throw ToolError("TRP-cfg-001", "there is no command " + quoted(command) +
                                        didYouMean(command, commands) + "; the commands are " +
                                        list(commands));
