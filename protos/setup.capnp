@@ -30,4 +30,8 @@ struct Setup {
   # The actor's own configuration struct, from <actor>.capnp beside its code; null if it has none.
   mdwe @4 :Bool;
   # The actor asks the kernel, first of all, that no mapping of it ever becomes executable.
+  ioUringOpcodes @5 :Data;
+  # IORING_OP_…: what the actor restricts its rings to. With or without a jail.
+  ioUringSqeFlags @6 :UInt8;
+  # IOSQE_…: what every operation has, and no others.
 }

@@ -125,6 +125,14 @@ kj::StringPtr ActorSetup::name() const {
   return root().getName();
 }
 
+kj::ArrayPtr<const kj::byte> ActorSetup::ioUringOpcodes() const {
+  return root().getIoUringOpcodes();
+}
+
+kj::byte ActorSetup::ioUringSqeFlags() const {
+  return root().getIoUringSqeFlags();
+}
+
 int ActorSetup::fd(kj::StringPtr name, kj::uint index) const {
   for (auto slot : root().getFds()) {
     if (slot.getName() == name) {

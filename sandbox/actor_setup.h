@@ -38,6 +38,11 @@ class ActorSetup {
   // 0 when there is none.
   kj::uint fdCount(kj::StringPtr name) const;
 
+  // What the profile lets the actor's io_urings do, for it to restrict them so: IORING_OP_…, and the
+  // IOSQE_… flags that every operation has, and no others.
+  kj::ArrayPtr<const kj::byte> ioUringOpcodes() const;
+  kj::byte ioUringSqeFlags() const;
+
   // Up to `count` fds are about to arrive by RPC before they are placed: what they would meet of
   // the profile's numbers below 256 is reserved; something harmless is open there until place() or
   // enter(). Called once, when no fd has arrived yet. A number that an fd has taken nevertheless is

@@ -138,6 +138,9 @@ kj::AutoCloseFd makeSetup(const Profile& profile, kj::StringPtr name,
       filters[i].setProgram(kj::arrayPtr(filter.program, filter.length).asBytes());
     }
   }
+  setup.setIoUringOpcodes(
+      kj::arrayPtr(profile.layers.ioUringOpcodes, profile.layers.ioUringOpcodeCount));
+  setup.setIoUringSqeFlags(profile.layers.ioUringSqeFlags);
   KJ_IF_MAYBE (value, config) {
     setup.getConfig().set(*value);
   }

@@ -44,7 +44,8 @@ int blkMain() {
   return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
     auto config = setup.config<BlkConfig>();
     auto access = config.getReadOnly() ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
-    auto disk = kj::heap<Disk>(setup.fd("disk"), access);
+    RingRules rings{setup.ioUringOpcodes(), setup.ioUringSqeFlags()};
+    auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings);
     JailedProcess process(setup);
     kj::Own<virtio::DeviceEngine> engine =
         kj::heap<BlkEngine>(io.unixEventPort, *disk, optionsOf(config), process);

@@ -89,7 +89,7 @@ void requireAccess(int flags, Disk::Access access) {
 
 }  // namespace
 
-Disk::Disk(int fd, Access access) : file(fd) {
+Disk::Disk(int fd, Access access, const RingRules& rings) : file(fd), rings(rings) {
   struct stat info;
   KJ_SYSCALL(fstat(fd, &info), "TRP-blk-002: the disk cannot be asked what it is");
   int flags;

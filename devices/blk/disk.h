@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "devices/blk/blk_request.h"
+#include "devices/blk/ring_rules.h"
 
 namespace troupe::blk {
 
@@ -23,13 +24,15 @@ class Disk {
     DIRECT   // O_DIRECT: always waits for a device, and wants aligned buffers
   };
 
-  // Asks the file; throws (TRP-blk-…) for one that cannot be such a disk. `fd` is borrowed.
-  Disk(int fd, Access access);
+  // Asks the file; throws (TRP-blk-…) for one that cannot be such a disk. `fd` is borrowed, and so
+  // is what `rings` points to: the rules for every ring that works on it.
+  Disk(int fd, Access access, const RingRules& rings = builtInRingRules());
   KJ_DISALLOW_COPY(Disk);
 
   int fd() const { return file; }
   const DiskShape& shape() const { return diskShape; }
   Backing backing() const { return kind; }
+  const RingRules& ringRules() const { return rings; }
 
   // What the host says of the blocks beneath (§5.2.4, TOPOLOGY), in units of shape().blockBytes.
   struct Topology {
@@ -46,6 +49,7 @@ class Disk {
 
  private:
   const int file;
+  const RingRules rings;
   Backing kind;
   uint32_t alignment = 1;
   DiskShape diskShape;

@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <kj/debug.h>
-#include <kj/vector.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "devices/blk/restricted_ring.h"
 
 namespace troupe::blk {
 namespace {
@@ -16,63 +16,11 @@ constexpr int DISK_FILE = 0;  // index of the disk in the ring's table of files
 // the disk works on the first ones meanwhile. 32 at depth 32 get 12 % less out of a disk than 4.
 constexpr unsigned SUBMIT_AFTER = 4;
 
-// A few kernel threads serve what cannot be begun without waiting (syncs, buffered writes).
-constexpr unsigned MAX_WORKERS = 4;
-
-void check(int result, kj::StringPtr step) {
-  KJ_REQUIRE(result >= 0,
-             "TRP-blk-006: the host's io_uring cannot be set up; `sysctl kernel.io_uring_disabled` "
-             "must say 0 and the kernel be 6.1 or newer",
-             step, strerror(-result));
-}
-
-io_uring create(uint32_t capacity) {
-  io_uring ring;
-  io_uring_params params = {};
-  // One thread submits and reaps, and reaps when it likes: the kernel need not interrupt it.
-  params.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER |
-                 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-  params.cq_entries = capacity * 2;
-  check(io_uring_queue_init_params(capacity, &ring, &params), "io_uring_setup");
-  return ring;
-}
-
-void restrict(io_uring& ring, bool readOnly) {
-  kj::Vector<io_uring_restriction> allowed;
-  auto allow = [&](uint8_t opcode) {
-    io_uring_restriction entry = {};
-    entry.opcode = IORING_RESTRICTION_SQE_OP;
-    entry.sqe_op = opcode;
-    allowed.add(entry);
-  };
-  allow(IORING_OP_READV);
-  allow(IORING_OP_FSYNC);
-  if (!readOnly) {
-    allow(IORING_OP_WRITEV);
-    allow(IORING_OP_FALLOCATE);
-  }
-
-  io_uring_restriction files = {};
-  files.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
-  files.sqe_flags = IOSQE_FIXED_FILE;
-  allowed.add(files);
-  check(io_uring_register_restrictions(&ring, allowed.begin(), allowed.size()), "restrictions");
-}
-
 }  // namespace
 
-DiskRing::DiskRing(const Disk& disk, uint32_t capacity, int eventFd) : ring(create(capacity)) {
-  KJ_ON_SCOPE_FAILURE(io_uring_queue_exit(&ring));
-  int file = disk.fd();
-  check(io_uring_register_files(&ring, &file, 1), "files");
-  check(io_uring_register_eventfd(&ring, eventFd), "eventfd");
-  unsigned workers[2] = {MAX_WORKERS, 1};
-  check(io_uring_register_iowq_max_workers(&ring, workers), "workers");
-  restrict(ring, disk.shape().readOnly);
-  check(io_uring_register_ring_fd(&ring), "ring fd");
-  check(io_uring_enable_rings(&ring), "enable");
-  close(ring.ring_fd);
-  ring.ring_fd = -1;
+DiskRing::DiskRing(const Disk& disk, uint32_t capacity, int eventFd)
+    : ring(makeRestrictedRing(kj::arr(disk.fd()), !disk.shape().readOnly, capacity, eventFd,
+                              disk.ringRules())) {
   setNotifications(false);
 }
 

@@ -11,13 +11,7 @@
 
 namespace troupe::blk {
 
-// An io_uring that can do nothing but read, write and sync one disk.
-//
-// The kernel holds it to that: before it is enabled, the disk becomes its only registered file, and
-// restrictions allow READV, FSYNC and, not on a read-only disk, WRITEV and FALLOCATE, on registered
-// files alone.
-// Its fd is closed: the thread that made it reaches it through the ring fds registered for that
-// thread, so of all system calls only io_uring_enter is left to it, and to no other thread.
+// An io_uring that can do nothing but read, write and sync one disk (restricted_ring.h).
 //
 // Belongs to the thread that constructs it.
 class DiskRing {

@@ -1,0 +1,12 @@
+#include "devices/blk/ring_rules.h"
+
+#include "devices/blk/blk_profile.h"
+
+namespace troupe::blk {
+
+RingRules builtInRingRules() {
+  const auto& layers = BLK_PROFILE.layers;
+  return {kj::arrayPtr(layers.ioUringOpcodes, layers.ioUringOpcodeCount), layers.ioUringSqeFlags};
+}
+
+}  // namespace troupe::blk
