@@ -13,6 +13,7 @@ constexpr int64_t X32_CALL = 0x40000000;
 struct RawCall {
   int64_t number;
   uint64_t arguments[6];
+  bool deadly = false;  // as far as the test knows
 };
 
 inline int64_t performI386(const RawCall& call) {

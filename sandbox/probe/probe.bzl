@@ -36,6 +36,7 @@ def jail_probe_test(name, profile, reach, library):
             "jail",
             "local",
         ],
+        visibility = ["//tests/lab:__pkg__"],
         deps = [
             ":" + library,
             "//sandbox/probe:actor_probe_test",

@@ -8,6 +8,8 @@ $Cxx.namespace("troupe::sandbox::probe");
 struct Call {
   number @0 :Int64;
   arguments @1 :List(UInt64);
+  deadly @2 :Bool;
+  # It will not be made: its child may share the nursery's memory, which is cheaper than a copy.
 }
 
 struct Placed {

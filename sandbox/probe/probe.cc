@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -240,7 +241,11 @@ class Nursery {
   void tryAll() {
     for (auto call : config.getCalls()) {
       RawCall raw = rawCall(call);
-      report([&]() { return perform(raw); });
+      if (call.getDeadly()) {
+        reportDeadly(raw);
+      } else {
+        report([&]() { return perform(raw); });
+      }
     }
     auto scenarios = makeScenarios();
     for (uint32_t which : config.getScenarios()) {
@@ -255,9 +260,29 @@ class Nursery {
     notice->value = 0;
     pid_t pid = fork();
     KJ_REQUIRE(pid >= 0, "no child", strerror(errno));
-    if (pid == 0) {
-      beChild(attempt);
-    }
+    if (pid == 0) beChild(attempt);
+    sendReport(pid);
+  }
+
+  // The child has a stack of its own and calls nothing of libc.
+  void reportDeadly(const RawCall& call) {
+    notice->state = Notice::BEGUN;
+    notice->value = 0;
+    struct Child {
+      Nursery& nursery;
+      const RawCall& call;
+      [[noreturn]] static int begin(void* self) {
+        Child& child = *static_cast<Child*>(self);
+        auto attempt = [&]() { return perform(child.call); };
+        child.nursery.beChild(attempt);
+      }
+    } child = {*this, call};
+    pid_t pid = clone(&Child::begin, stack + sizeof(stack), CLONE_VM | SIGCHLD, &child);
+    KJ_REQUIRE(pid >= 0, "no child", strerror(errno));
+    sendReport(pid);
+  }
+
+  void sendReport(pid_t pid) {
     Report report = conclude(await(pid));
     report.index = index++;
     send(&report, sizeof(report), reportFd);
@@ -265,12 +290,12 @@ class Nursery {
 
   template <typename Attempt>
   [[noreturn]] void beChild(Attempt& attempt) {
-    close(reportFd);
+    perform({SYS_close, {uint64_t(reportFd)}});
     for (const sock_fprog& filter : filters) {
       // The value tells which one the kernel did not take.
       long result = perform({SYS_seccomp, {SECCOMP_SET_MODE_FILTER, 0, uint64_t(&filter)}});
       notice->value = result;
-      if (result < 0) _exit(1);
+      if (result < 0) perform({SYS_exit_group, {1}});
     }
     notice->state = Notice::TRYING;
     int64_t value = attempt();
@@ -315,6 +340,7 @@ class Nursery {
   std::vector<sock_fprog> filters;
   Targets targets;
   uint32_t index = 0;
+  alignas(16) char stack[64 << 10];
 };
 
 void play() {

@@ -276,6 +276,7 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
   for (size_t i = 0; i < order.calls.size(); i++) {
     calls[i].setNumber(order.calls[i].number);
     calls[i].setArguments(kj::arrayPtr(order.calls[i].arguments, 6));
+    calls[i].setDeadly(order.calls[i].deadly);
   }
   auto slots = config.initPlaced(placed.size());
   for (size_t i = 0; i < placed.size(); i++) {
