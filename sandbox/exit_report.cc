@@ -124,7 +124,7 @@ ExitReport::ExitReport(kj::Own<ExitReports> reportsParam, const Profile& profile
   if (watch != nullptr) {
     program = pathOf(programFd);
     if (!traced) {
-      KJ_FAIL_REQUIRE(kj::str("TRP-jail-041: the calls of ", profile.actor,
+      KJ_FAIL_REQUIRE(kj::str("TRP-jail-051: the calls of ", profile.actor,
                               " cannot be watched: this host lets no process trace its children; "
                               "`cat /proc/sys/kernel/yama/ptrace_scope` says 3, or a container "
                               "forbids ptrace"));

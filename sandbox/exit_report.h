@@ -44,7 +44,7 @@ class ExitReport {
   // let it be traced, nothing will be known of its end.
   //
   // `watch`: is told of the calls at which watched filters stop it; `profile` then is one of its
-  // own, and a child that cannot be traced throws TRP-jail-041. `program`: the fd it is executed
+  // own, and a child that cannot be traced throws TRP-jail-051. `program`: the fd it is executed
   // from.
   ExitReport(kj::Own<ExitReports> reports, const Profile& profile, pid_t pid,
              kj::Maybe<CallWatch&> watch = nullptr, int program = -1);

@@ -41,7 +41,7 @@ Actor::Actor(kj::AsyncIoContext& io, sandbox::Launcher& launcher, ActorStart sta
     : actorName(kj::heapString(start.name)),
       actorKind(kj::heapString(start.kind)),
       role(kj::mv(start.role)),
-      actorProfile(start.profile),
+      actorProfile(launcher.inForce(start.profile)),
       begun(nullptr),
       exited(nullptr) {
   auto pipe = makeLogPipe();

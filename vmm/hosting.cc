@@ -59,10 +59,11 @@ class SignalWatch {
 
 }  // namespace
 
-VmEnd hostVm(VmConfig::Reader config, kj::Function<void(RunningVm&)> begun) {
+VmEnd hostVm(VmConfig::Reader config, kj::Function<void(RunningVm&)> begun,
+             kj::Maybe<const sandbox::WatchRequest&> watch) {
   captureSignals();
   auto io = kj::setupAsyncIo();
-  auto vm = startVm(io, config);
+  auto vm = startVm(io, config, watch);
   SignalWatch signals(io.unixEventPort, *vm);
   auto telling = vm->onRunning().then([&]() { begun(*vm); }).eagerlyEvaluate(nullptr);
   return vm->onEnd().wait(io.waitScope);

@@ -83,8 +83,11 @@ Handle::Client handleTo(kj::AutoCloseFd fd) {
 
 }  // namespace
 
-kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config) {
-  return kj::heap<LocalVm>(io, config);
+kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config,
+                           kj::Maybe<const sandbox::WatchRequest&> watch) {
+  Staging staging;
+  staging.watch = watch;
+  return kj::heap<LocalVm>(io, config, staging);
 }
 
 LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging& staging)
@@ -95,10 +98,19 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       files(openVmFiles(plan)),
       programs(openPrograms(staging.programs)),
       place(plan.name),
-      launcher(io.unixEventPort, plan.jail, staging.faults),
+      launcher(io.unixEventPort, plan.jail, staging.faults, staging.watch),
       inspection(io.provider->getTimer(), plan.jail, files.ram.writable),
       stopRequested(nullptr),
       life(nullptr) {
+  KJ_IF_MAYBE (watch, staging.watch) {
+    onlyReports = watch->onlyReports();
+    counts = !onlyReports;
+    if (onlyReports && plan.jail == sandbox::Jail::OFF) {
+      UserError(codes::NOT_A_CHOICE,
+                kj::str("--jail off leaves nothing to learn: there are no filters to report"))
+          .raise();
+    }
+  }
   bool takesTerminal =
       plan.serial.kind == Endpoint::Kind::STDIO || plan.console.kind == Endpoint::Kind::STDIO;
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
@@ -182,14 +194,29 @@ void LocalVm::describe(VmStatus::Builder status) {
     list[i].setName(actors[i]->name());
     list[i].setKind(actors[i]->kind());
     list[i].setPid(actors[i]->child().pid());
-    list[i].setJail(plan.jail == sandbox::Jail::OFF ? "off" : attested ? "attested" : "closing");
+    list[i].setJail(jailState());
   }
+}
+
+kj::StringPtr LocalVm::jailState() const {
+  if (plan.jail == sandbox::Jail::OFF) return "off"_kj;
+  if (onlyReports) return "only reports"_kj;
+  return attested ? "attested"_kj : "closing"_kj;
 }
 
 kj::Vector<kj::String> LocalVm::notes() {
   kj::Vector<kj::String> notes;
   if (plan.jail == sandbox::Jail::OFF) {
     notes.add(kj::str("no actor is jailed (--jail off): whoever breaks into one is you"));
+  }
+  if (onlyReports) {
+    notes.add(
+        kj::str("FILTERS ONLY REPORT (troupe policy learn): actors may make system calls "
+                "that their profiles do not allow; trust this guest, or stop it"));
+  }
+  if (counts) {
+    notes.add(kj::str("system calls are counted (", sandbox::COVERAGE_VARIABLE,
+                      "): the jails are as closed as ever, and every call is slow"));
   }
   auto layers = launcher.missingLayers();
   if (layers.size() > 0) {

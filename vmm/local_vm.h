@@ -19,6 +19,7 @@ namespace troupe {
 struct Staging {
   kj::Maybe<kj::StringPtr> programs = nullptr;  // the folder with their executables
   sandbox::LaunchFaults faults = {};
+  kj::Maybe<const sandbox::WatchRequest&> watch = nullptr;
   kj::Duration startDeadline = 60 * kj::SECONDS;  // a big initrd from a slow disk
 };
 
@@ -64,6 +65,7 @@ class LocalVm final: public RunningVm {
   kj::Maybe<Actor&> firstToBlame();
   bool userDetached();
   VmEnd verdict();
+  kj::StringPtr jailState() const;
   VmEnd deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor);
 
   kj::AsyncIoContext& io;
@@ -82,6 +84,8 @@ class LocalVm final: public RunningVm {
   bool running = false;
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();
   bool attested = false;
+  bool onlyReports = false;  // its filters: `troupe policy learn`
+  bool counts = false;
   kj::Vector<kj::String> openSteps;  // of the start-up, for the message about a hang
   kj::Maybe<GuestEnd> guestEnd;
   kj::Maybe<kj::String> stopReason;

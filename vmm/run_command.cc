@@ -4,10 +4,12 @@
 #include "vmm/hosting.h"
 #include "vmm/run_options.h"
 #include "vmm/vm_plan.h"
+#include "vmm/watching.h"
 
 namespace troupe {
 
 ExitCode runCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  auto watch = takeWatchRequest(words);
   auto request = parseRunOptions(words);
   if (request.action == RunRequest::Action::HELP) {
     printOut(request.help);
@@ -20,10 +22,13 @@ ExitCode runCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     printOut(printConfig(config));
     return ExitCode::POWERED_OFF;
   }
-  auto end = hostVm(config, [](RunningVm& vm) {
-    for (auto& note : vm.notes())
-      printError(kj::str("troupe: ", note, "\n"));
-  });
+  auto end = hostVm(
+      config,
+      [](RunningVm& vm) {
+        for (auto& note : vm.notes())
+          printError(kj::str("troupe: ", note, "\n"));
+      },
+      watch);
   if (end.message.size() > 0) printError(kj::str("troupe: ", end.message, "\n"));
   return end.exit;
 }

@@ -6,6 +6,7 @@
 
 #include "protos/config.capnp.h"
 #include "protos/control.capnp.h"
+#include "sandbox/watch/call_watch.h"
 #include "vmm/exit_codes.h"
 #include "vmm/programs.h"
 
@@ -59,7 +60,9 @@ class RunningVm {
 // The only thing that starts virtual machines: every front end calls this with the same
 // configuration. Checks it, opens what it names, starts the jailed actors and lets the guest go.
 // Throws a user error for a configuration that cannot be; what goes wrong later comes through
-// onEnd().
-kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config);
+// onEnd(). `watch`: what to write down of its actors' system calls, for `troupe policy`; no
+// configuration can ask for it.
+kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config,
+                           kj::Maybe<const sandbox::WatchRequest&> watch = nullptr);
 
 }  // namespace troupe

@@ -37,7 +37,7 @@ kj::AutoCloseFd makeFile(kj::StringPtr folder, kj::String& path) {
     int fd = open(path.cStr(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd >= 0) return kj::AutoCloseFd(fd);
     if (errno == EEXIST && attempt < 100000) continue;
-    KJ_FAIL_REQUIRE(kj::str("TRP-jail-040: the calls of actors cannot be written down in \"", path,
+    KJ_FAIL_REQUIRE(kj::str("TRP-jail-050: the calls of actors cannot be written down in \"", path,
                             "\": ", errnoText(errno)));
   }
 }

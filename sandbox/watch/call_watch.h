@@ -34,7 +34,7 @@ kj::Maybe<WatchRequest> coverageFromEnvironment();
 // of its own in the folder. Bounded in memory: what is full is written.
 class CallWatch {
  public:
-  // Throws TRP-jail-040 where the folder cannot be written.
+  // Throws TRP-jail-050 where the folder cannot be written.
   explicit CallWatch(const WatchRequest& request);
   ~CallWatch() noexcept(false);
   KJ_DISALLOW_COPY(CallWatch);

@@ -209,7 +209,7 @@ TEST(CallWatch, ManySignalsAreNoWayOut) {
 TEST(CallWatch, FolderThatCannotBeWrittenIsAnError) {
   WatchRequest request{WatchMode::COUNT, kj::str("/proc/nowhere")};
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() { CallWatch watch(request); })) {
-    EXPECT_TRUE(kj::StringPtr(exception->getDescription()).startsWith("TRP-jail-040: "))
+    EXPECT_TRUE(kj::StringPtr(exception->getDescription()).startsWith("TRP-jail-050: "))
         << exception->getDescription().cStr();
   } else {
     ADD_FAILURE() << "no error";

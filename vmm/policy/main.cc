@@ -10,7 +10,9 @@
 
 #include "sandbox/profile_source.h"
 #include "sandbox/tool/policy_tool.h"
+#include "sandbox/tool/tool_error.h"
 #include "vmm/policy/built_in_profiles.h"
+#include "vmm/policy/watch_commands.h"
 
 namespace troupe {
 namespace {
@@ -51,10 +53,30 @@ bool writeAll(int fd, const std::string& text) {
   return true;
 }
 
+// `troupe`, which lies beside this executable.
+std::string troupe() {
+  char path[4096];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+  std::string own(path, length > 0 ? length : 0);
+  return own.substr(0, own.rfind('/') + 1) + "troupe";
+}
+
+sandbox::ToolResult answer(const sandbox::PolicyCatalogue& catalogue,
+                           const std::vector<std::string>& words) {
+  std::string command = words.empty() ? "" : words[0];
+  if (command != "learn" && command != "coverage") return sandbox::policyTool(catalogue, words);
+  try {
+    std::vector<std::string> rest(words.begin() + 1, words.end());
+    return command == "learn" ? learnCommand(catalogue, troupe(), rest)
+                              : coverageCommand(catalogue, rest);
+  } catch (const sandbox::ToolError& error) {
+    return {2, "", "troupe policy: " + std::string(error.what()) + "\n"};
+  }
+}
+
 int run(int count, char** arguments) {
   BuiltInFiles files;
-  auto result =
-      sandbox::policyTool({files, actors()}, {arguments + (count > 0 ? 1 : 0), arguments + count});
+  auto result = answer({files, actors()}, {arguments + (count > 0 ? 1 : 0), arguments + count});
   bool written = writeAll(STDOUT_FILENO, result.out) && writeAll(STDERR_FILENO, result.err);
   return written ? result.exit : 1;
 }
