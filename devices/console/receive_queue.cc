@@ -1,45 +1,25 @@
 #include "devices/console/receive_queue.h"
 
-#include <unistd.h>
-
-#include "devices/console/polled_fd.h"
-
 namespace troupe::console {
 
-ReceiveQueue::ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue activeQueue,
-                           InputQueue& input)
-    : queue(kj::mv(activeQueue)),
-      requests(*queue.ring, input),
-      input(input),
-      timer(events.getTimer()),
-      kick(events, queue.kick) {}
+ReceiveQueue::ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, InputQueue& input)
+    : requests(*queue.ring, input),
+      turns(
+          events, kj::mv(queue), [this]() { return serve(); },
+          [&input]() { return input.whenInput(); }) {}
 
-kj::Promise<void> ReceiveQueue::run() {
-  auto& ring = *queue.ring;
-  // New buffers are of interest only while input waits for one.
-  ring.disableNotifications();
-  auto outcome = requests.serve();
-  publish();
-  switch (outcome) {
-    case ReceiveRing::Outcome::BROKEN:
-      return kj::READY_NOW;
+QueueTurns::Next ReceiveQueue::serve() {
+  switch (requests.serve()) {
     case ReceiveRing::Outcome::NO_INPUT:
-      return input.whenInput().then([this]() { return run(); });
+      return QueueTurns::Next::HOST;
     case ReceiveRing::Outcome::NO_BUFFER:
-      ring.enableNotifications();
-      if (!ring.hasWork()) return kick.wait().then([this]() { return run(); });
-      break;
+      return QueueTurns::Next::DRIVER;
     case ReceiveRing::Outcome::MORE:
-      break;
+      return QueueTurns::Next::MORE;
+    case ReceiveRing::Outcome::BROKEN:
+      return QueueTurns::Next::BROKEN;
   }
-  return nextTurn(timer).then([this]() { return run(); });
-}
-
-void ReceiveQueue::publish() {
-  if (!queue.ring->publish()) return;
-  uint64_t one = 1;
-  ssize_t written = ::write(queue.call, &one, sizeof(one));
-  (void)written;  // EAGAIN: the count is full, so an interrupt is pending anyway
+  KJ_UNREACHABLE;
 }
 
 }  // namespace troupe::console

@@ -3,7 +3,7 @@
 #include <kj/async-unix.h>
 
 #include "devices/console/input_queue.h"
-#include "devices/console/kick.h"
+#include "devices/console/queue_turns.h"
 #include "devices/console/receive_ring.h"
 #include "devices/virtio/device_engine.h"
 
@@ -16,16 +16,13 @@ class ReceiveQueue {
   ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, InputQueue& input);
 
   // Runs the queue. Resolves when the driver broke the ring; destroying the promise stops it.
-  kj::Promise<void> run();
+  kj::Promise<void> run() { return turns.run(); }
 
  private:
-  void publish();
+  QueueTurns::Next serve();
 
-  virtio::ActiveQueue queue;
   ReceiveRing requests;
-  InputQueue& input;
-  kj::Timer& timer;
-  Kick kick;
+  QueueTurns turns;
 };
 
 }  // namespace troupe::console

@@ -1,49 +1,25 @@
 #include "devices/console/transmit_queue.h"
 
-#include <unistd.h>
-
-#include "devices/console/polled_fd.h"
-
 namespace troupe::console {
 
-TransmitQueue::TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue activeQueue,
-                             OutputLog& log)
-    : queue(kj::mv(activeQueue)),
-      requests(*queue.ring, log),
-      log(log),
-      timer(events.getTimer()),
-      kick(events, queue.kick) {}
+TransmitQueue::TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, OutputLog& log)
+    : requests(*queue.ring, log),
+      turns(
+          events, kj::mv(queue), [this]() { return serve(); },
+          [&log]() { return log.whenClear(); }) {}
 
-kj::Promise<void> TransmitQueue::run() {
-  auto& ring = *queue.ring;
-  ring.disableNotifications();
-  auto outcome = requests.serve();
-  publish();
-  switch (outcome) {
-    case TransmitRing::Outcome::BROKEN:
-      return kj::READY_NOW;
-    case TransmitRing::Outcome::CONGESTED:
-      return log.whenClear().then([this]() { return run(); });
+QueueTurns::Next TransmitQueue::serve() {
+  switch (requests.serve()) {
     case TransmitRing::Outcome::EMPTY:
-      ring.enableNotifications();
-      if (!ring.hasWork()) return kick.wait().then([this]() { return run(); });
-      break;
+      return QueueTurns::Next::DRIVER;
+    case TransmitRing::Outcome::CONGESTED:
+      return QueueTurns::Next::HOST;
     case TransmitRing::Outcome::MORE:
-      break;
+      return QueueTurns::Next::MORE;
+    case TransmitRing::Outcome::BROKEN:
+      return QueueTurns::Next::BROKEN;
   }
-  return nextTurn(timer).then([this]() { return run(); });
-}
-
-void TransmitQueue::serveOnce() {
-  requests.serve();
-  publish();
-}
-
-void TransmitQueue::publish() {
-  if (!queue.ring->publish()) return;
-  uint64_t one = 1;
-  ssize_t written = ::write(queue.call, &one, sizeof(one));
-  (void)written;  // EAGAIN: the count is full, so an interrupt is pending anyway
+  KJ_UNREACHABLE;
 }
 
 }  // namespace troupe::console

@@ -2,8 +2,8 @@
 
 #include <kj/async-unix.h>
 
-#include "devices/console/kick.h"
 #include "devices/console/output_log.h"
+#include "devices/console/queue_turns.h"
 #include "devices/console/transmit_ring.h"
 #include "devices/virtio/device_engine.h"
 
@@ -15,19 +15,16 @@ class TransmitQueue {
   TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, OutputLog& log);
 
   // Runs the queue. Resolves when the driver broke the ring; destroying the promise stops it.
-  kj::Promise<void> run();
+  kj::Promise<void> run() { return turns.run(); }
 
   // Takes what is there now, as much as one turn of run() does.
-  void serveOnce();
+  void serveOnce() { turns.once(); }
 
  private:
-  void publish();
+  QueueTurns::Next serve();
 
-  virtio::ActiveQueue queue;
   TransmitRing requests;
-  OutputLog& log;
-  kj::Timer& timer;
-  Kick kick;
+  QueueTurns turns;
 };
 
 }  // namespace troupe::console
