@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "sandbox/kernel_layers.h"
 #include "vmm/local_vm.h"
 #include "vmm/run_folder.h"
 #include "vmm/user_error.h"
@@ -45,12 +46,26 @@ class VmBench {
   }
 
   // How the VM without these layers ends; POWERED_OFF and no message when nobody noticed.
-  Refusal startWithout(uint32_t layers) {
+  Refusal startWithout(uint32_t layers) { return start(Fault{layers}); }
+
+  // The same on what is taken for the kernel of this machine. What the user is told goes to
+  // `notes`.
+  Refusal startOn(const sandbox::KernelLayers& kernel, std::vector<std::string>& notes) {
+    Fault faults;
+    faults.kernel = &kernel;
+    return start(faults, &notes);
+  }
+
+  Refusal start(const Fault& faults, std::vector<std::string>* notes = nullptr) {
     Refusal refusal = {ExitCode::POWERED_OFF, ""};
     {
       auto io = kj::setupAsyncIo();
       KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() {
-                     LocalVm vm(io, config, Staging{"bin"_kj, Fault{layers}});
+                     LocalVm vm(io, config, Staging{"bin"_kj, faults});
+                     if (notes != nullptr) {
+                       for (auto& note : vm.notes())
+                         notes->push_back(note.cStr());
+                     }
                      refusal.exit = vm.onEnd().wait(io.waitScope).exit;
                    })) {
         auto status = toStatus(*exception);
@@ -172,6 +187,49 @@ TEST(BrokenJail, ThatMayGainPrivileges) {
   EXPECT_NE(std::string::npos,
             refusal.message.find("\n  1. the kernel refused the filter of stage"))
       << refusal.message;
+}
+
+// Layers that the kernel lacks.
+
+TEST(KernelOfAVm, ThatLacksARequiredLayerIsAStartError) {
+  auto kernel = sandbox::viewKernel();
+  kernel.version = sandbox::kernelVersion(6, 12);
+  kernel.landlockAbi = 0;
+  kernel.landlockError = EOPNOTSUPP;
+  std::vector<std::string> notes;
+  Refusal refusal = VmBench().startOn(kernel, notes);
+  EXPECT_EQ(ExitCode::JAIL, refusal.exit) << refusal.message;
+  EXPECT_EQ(0u, refusal.message.find("TRP-jail-011: ")) << refusal.message;
+  EXPECT_NE(std::string::npos, refusal.message.find("lacks landlock: FILES")) << refusal.message;
+}
+
+TEST(KernelOfAVm, ThatIsTooOldIsAStartError) {
+  auto kernel = sandbox::viewKernel();
+  kernel.version = sandbox::kernelVersion(5, 10);
+  std::vector<std::string> notes;
+  Refusal refusal = VmBench().startOn(kernel, notes);
+  EXPECT_EQ(ExitCode::JAIL, refusal.exit) << refusal.message;
+  EXPECT_EQ(0u, refusal.message.find("TRP-jail-010: ")) << refusal.message;
+}
+
+TEST(KernelOfAVm, OfDebian12RunsItAndItsUserIsToldWhatIsMissing) {
+  auto kernel = sandbox::viewKernel();
+  kernel.version = sandbox::kernelVersion(6, 1);
+  kernel.landlockAbi = 2;
+  kernel.mdwe = kernel.executableSeals = false;
+  std::vector<std::string> notes;
+  Refusal refusal = VmBench().startOn(kernel, notes);
+  EXPECT_EQ("", refusal.message);
+  EXPECT_EQ(ExitCode::POWERED_OFF, refusal.exit);
+  std::string all;
+  for (const std::string& note : notes)
+    all += note + "\n";
+  for (const char* layer :
+       {"landlock: TRUNCATE (Linux 6.2)", "landlock: TCP (Linux 6.7)",
+        "landlock: DEVICE_IOCTLS (Linux 6.10)", "landlock: ABSTRACT_SOCKETS (Linux 6.12)",
+        "landlock: SIGNALS (Linux 6.12)", "mdwe ", "executable_seals "}) {
+    EXPECT_NE(std::string::npos, all.find(layer)) << layer << "\n" << all;
+  }
 }
 
 }  // namespace

@@ -109,7 +109,8 @@ HostFinding checkLandlock() {
   kj::StringPtr mend = errno == EOPNOTSUPP
                            ? "boot with lsm=landlock,… on the kernel's command line"_kj
                            : "boot a kernel from 5.13 on with CONFIG_SECURITY_LANDLOCK"_kj;
-  return lacking("landlock", State::REDUCED, errnoText(errno), SEE, mend);
+  return lacking("landlock", State::MISSING,
+                 kj::str("profiles require it, and the kernel says ", errnoText(errno)), SEE, mend);
 }
 
 HostFinding checkCgroups() {
@@ -131,8 +132,9 @@ HostFinding checkKernel() {
   auto detail = kj::str("Linux ", escape(kj::StringPtr(name.release)));
   bool enough = major > 6 || (major == 6 && minor >= 1);
   if (enough) return present("kernel", detail, "uname -r");
-  return lacking("kernel", State::REDUCED, kj::str(detail, " is older than 6.1, the oldest tested"),
-                 "uname -r", "sudo apt install linux-image-amd64");
+  return lacking("kernel", State::MISSING,
+                 kj::str(detail, " is older than 6.1, which profiles ask for"), "uname -r",
+                 "sudo apt install linux-image-amd64");
 }
 
 // Each feature by using it, since distributions take features back and forth.
