@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "sandbox/filter_reading.h"
 #include "sandbox/profile.h"
 
 namespace troupe::sandbox {
@@ -51,6 +52,10 @@ struct AttestOptions {
   kj::Maybe<const HostView&> host = nullptr;
   // Where there is none, every memfd is taken for guest RAM.
   kj::Maybe<const SharedFile&> memory = nullptr;
+  // What Child::readFilters() read: the instructions are compared as well, where it was let.
+  kj::Maybe<const FilterReading&> filters = nullptr;
+  // Child::isTraced(): then its tracer must be this process; else nobody or this process.
+  bool traced = false;
   bool observe = false;  // fills Attestation::observations
 };
 
@@ -70,8 +75,8 @@ struct Attestation {
 };
 
 // Looks from outside, in /proc, at a process that Launcher started under `profile` with its jail
-// on: filters, privileges, capabilities, ids, namespaces, fds, root, limits, of all its threads
-// where they can differ, and the memory it shares. What landlock holds and which instructions a filter has cannot be seen so.
+// on: filters, tracer, privileges, capabilities, ids, namespaces, fds, root, limits, of all its
+// threads where they can differ, and the memory it shares. What landlock holds cannot be seen so.
 //
 // The process should be at rest: after it has answered `ready`, say. One that is gone is a
 // difference.

@@ -31,9 +31,14 @@ class Subject {
   template <typename... Parts>
   void differ(kj::StringPtr layer, Parts&&... parts) {
     differences.add(kj::str(kj::fwd<Parts>(parts)...));
+    bool known = false;
     for (Observation& one : observations) {
-      if (one.layer == layer) one.agrees = false;
+      if (one.layer != layer) continue;
+      one.agrees = false;
+      known = true;
     }
+    if (!known && options.observe)
+      observations.add(Observation{kj::heapString(layer), kj::str(differences.back()), false});
   }
 
   // What there is, for `troupe inspect`. To be said before it is compared.
@@ -46,6 +51,9 @@ class Subject {
   kj::Vector<kj::String> differences;
   kj::Vector<Observation> observations;
 };
+
+// `layer` and `who` are the row and the name of one of its threads.
+void attestFilters(Subject& subject, kj::StringPtr layer, kj::StringPtr who, pid_t thread);
 
 void attestThreads(Subject& subject, int inheritedFilters);
 void attestNamespaces(Subject& subject, const NamespaceIds& host, const NamespaceIds& own);

@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
@@ -129,6 +132,169 @@ TEST(Attest, ErrorNumbersTheDifferences) {
                       "is not started:\n  1. it has a\n  2. it has b"),
         exception.getDescription());
   }
+}
+
+// The filters, instruction by instruction. Reading them takes CAP_SYS_ADMIN.
+
+// What attestation finds in `actor` when its filters were read.
+std::vector<std::string> readFindings(JailBench& bench, Actor& actor, Stage stage = Stage::READY) {
+  FilterReading reading = actor.child->readFilters().wait(bench.scope());
+  EXPECT_EQ("", std::string(reading.refusal.cStr()));
+  AttestOptions options{stage};
+  options.filters = reading;
+  options.traced = true;
+  return differences(attest(SAMPLE_PROFILE, actor.child->pid(), options));
+}
+
+bool mayReadFilters() {
+  return whyNoFilterReading().size() == 0;
+}
+
+TEST(AttestFilters, TellsWhyTheyCannotBeRead) {
+  if (geteuid() == 0) GTEST_SKIP() << "root can read them";
+  EXPECT_STREQ("that takes CAP_SYS_ADMIN", whyNoFilterReading().cStr());
+  JailBench bench;
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  FilterReading reading = actor.child->readFilters().wait(bench.scope());
+  EXPECT_NE(0u, reading.refusal.size());
+}
+
+TEST(AttestFilters, AreThoseOfTheProfileInEachStage) {
+  if (!mayReadFilters()) GTEST_SKIP() << whyNoFilterReading().cStr();
+  JailBench bench;
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  EXPECT_EQ(NONE, readFindings(bench, actor, Stage::START));
+  auto place = actor.sample.placeRequest();
+  place.setHandle(bench.event());
+  place.send().wait(bench.scope());
+  actor.sample.startThreadRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  EXPECT_EQ(NONE, readFindings(bench, actor));
+  enter(bench, actor, "run");
+  EXPECT_EQ(NONE, readFindings(bench, actor, Stage::RUN));
+  // It was stopped in epoll_wait three times, and goes on.
+  actor.sample.helloRequest().send().wait(bench.scope());
+}
+
+TEST(AttestFilters, ReadsAllThreadsInTurn) {
+  if (!mayReadFilters()) GTEST_SKIP() << whyNoFilterReading().cStr();
+  JailBench bench;
+  Actor actor = bench.start();
+  auto place = actor.sample.placeRequest();
+  place.setHandle(bench.event());
+  place.send().wait(bench.scope());
+  actor.sample.startThreadRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  FilterReading reading = actor.child->readFilters().wait(bench.scope());
+  ASSERT_EQ(2u, reading.threads.size());
+  for (const ThreadFilters& thread : reading.threads)
+    EXPECT_EQ(2u, thread.programs.size());
+}
+
+TEST(AttestFilters, FindsOneChangedInstruction) {
+  if (!mayReadFilters()) GTEST_SKIP() << whyNoFilterReading().cStr();
+  JailBench bench(LaunchFaults{LaunchFaults::ALTERED_FILTER});
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  // Mode and count are as they should be.
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, actor.child->pid())));
+  expectFindings(readFindings(bench, actor),
+                 {"it has a system call filter (1.) that is not its profile's: instruction "});
+}
+
+TEST(AttestFilters, FindsAThreadThatCouldNotBeStopped) {
+  JailBench bench;
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  FilterReading nothing;
+  AttestOptions options;
+  options.filters = nothing;
+  expectFindings(differences(attest(SAMPLE_PROFILE, actor.child->pid(), options)),
+                 {"it could not be stopped to read its system call filters"});
+}
+
+TEST(AttestFilters, OfAnEndedActorAreNone) {
+  JailBench bench;
+  Actor actor = bench.start();
+  actor.child->kill();
+  actor.child->onExit().wait(bench.scope());
+  EXPECT_EQ(0u, actor.child->readFilters().wait(bench.scope()).threads.size());
+}
+
+// Programs that are made up, since no actor takes them.
+TEST(AttestFilters, FindsTheFilterOfAnotherThreadAndOneTwice) {
+  JailBench bench;
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  auto program = [](kj::StringPtr stage) {
+    for (size_t i = 0; i < SAMPLE_PROFILE.filterCount; i++) {
+      const ProfileFilter& filter = SAMPLE_PROFILE.filters[i];
+      if (stage == filter.stage) return kj::heapArray(filter.program, filter.length);
+    }
+    KJ_FAIL_REQUIRE("no such stage", stage);
+  };
+  auto findingsOf = [&](kj::StringPtr first, kj::StringPtr second, kj::StringPtr third) {
+    FilterReading reading;
+    reading.threads = kj::heapArray<ThreadFilters>(1);
+    reading.threads[0] = {actor.child->pid(),
+                          kj::arr(program(first), program(second), program(third))};
+    AttestOptions options;
+    options.filters = reading;
+    return differences(attest(SAMPLE_PROFILE, actor.child->pid(), options));
+  };
+  EXPECT_EQ(NONE, findingsOf("start", "ready", "run"));
+  expectFindings(findingsOf("start", "ready", "ready"), {"it has the filter of \"ready\" twice"});
+  expectFindings(findingsOf("ready", "ready", "run"),
+                 {"it has a system call filter (1.) that is not its profile's"});
+  expectFindings(findingsOf("start", "ready", "thread:worker"),
+                 {"it has a system call filter (3.) that is not its profile's"});
+}
+
+// Whoever traces an actor can make it do anything.
+
+TEST(AttestTracer, FindsThatNobodyTracesIt) {
+  JailBench bench(LaunchFaults{LaunchFaults::EXIT_REPORT});
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  EXPECT_FALSE(actor.child->isTraced());
+  EXPECT_EQ(NONE, differences(attest(SAMPLE_PROFILE, actor.child->pid())));
+  AttestOptions options;
+  options.traced = true;
+  expectFindings(differences(attest(SAMPLE_PROFILE, actor.child->pid(), options)),
+                 {"it is traced by nobody, not by "});
+}
+
+TEST(AttestTracer, FindsAForeignTracer) {
+  JailBench bench(LaunchFaults{LaunchFaults::EXIT_REPORT});
+  Actor actor = bench.start();
+  actor.sample.helloRequest().send().wait(bench.scope());
+  enter(bench, actor, "ready");
+  pid_t victim = actor.child->pid();
+  int ends[2];
+  KJ_SYSCALL(pipe2(ends, O_CLOEXEC));
+  kj::AutoCloseFd reading(ends[0]), writing(ends[1]);
+  pid_t stranger = fork();
+  if (stranger == 0) {
+    char result = ptrace(PTRACE_SEIZE, victim, 0, 0) == 0 ? 'y' : 'n';
+    (void)!write(writing, &result, 1);
+    pause();
+    _exit(0);
+  }
+  char result = 0;
+  KJ_SYSCALL(read(reading, &result, 1));
+  auto found = differences(attest(SAMPLE_PROFILE, victim));
+  kill(stranger, SIGKILL);
+  waitpid(stranger, nullptr, 0);
+  // A jailed actor of an ordinary user is not his to trace once it has a user namespace of its own
+  // and may not be dumped.
+  if (result == 'n') GTEST_SKIP() << "nobody may trace it";
+  expectFindings(found, {"it is traced by process " + std::to_string(stranger) + ", not by "});
 }
 
 // Each layer left out in turn.

@@ -1,4 +1,4 @@
-// Filters, privileges, capabilities and ids, which belong to threads.
+// Filters, tracer, privileges, capabilities and ids, which belong to threads.
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,12 +14,19 @@ namespace {
 // One thread of a subject. `who`: "it" or "its thread blk-q0".
 struct Thread {
   Subject& subject;
+  pid_t id;
   kj::StringPtr who;
   kj::StringPtr status;
   bool main;
 
   kj::String layer(kj::StringPtr name) const {
     return main ? kj::heapString(name) : kj::str(who.slice(4), ": ", name);
+  }
+
+  // Of threads besides the main one nothing is shown but what differs: a broker can have 255.
+  template <typename... Parts>
+  void seen(kj::StringPtr layer, Parts&&... parts) const {
+    if (main) subject.seen(layer, kj::fwd<Parts>(parts)...);
   }
 };
 
@@ -50,19 +57,31 @@ void checkSeccomp(const Thread& thread, int inheritedFilters) {
   auto layer = thread.layer("seccomp");
   auto mode = statusField(thread.status, "Seccomp");
   int filters = atoi(statusField(thread.status, "Seccomp_filters").cStr()) - inheritedFilters;
-  thread.subject.seen(layer, "mode ", mode, ", ", filters, " filters");
+  thread.seen(layer, "mode ", mode, ", ", filters, " filters");
   if (mode != "2") {
     thread.subject.differ(layer, thread.who, " has seccomp mode ", mode,
                           "; a jailed actor has mode 2 (filter)");
   } else {
     checkFilterCount(thread, filters);
+    attestFilters(thread.subject, layer, thread.who, thread.id);
   }
+}
+
+// Whoever traces a process can make it do anything.
+void checkTracer(const Thread& thread) {
+  auto layer = thread.layer("tracer");
+  auto tracer = atoi(statusField(thread.status, "TracerPid").cStr());
+  thread.seen(layer, tracer == 0 ? kj::str("none") : kj::str("process ", tracer));
+  if (tracer == getpid() || (tracer == 0 && !thread.subject.options.traced)) return;
+  thread.subject.differ(layer, thread.who, " is traced by ",
+                        tracer == 0 ? kj::str("nobody") : kj::str("process ", tracer), ", not by ",
+                        getpid(), ", which started it");
 }
 
 void checkPrivileges(const Thread& thread) {
   auto layer = thread.layer("no_new_privs");
   auto noNewPrivileges = statusField(thread.status, "NoNewPrivs");
-  thread.subject.seen(layer, noNewPrivileges);
+  thread.seen(layer, noNewPrivileges);
   if (noNewPrivileges != "1") {
     thread.subject.differ(layer, thread.who, " may gain privileges by exec: NoNewPrivs is ",
                           noNewPrivileges, ", not 1");
@@ -80,7 +99,7 @@ void checkCapabilities(const Thread& thread) {
   bool none = true;
   for (auto& value : values)
     none = none && value == "0000000000000000";
-  thread.subject.seen(layer, none ? kj::str("none") : kj::strArray(values, " "));
+  thread.seen(layer, none ? kj::str("none") : kj::strArray(values, " "));
   for (size_t i = 0; i < values.size(); i++) {
     if (values[i] == expected) continue;
     thread.subject.differ(layer, thread.who, " has capabilities: ", SETS[i], " is ", values[i],
@@ -102,8 +121,8 @@ void checkIds(const Thread& thread) {
   uint32_t gid = asRoot ? FIRST_HOST_ID + thread.subject.pid : getegid();
   auto uids = statusField(thread.status, "Uid"), gids = statusField(thread.status, "Gid");
   auto groups = statusField(thread.status, "Groups");
-  thread.subject.seen(layer, "uid ", atol(uids.cStr()), ", gid ", atol(gids.cStr()), ", ",
-                      groups.size() == 0 ? kj::str("no groups") : kj::str("groups ", groups));
+  thread.seen(layer, "uid ", atol(uids.cStr()), ", gid ", atol(gids.cStr()), ", ",
+              groups.size() == 0 ? kj::str("no groups") : kj::str("groups ", groups));
   auto expect = [&](kj::StringPtr key, kj::String value, uint32_t id) {
     if (value == kj::str(id, '\t', id, '\t', id, '\t', id)) return;
     thread.subject.differ(layer, thread.who, " has ", key, " ", spaced(kj::mv(value)),
@@ -118,6 +137,7 @@ void checkIds(const Thread& thread) {
 
 void checkThread(const Thread& thread, int inheritedFilters) {
   checkSeccomp(thread, inheritedFilters);
+  checkTracer(thread);
   checkPrivileges(thread);
   checkCapabilities(thread);
   checkIds(thread);
@@ -133,10 +153,11 @@ void attestThreads(Subject& subject, int inheritedFilters) {
       auto path = main ? kj::str("status") : kj::str("task/", thread, "/status");
       KJ_IF_MAYBE (status, readAll(subject.folder, path.cStr())) {
         auto who = main ? kj::str("it") : kj::str("its thread ", statusField(*status, "Name"));
-        checkThread({subject, who, *status, main}, inheritedFilters);
+        checkThread({subject, atoi(thread.cStr()), who, *status, main}, inheritedFilters);
       }
     }
     if (threads->size() == 0) subject.differ("process", "it has ended");
+    subject.seen("threads", threads->size(), threads->size() == 1 ? "" : ", each as the main one");
   } else {
     subject.differ("process", "its threads cannot be listed: ", errnoText(errno));
   }

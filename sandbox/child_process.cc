@@ -66,6 +66,20 @@ class ChildProcess final: public Child {
     return nullptr;
   }
 
+  bool isTraced() const override {
+    KJ_IF_MAYBE (watch, report) {
+      return (*watch)->isTraced();
+    }
+    return false;
+  }
+
+  kj::Promise<FilterReading> readFilters() override {
+    KJ_IF_MAYBE (watch, report) {
+      return (*watch)->readFilters();
+    }
+    return FilterReading{nullptr, kj::str("it is not traced")};
+  }
+
   void kill() override {
     if (!reaped) syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
   }

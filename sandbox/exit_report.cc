@@ -13,6 +13,8 @@
 
 #include <cstdlib>
 
+#include "sandbox/proc_files.h"
+
 namespace troupe::sandbox {
 namespace {
 
@@ -162,7 +164,10 @@ bool ExitReport::settle() {
     while ((next = handleNext(who, WNOHANG)) == Next::HANDLED) {
       if (++stops == STOPS_AT_ONCE) return false;
     }
-    if (next == Next::ENDED) return true;
+    if (next == Next::ENDED) {
+      finishReading();
+      return true;
+    }
   }
   return true;
 }
@@ -185,7 +190,11 @@ ExitReport::Next ExitReport::handleNext(idtype_t who, int flags) {
   if (!stopped && thread == pid) return Next::ENDED;
   info = {};
   result = waitid(P_PID, thread, &info, (stopped ? WSTOPPED : WEXITED) | WNOHANG | __WALL);
-  if (result == 0 && info.si_pid != 0 && stopped) handleStop(thread, info.si_status);
+  if (!stopped) forget(thread);
+  if (result == 0 && info.si_pid != 0 && stopped) {
+    readIfAwaited(thread);
+    handleStop(thread, info.si_status);
+  }
   return Next::HANDLED;
 }
 
@@ -220,6 +229,55 @@ void ExitReport::handleSignal(pid_t thread, int signal) {
   bool tooMany = ++signalCount > MOST_SIGNALS && watch == nullptr;
   bool letGo = isFault(thread, signal) || tooMany;
   trace(letGo ? PTRACE_DETACH : PTRACE_CONT, thread, 0, signal);
+}
+
+kj::Promise<FilterReading> ExitReport::readFilters() {
+  KJ_REQUIRE(reading == nullptr, "one reading of filters at a time");
+  if (!traced) return FilterReading{nullptr, kj::str("the host lets nobody be traced")};
+  auto folder = kj::str("/proc/", pid, "/task");
+  auto threads = listFolder(AT_FDCWD, folder.cStr());
+  auto pair = kj::newPromiseAndFulfiller<FilterReading>();
+  auto& begun = reading.emplace();
+  begun.done = kj::mv(pair.fulfiller);
+  KJ_IF_MAYBE (names, threads) {
+    for (auto& name : *names) {
+      pid_t thread = atoi(name.cStr());
+      if (trace(PTRACE_INTERRUPT, thread, 0, 0)) begun.awaited.add(thread);
+    }
+  }
+  if (begun.awaited.size() == 0) finishReading();
+  return kj::mv(pair.promise);
+}
+
+void ExitReport::readIfAwaited(pid_t thread) {
+  KJ_IF_MAYBE (open, reading) {
+    for (pid_t awaited : open->awaited) {
+      if (awaited != thread) continue;
+      readFiltersOf(thread, open->threads, open->refusal);
+      return forget(thread);
+    }
+  }
+}
+
+void ExitReport::forget(pid_t thread) {
+  KJ_IF_MAYBE (open, reading) {
+    auto& awaited = open->awaited;
+    for (pid_t& one : awaited) {
+      if (one != thread) continue;
+      one = awaited.back();
+      awaited.removeLast();
+      break;
+    }
+    if (awaited.size() == 0) finishReading();
+  }
+}
+
+void ExitReport::finishReading() {
+  KJ_IF_MAYBE (open, reading) {
+    auto finished = kj::mv(*open);
+    reading = nullptr;
+    finished.done->fulfill({finished.threads.releaseAsArray(), kj::mv(finished.refusal)});
+  }
 }
 
 void ExitReport::examine(pid_t thread) {

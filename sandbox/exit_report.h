@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
+#include "sandbox/filter_reading.h"
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
 #include "sandbox/watch/call_watch.h"
@@ -61,12 +62,23 @@ class ExitReport {
   // Known once the child can be reaped.
   kj::Maybe<const RefusedCall&> refusedCall() const;
 
+  // Whether the child is our tracee, and so nobody else's.
+  bool isTraced() const { return traced; }
+
+  // The filters of all threads there are. Each is stopped for that, one time: a system call it
+  // waits in goes on afterwards, but for epoll_wait, which returns EINTR. One reading at a time;
+  // it waits for a thread that the kernel cannot stop, so the caller sets a deadline.
+  kj::Promise<FilterReading> readFilters();
+
  private:
   enum class Next { HANDLED, NOTHING, ENDED };
   Next handleNext(idtype_t who, int flags);
   void handleStop(pid_t thread, int status);
   void handleSignal(pid_t thread, int signal);
   void examine(pid_t thread);
+  void readIfAwaited(pid_t thread);
+  void forget(pid_t thread);
+  void finishReading();
 
   kj::Own<ExitReports> reports;
   const Profile& profile;
@@ -76,6 +88,15 @@ class ExitReport {
   bool traced;
   uint32_t signalCount = 0;
   kj::Maybe<RefusedCall> refused;
+
+  // While filters are read.
+  struct Reading {
+    kj::Own<kj::PromiseFulfiller<FilterReading>> done;
+    kj::Vector<pid_t> awaited;  // threads that are about to stop
+    kj::Vector<ThreadFilters> threads;
+    kj::String refusal;
+  };
+  kj::Maybe<Reading> reading;
 };
 
 }  // namespace troupe::sandbox

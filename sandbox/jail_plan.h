@@ -31,6 +31,9 @@ struct LaunchFaults {
     LANDLOCK = 1 << 15,
     OWN_ID = 1 << 16,       // root's children keep its uid
     EXIT_REPORT = 1 << 17,  // no layer: the child is not traced
+    // The start filter has its length, but one of its instructions answers with an error instead of
+    // killing.
+    ALTERED_FILTER = 1 << 18,
   };
   uint32_t leftOut = 0;
   // Taken for what the kernel offers; null: what it does offer. Outlives the launcher.

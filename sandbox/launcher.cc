@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -46,6 +47,7 @@ class Stack {
 
 struct Prepared final: public LaunchMemory {
   Stack stack;
+  kj::Array<sock_filter> altered;  // with LaunchFaults::ALTERED_FILTER
   kj::Array<PlannedFd> fds;
   kj::Vector<PlannedLimit> limits;
   kj::String argument;
@@ -90,6 +92,17 @@ void planLimits(const Profile& profile, kj::Vector<PlannedLimit>& limits) {
   }
   if (!hasCore) limits.add(PlannedLimit{RLIMIT_CORE, 0});
   if (!hasFiles) limits.add(PlannedLimit{RLIMIT_NOFILE, fileLimit(profile)});
+}
+
+// A filter that refuses as much, but lets who is refused live on.
+kj::Array<sock_filter> alteredCopy(const ProfileFilter& filter) {
+  auto copy = kj::heapArray(filter.program, filter.length);
+  for (sock_filter& step : copy) {
+    if (step.code != (BPF_RET | BPF_K) || step.k != SECCOMP_RET_KILL_PROCESS) continue;
+    step.k = SECCOMP_RET_ERRNO | EPERM;
+    break;
+  }
+  return copy;
 }
 
 // Namespaces made by clone() itself, and those the child makes, in parallel to its siblings.
@@ -322,6 +335,10 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
   plan.limitCount = memory->limits.size();
   plan.filter.len = profile.filters[0].length;
   plan.filter.filter = const_cast<sock_filter*>(profile.filters[0].program);
+  if (faults.all(LaunchFaults::ALTERED_FILTER)) {
+    memory->altered = alteredCopy(profile.filters[0]);
+    plan.filter.filter = memory->altered.begin();
+  }
   plan.arguments = memory->arguments;
   plan.environment = memory->environment;
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "sandbox/filter_reading.h"
 #include "sandbox/jail_plan.h"
 #include "sandbox/kernel_layers.h"
 #include "sandbox/profile.h"
@@ -41,6 +42,12 @@ class Child {
   // The system call it died of, when its filter killed it; known once onExit() resolves. None as
   // well where the host does not let a process trace its children, and always with the jail off.
   virtual kj::Maybe<const RefusedCall&> refusedCall() const = 0;
+
+  // Whether it is this process's tracee from its first instruction on. Never with the jail off.
+  virtual bool isTraced() const = 0;
+
+  // The filters its threads have, instruction by instruction (exit_report.h).
+  virtual kj::Promise<FilterReading> readFilters() = 0;
 
   virtual void kill() = 0;  // SIGKILL; harmless when it has ended
 };
