@@ -35,4 +35,6 @@ struct VmConfig {
   rng @9 :Text = "on";
   cpuMask @10 :List(Text) $Json.name("cpu-mask");
   jail @11 :Text = "on";
+  profileDir @12 :Text $Json.name("profile-dir");
+  # A folder whose sandbox profiles replace those built in; "" means none.
 }

@@ -26,6 +26,36 @@ struct VmStatus {
   cpus @4 :UInt32;
   memoryBytes @5 :UInt64;
   actors @6 :List(ActorStatus);
+  filters @7 :Text;
+  # How the actors' filters were attested; empty with the jail off.
+}
+
+struct JailRow {
+  # One thing that was looked at.
+  layer @0 :Text;
+  found @1 :Text;
+  agrees @2 :Bool;
+  # With the profile.
+}
+
+struct ActorJail {
+  name @0 :Text;
+  pid @1 :Int32;
+  profile @2 :Text;
+  # The file it was compiled from.
+  rows @3 :List(JailRow);
+  differences @4 :List(Text);
+  # A sentence for each; empty when the jail is as the profile says.
+}
+
+struct VmJails {
+  name @0 :Text;
+  state @1 :Text;
+  jail @2 :Text;
+  # "on" or "off".
+  filters @3 :Text;
+  # How they were attested before the guest ran: "by their instructions" or "by mode and count (…)".
+  actors @4 :List(ActorJail);
 }
 
 interface Vm {
@@ -34,4 +64,6 @@ interface Vm {
   # Ends the VM at once, without asking the guest.
   powerButton @2 () -> ();
   counters @3 () -> (counters :Broker.Counters);
+  inspectJails @4 () -> (jails :VmJails);
+  # Looks at every actor's jail from outside, now.
 }

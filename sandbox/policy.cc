@@ -31,10 +31,11 @@ class Resolver {
     attempt([&] { sources = readSources(files, path); });
     if (sources.empty()) return std::move(reading);
     const SourceFile& main = *sources.back();
+    policy.path = main.path;
     policy.actor = main.profile.actor();
     if (policy.actor.empty()) {
       attempt([&] {
-        throw ProfileError({path, 1, 1},
+        throw ProfileError({policy.path, 1, 1},
                            "has no `actor`; a shared rule set has none and is checked with a "
                            "profile that includes it");
       });

@@ -101,7 +101,8 @@ class SourceReader {
       throw ProfileError(*includer, "a profile consists of 64 files at most");
     }
     stack.push_back(path);
-    auto file = parse(path, textOf(path, includer));
+    std::string text = textOf(path, includer);
+    auto file = parse(files.shownPath(path), text);
     for (int i = 0; i < file->profile.include_size(); i++) {
       auto where = locate(*file, &file->locations, file->profile, "include", i);
       file->includes.push_back(read(file->profile.include(i), &where));

@@ -23,6 +23,9 @@ class ProfileFiles {
   // The content of `path`, of which no more than MAX_PROFILE_BYTES + 1 bytes are needed; none when
   // there is no such file. Throws ProfileError when it cannot be read.
   virtual std::optional<std::string> read(const std::string& path) const = 0;
+
+  // What errors call the file `path`, which was read before.
+  virtual std::string shownPath(const std::string& path) const { return path; }
 };
 
 // Files named from the folder `root`; "" is the current one.
@@ -37,7 +40,7 @@ class FolderFiles final: public ProfileFiles {
 
 // One parsed file.
 struct SourceFile {
-  std::string path;
+  std::string path;  // as shown
   policy::Profile profile;
   google::protobuf::TextFormat::ParseInfoTree locations;
   std::vector<const SourceFile*> includes;  // those it names itself

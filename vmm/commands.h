@@ -14,6 +14,7 @@ ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode doctorCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode inspectCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode policyCommand(kj::ArrayPtr<const kj::StringPtr> words);  // by another program

@@ -71,12 +71,19 @@ capnp::AnyPointer::Reader consoleConfig(capnp::MallocMessageBuilder& message, En
 // Launches the actors of one VM one after the other; what they share is kept here.
 class Launching {
  public:
-  Launching(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const Programs& programs)
-      : io(io), launcher(launcher), programs(programs) {}
+  Launching(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const Programs& programs,
+            const ActorProfiles& profiles)
+      : io(io), launcher(launcher), programs(programs), profiles(profiles) {}
 
   kj::Own<Actor> broker(int rpc, int serial, int kvm, const sandbox::SharedMemory& ram) {
-    ActorStart start = {
-        BROKER_PROFILE, programs.broker, "troupe-broker", "broker", "broker", nullptr, {}, nullptr};
+    ActorStart start = {profiles.of(BROKER_PROFILE),
+                        programs.broker,
+                        "troupe-broker",
+                        "broker",
+                        "broker",
+                        nullptr,
+                        {},
+                        nullptr};
     start.fds.add(HandedFd{"rpc", 0, rpc});
     start.fds.add(HandedFd{"serial", 0, serial});
     start.fds.add(HandedFd{"kvm", 0, kvm});
@@ -87,7 +94,7 @@ class Launching {
 
   kj::Own<Actor> serial(int uart, const Endpoint& endpoint, const EndpointFiles& files) {
     capnp::MallocMessageBuilder message(32);
-    ActorStart start = {SERIAL_PROFILE,
+    ActorStart start = {profiles.of(SERIAL_PROFILE),
                         programs.devices,
                         "troupe-serial",
                         "serial",
@@ -107,17 +114,21 @@ class Launching {
     config.setReadOnly(disk.readOnly);
     config.setQueues(disk.queues);
     auto name = kj::str("blk", index);
-    ActorStart start = {BLK_PROFILE,  programs.devices,
-                        "troupe-blk", name,
-                        "blk",        kj::str("disk ", quote(disk.path)),
-                        {},           message.getRoot<capnp::AnyPointer>().asReader()};
+    ActorStart start = {profiles.of(BLK_PROFILE),
+                        programs.devices,
+                        "troupe-blk",
+                        name,
+                        "blk",
+                        kj::str("disk ", quote(disk.path)),
+                        {},
+                        message.getRoot<capnp::AnyPointer>().asReader()};
     start.fds.add(HandedFd{"disk", 0, file.fd});
     return device(kj::mv(start));
   }
 
   DeviceActor console(const Endpoint& endpoint, const EndpointFiles& files) {
     capnp::MallocMessageBuilder message(32);
-    ActorStart start = {CONSOLE_PROFILE,
+    ActorStart start = {profiles.of(CONSOLE_PROFILE),
                         programs.devices,
                         "troupe-console",
                         "console0",
@@ -130,7 +141,7 @@ class Launching {
   }
 
   DeviceActor rng() {
-    return device({RNG_PROFILE,
+    return device({profiles.of(RNG_PROFILE),
                    programs.devices,
                    "troupe-rng",
                    "rng0",
@@ -150,13 +161,15 @@ class Launching {
   kj::AsyncIoContext& io;
   sandbox::Launcher& launcher;
   const Programs& programs;
+  const ActorProfiles& profiles;
 };
 
 }  // namespace
 
 Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const VmPlan& plan,
-                      const VmFiles& files, const Programs& programs) {
-  Launching launching(io, launcher, programs);
+                      const VmFiles& files, const Programs& programs,
+                      const ActorProfiles& profiles) {
+  Launching launching(io, launcher, programs, profiles);
   Company company;
   auto rpc = makeSocketPair();
   auto uart = makeSocketPair();
@@ -177,8 +190,14 @@ Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const
 }
 
 kj::Own<Actor> launchFront(kj::AsyncIoContext& io, sandbox::Launcher& launcher,
-                           const Programs& programs, int pipe) {
-  ActorStart start = {FRONT_PROFILE, programs.front, "troupe-front", "front", "front", nullptr, {},
+                           const Programs& programs, const ActorProfiles& profiles, int pipe) {
+  ActorStart start = {profiles.of(FRONT_PROFILE),
+                      programs.front,
+                      "troupe-front",
+                      "front",
+                      "front",
+                      nullptr,
+                      {},
                       nullptr};
   start.fds.add(HandedFd{"rpc", 0, pipe});
   return kj::heap<Actor>(io, launcher, kj::mv(start));

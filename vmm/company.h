@@ -4,6 +4,7 @@
 #include <kj/vector.h>
 
 #include "vmm/actor.h"
+#include "vmm/actor_profiles.h"
 #include "vmm/programs.h"
 #include "vmm/vm_files.h"
 
@@ -34,10 +35,11 @@ struct Company {
 };
 
 Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const VmPlan& plan,
-                      const VmFiles& files, const Programs& programs);
+                      const VmFiles& files, const Programs& programs,
+                      const ActorProfiles& profiles);
 
 // The jailed end of the VM's control socket.
 kj::Own<Actor> launchFront(kj::AsyncIoContext& io, sandbox::Launcher& launcher,
-                           const Programs& programs, int pipe);
+                           const Programs& programs, const ActorProfiles& profiles, int pipe);
 
 }  // namespace troupe

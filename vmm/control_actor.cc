@@ -27,6 +27,11 @@ kj::Promise<void> ControlActor::counters(CountersContext context) {
   }));
 }
 
+kj::Promise<void> ControlActor::inspectJails(InspectJailsContext context) {
+  vm.inspectJails(context.getResults().initJails());
+  return kj::READY_NOW;
+}
+
 kj::Promise<void> ControlActor::bounded(kj::Promise<void> call) {
   if (calls >= MOST_CALLS) {
     kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,

@@ -16,6 +16,7 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> stop(StopContext context) override;
   kj::Promise<void> powerButton(PowerButtonContext context) override;
   kj::Promise<void> counters(CountersContext context) override;
+  kj::Promise<void> inspectJails(InspectJailsContext context) override;
 
  private:
   static constexpr uint32_t MOST_CALLS = 16;

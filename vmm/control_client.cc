@@ -21,7 +21,7 @@ constexpr kj::Duration PATIENCE = 5 * kj::SECONDS;
 
 capnp::ReaderOptions boundedReading() {
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = 32 * 1024;
+  options.traversalLimitInWords = 128 * 1024;  // a VM with every disk, inspected
   options.nestingLimit = 16;
   return options;
 }

@@ -56,6 +56,7 @@ void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
   to.setUptimeMs(from.getUptimeMs());
   to.setCpus(from.getCpus());
   to.setMemoryBytes(from.getMemoryBytes());
+  to.setFilters(escape(from.getFilters(), 200));
   auto actors = from.getActors();
   constexpr kj::uint MOST_ACTORS = 64;
   auto copies = to.initActors(kj::min(actors.size(), MOST_ACTORS));
@@ -138,7 +139,10 @@ ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     printOut(kj::str(status.getName(), ": ", status.getState(), " for ",
                      durationText(status.getUptimeMs()), ", ", status.getCpus(), " CPU(s), ",
                      sizeText(status.getMemoryBytes()), " of RAM, troupe has pid ", status.getPid(),
-                     "\n", table.render()));
+                     "\n", table.render(),
+                     status.getFilters().size() == 0
+                         ? kj::str()
+                         : kj::str("filters are attested ", status.getFilters(), "\n")));
   }
   return ExitCode::POWERED_OFF;
 }

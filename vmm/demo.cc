@@ -102,10 +102,13 @@ ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
                    "Boots the embedded guest, which tries every device and says what passed.", "");
   kj::StringPtr said = "scratch";  // the guest may write to its disks
   kj::StringPtr jail = "on";
+  kj::StringPtr profileDir = "";
   line.add({"cmdline", "TEXT", "command line of the guest, instead of: scratch", false,
             [&](kj::StringPtr word) { said = word; }});
   line.add({"jail", "on|off", "jail every actor; off is for debugging only", false,
             [&](kj::StringPtr word) { jail = word; }});
+  line.add({"profile-dir", "DIR", "folder of sandbox profiles that replace those built in", false,
+            [&](kj::StringPtr word) { profileDir = word; }});
   line.epilog(
       "exit codes: 0 every check passed, 1 one failed, others as for `troupe run`.\n"
       "See docs/errors.md for the TRP-... codes.");
@@ -126,6 +129,7 @@ ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   config.setCmdline(cmdline);
   config.setConsole(kj::str("file=", pathOf(console)));
   config.setJail(jail);
+  config.setProfileDir(profileDir);
   auto scratch = config.initDisks(1)[0];
   scratch.setPath(pathOf(disk));
   scratch.setId("scratch");

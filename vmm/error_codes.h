@@ -47,6 +47,8 @@ constexpr ErrorCode TOO_MANY_DISKS{"TRP-cfg-029", ExitCode::USAGE};
 constexpr ErrorCode MEMORY_EXCEEDS_HOST{"TRP-cfg-030", ExitCode::USAGE};
 constexpr ErrorCode CMDLINE{"TRP-cfg-031", ExitCode::USAGE};
 constexpr ErrorCode CPU_MASK{"TRP-cfg-032", ExitCode::USAGE};
+constexpr ErrorCode PROFILE_FOLDER{"TRP-cfg-033", ExitCode::USAGE};
+constexpr ErrorCode PROFILE_BROKEN{"TRP-cfg-034", ExitCode::USAGE};
 
 // The host.
 constexpr ErrorCode NO_KVM{"TRP-host-001", ExitCode::HOST};
@@ -72,6 +74,10 @@ constexpr ErrorCode DEMO_FAILED{"TRP-run-008", ExitCode::INTERNAL};
 // Before the guest runs; later the end is that of whoever was lost.
 constexpr ErrorCode CALL_REFUSED{"TRP-run-009", ExitCode::START};
 
+// The sandbox; codes of its own come from sandbox/.
+constexpr ErrorCode PROFILE_COMPILER{"TRP-jail-031", ExitCode::JAIL};
+constexpr ErrorCode JAIL_DIFFERS{"TRP-jail-032", ExitCode::JAIL};
+
 constexpr ErrorCode INTERNAL{"TRP-int-001", ExitCode::INTERNAL};
 
 constexpr ErrorCode ALL[] = {
@@ -85,7 +91,8 @@ constexpr ErrorCode ALL[] = {
     RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
     BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
-    INTERNAL,          CALL_REFUSED,
+    INTERNAL,          CALL_REFUSED,      PROFILE_FOLDER,  PROFILE_BROKEN, PROFILE_COMPILER,
+    JAIL_DIFFERS,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

@@ -133,10 +133,11 @@ kj::Promise<void> FrontDoor::runFronts() {
 
 kj::Promise<void> FrontDoor::runFront() {
   auto& front = *running.emplace(kj::heap<Front>(io, launch, makeSocketPair()));
-  auto serving = front.client.readyRequest().send().ignoreResult().then([this, &front]() {
-    attest(*front.actor);
-    return acceptLoop(front);
-  });
+  auto serving = front.client.readyRequest()
+                     .send()
+                     .ignoreResult()
+                     .then([this, &front]() { return attest(*front.actor); })
+                     .then([this, &front]() { return acceptLoop(front); });
   auto ended = front.actor->started().then([&front]() { return front.actor->onExit(); });
   return serving.exclusiveJoin(ended.then([&front](int status) {
     KJ_IF_MAYBE (refusal, explainRefusal(*front.actor,

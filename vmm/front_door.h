@@ -19,8 +19,8 @@ class FrontDoor {
   // Starts the front end with its RPC pipe.
   using Launch = kj::Function<kj::Own<Actor>(int pipe)>;
 
-  // Throws if the front end, ready to serve, is not jailed as its profile says.
-  using Attest = kj::Function<void(Actor&)>;
+  // Fails if the front end, ready to serve, is not jailed as its profile says.
+  using Attest = kj::Function<kj::Promise<void>(Actor&)>;
 
   // `socket` listens and is borrowed; `vm` is what clients get.
   FrontDoor(kj::AsyncIoContext& io, int socket, Vm::Client vm, Launch launch, Attest attest);

@@ -11,6 +11,8 @@ namespace {
 
 constexpr kj::Duration READY_DEADLINE = 2 * kj::SECONDS;
 constexpr kj::Duration READY_STEP = 1 * kj::MILLISECONDS;
+// Within this every thread has stopped to show its filters, unless its disk or memory hangs.
+constexpr kj::Duration STOP_DEADLINE = 2 * kj::SECONDS;
 
 }  // namespace
 
@@ -22,8 +24,10 @@ Inspection::Inspection(kj::Timer& timer, sandbox::Jail jail, int ramFile)
   ramBytes = info.st_size;
 }
 
-void Inspection::attest(Actor& actor) {
-  if (jail == sandbox::Jail::ON) accept(actor, lookAt(actor));
+kj::Promise<void> Inspection::attest(Actor& actor) {
+  if (jail == sandbox::Jail::OFF) return kj::READY_NOW;
+  return readFilters(actor).then(
+      [this, &actor](sandbox::FilterReading filters) { accept(actor, filters); });
 }
 
 kj::Promise<void> Inspection::attestWhenReady(Actor& actor) {
@@ -32,44 +36,70 @@ kj::Promise<void> Inspection::attestWhenReady(Actor& actor) {
 }
 
 kj::Promise<void> Inspection::attestBefore(Actor& actor, kj::TimePoint deadline) {
-  auto attestation = lookAt(actor);
-  if (attestation.differences.size() == 0 || timer.now() >= deadline) {
-    accept(actor, attestation);
-    return kj::READY_NOW;
-  }
+  auto others = namespacesOfOthers(actor.name());
+  auto seen = sandbox::attest(actor.profile(), actor.child().pid(), optionsFor(actor, others));
+  if (seen.differences.size() == 0 || timer.now() >= deadline) return attest(actor);
   return timer.afterDelay(READY_STEP).then([this, &actor, deadline]() {
     return attestBefore(actor, deadline);
   });
 }
 
-sandbox::Attestation Inspection::lookAt(Actor& actor) {
-  forgetPredecessor(actor);
-  sandbox::AttestOptions options;
-  options.siblings = namespaces;
+sandbox::Attestation Inspection::look(Actor& actor, sandbox::Stage stage) {
+  auto others = namespacesOfOthers(actor.name());
+  auto options = optionsFor(actor, others);
+  options.stage = stage;
+  options.observe = true;
+  return sandbox::attest(actor.profile(), actor.child().pid(), options);
+}
+
+kj::String Inspection::filterMethod() const {
+  if (whyOnlyCounts.size() == 0) return kj::str("by their instructions");
+  return kj::str("by mode and count (not by their instructions: ", whyOnlyCounts, ")");
+}
+
+kj::Promise<sandbox::FilterReading> Inspection::readFilters(Actor& actor) {
+  if (!asked) whyOnlyCounts = sandbox::whyNoFilterReading();
+  asked = true;
+  if (whyOnlyCounts.size() > 0) return sandbox::FilterReading{nullptr, kj::str(whyOnlyCounts)};
+  // Of a thread that does not stop nothing is read, and that is a difference.
+  auto late = timer.afterDelay(STOP_DEADLINE).then([]() { return sandbox::FilterReading(); });
+  return actor.child().readFilters().exclusiveJoin(kj::mv(late));
+}
+
+sandbox::AttestOptions Inspection::optionsFor(Actor& actor,
+                                              kj::ArrayPtr<const sandbox::NamespaceIds> others) {
   if (host == nullptr) host = sandbox::viewHost();
+  sandbox::AttestOptions options;
+  options.siblings = others;
   options.host = host;
   ramRanges = mappableRanges(actor.profile().layers.memory, ramBytes);
   ram.ranges = ramRanges;
   options.memory = ram;
-  return sandbox::attest(actor.profile(), actor.child().pid(), options);
+  options.traced = actor.child().isTraced();
+  return options;
 }
 
-void Inspection::forgetPredecessor(Actor& actor) {
-  auto name = actor.name();
-  for (size_t i = 0; i < names.size(); i++) {
-    if (names[i] != name) continue;
-    names[i] = kj::mv(names.back());
-    namespaces[i] = namespaces.back();
-    names.removeLast();
-    namespaces.removeLast();
+kj::Array<sandbox::NamespaceIds> Inspection::namespacesOfOthers(kj::StringPtr name) const {
+  kj::Vector<sandbox::NamespaceIds> others;
+  for (auto& one : known) {
+    if (one.name != name) others.add(one.namespaces);
+  }
+  return others.releaseAsArray();
+}
+
+void Inspection::accept(Actor& actor, const sandbox::FilterReading& filters) {
+  auto others = namespacesOfOthers(actor.name());
+  auto options = optionsFor(actor, others);
+  options.filters = filters;
+  if (filters.refusal.size() > 0) whyOnlyCounts = kj::str(filters.refusal);
+  auto attestation = sandbox::attest(actor.profile(), actor.child().pid(), options);
+  sandbox::requireAttested(actor.describe(), attestation);
+  for (auto& one : known) {
+    if (one.name != actor.name()) continue;
+    one.namespaces = attestation.namespaces;
     return;
   }
-}
-
-void Inspection::accept(Actor& actor, const sandbox::Attestation& attestation) {
-  sandbox::requireAttested(actor.describe(), attestation);
-  namespaces.add(attestation.namespaces);
-  names.add(kj::str(actor.name()));
+  known.add(Known{kj::str(actor.name()), attestation.namespaces});
 }
 
 }  // namespace troupe

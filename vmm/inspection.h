@@ -12,32 +12,51 @@ namespace troupe {
 // Looks at the jails of one VM's actors from outside. None may share a namespace with one that was
 // looked at before it, but for one whose place it takes: an ended actor's namespaces are gone, and
 // the kernel gives their numbers away again. Finds nothing where jails are off.
+//
+// Every process passes through attest() before it gets to see anything of the guest: those a VM
+// starts with, and any that takes the place of one that has ended.
 class Inspection {
  public:
   // `ram`: the file of the guest's memory; borrowed for this call.
   Inspection(kj::Timer& timer, sandbox::Jail jail, int ram);
   KJ_DISALLOW_COPY(Inspection);
 
-  // Throws unless the actor, which is ready, is jailed as its profile says.
-  void attest(Actor& actor);
+  // Fails unless the actor, which is ready and outlives the promise, is jailed as its profile says.
+  // Where this process may read them, the instructions of its filters are compared as well.
+  kj::Promise<void> attest(Actor& actor);
 
   // The same for an actor that has nobody to answer "ready" to: looks until it is, for a while.
   kj::Promise<void> attestWhenReady(Actor& actor);
 
+  // How an actor that is serving is jailed at this moment. Its filters by mode and count: none can
+  // have changed since they were compared, for the kernel only ever adds one.
+  sandbox::Attestation look(Actor& actor, sandbox::Stage stage);
+
+  // How filters are attested: "by their instructions" or "by mode and count (why)".
+  kj::String filterMethod() const;
+  bool comparesInstructions() const { return whyOnlyCounts.size() == 0; }
+
  private:
+  struct Known {
+    kj::String name;
+    sandbox::NamespaceIds namespaces;
+  };
+
   kj::Promise<void> attestBefore(Actor& actor, kj::TimePoint deadline);
-  sandbox::Attestation lookAt(Actor& actor);
-  void forgetPredecessor(Actor& actor);
-  void accept(Actor& actor, const sandbox::Attestation& attestation);
+  kj::Promise<sandbox::FilterReading> readFilters(Actor& actor);
+  sandbox::AttestOptions optionsFor(Actor& actor, kj::ArrayPtr<const sandbox::NamespaceIds> others);
+  kj::Array<sandbox::NamespaceIds> namespacesOfOthers(kj::StringPtr name) const;
+  void accept(Actor& actor, const sandbox::FilterReading& filters);
 
   kj::Timer& timer;
   sandbox::Jail jail;
   sandbox::SharedFile ram;                  // with the ranges of who is looked at
   kj::Array<sandbox::FileRange> ramRanges;  // which these are
   uint64_t ramBytes;
-  kj::Maybe<sandbox::HostView> host;             // once the first actor is looked at
-  kj::Vector<sandbox::NamespaceIds> namespaces;  // of all attested so far
-  kj::Vector<kj::String> names;                  // whose these are
+  kj::Maybe<sandbox::HostView> host;  // once the first actor is looked at
+  kj::String whyOnlyCounts;           // why instructions are not compared, once that is known
+  bool asked = false;
+  kj::Vector<Known> known;  // all attested so far
 };
 
 }  // namespace troupe

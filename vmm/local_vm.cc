@@ -10,6 +10,7 @@
 #include "vmm/control_actor.h"
 #include "vmm/fd_handle.h"
 #include "vmm/memory_grant.h"
+#include "vmm/profile_override.h"
 #include "vmm/quote.h"
 #include "vmm/refusal.h"
 #include "vmm/user_error.h"
@@ -24,6 +25,8 @@ constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
 constexpr size_t LONGEST_DETAIL = 400;
+constexpr size_t LONGEST_FINDING = 120;  // in a table of them
+constexpr size_t MOST_DIFFERENCES = 16;  // of one actor; they repeat themselves then
 
 bool isGuestsOwnEnd(EndReason reason) {
   return reason == EndReason::POWERED_OFF || reason == EndReason::RESET ||
@@ -77,6 +80,32 @@ kj::AutoCloseFd duplicate(int fd) {
   return kj::AutoCloseFd(copy);
 }
 
+void describeJail(Actor& actor, const sandbox::Attestation& found, ActorJail::Builder to) {
+  to.setName(actor.name());
+  to.setPid(actor.child().pid());
+  to.setProfile(actor.profile().source);
+  auto rows = to.initRows(found.observations.size());
+  for (kj::uint i = 0; i < rows.size(); i++) {
+    auto& one = found.observations[i];
+    rows[i].setLayer(one.layer);
+    // A peer's words are in some: the names of files and of threads.
+    rows[i].setFound(escape(one.found, LONGEST_FINDING));
+    rows[i].setAgrees(one.agrees);
+  }
+  auto differences = to.initDifferences(kj::min(found.differences.size(), MOST_DIFFERENCES));
+  for (kj::uint i = 0; i < differences.size(); i++)
+    differences.set(i, escape(found.differences[i], LONGEST_DETAIL));
+}
+
+// Without --profile-dir nothing is started and nothing is waited for.
+ActorProfiles profilesFor(kj::AsyncIoContext& io, const VmPlan& plan, const Staging& staging) {
+  KJ_IF_MAYBE (folder, plan.profileDir) {
+    auto compiler = openPolicyProgram(staging.programs);
+    return overrideProfiles(io, compiler, *folder).wait(io.waitScope);
+  }
+  return {};
+}
+
 Handle::Client handleTo(kj::AutoCloseFd fd) {
   return kj::heap<FdHandle>(kj::mv(fd));
 }
@@ -97,6 +126,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       plan(planVm(config)),
       files(openVmFiles(plan)),
       programs(openPrograms(staging.programs)),
+      profiles(profilesFor(io, plan, staging)),
       place(plan.name),
       launcher(io.unixEventPort, plan.jail, staging.faults, staging.watch),
       inspection(io.provider->getTimer(), plan.jail, files.ram.writable),
@@ -114,7 +144,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   bool takesTerminal =
       plan.serial.kind == Endpoint::Kind::STDIO || plan.console.kind == Endpoint::Kind::STDIO;
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
-  company = launchCompany(io, launcher, plan, files, programs);
+  company = launchCompany(io, launcher, plan, files, programs, profiles);
   files.ram = {};  // the broker has it
 
   auto stopping = kj::newPromiseAndFulfiller<void>();
@@ -122,8 +152,8 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   stopRequested = kj::mv(stopping.promise);
   frontDoor = kj::heap<FrontDoor>(
       io, place.socket(), kj::heap<ControlActor>(*this),
-      [this](int pipe) { return launchFront(this->io, launcher, programs, pipe); },
-      [this](Actor& front) { inspection.attest(front); });
+      [this](int pipe) { return launchFront(this->io, launcher, programs, profiles, pipe); },
+      [this](Actor& front) { return inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);
 }
 
@@ -182,13 +212,9 @@ void LocalVm::describe(VmStatus::Builder status) {
   status.setCpus(plan.cpus);
   status.setMemoryBytes(plan.memoryBytes);
 
-  kj::Vector<Actor*> actors;
-  company.forEach([&](Actor& actor) { actors.add(&actor); });
-  KJ_IF_MAYBE (door, frontDoor) {
-    KJ_IF_MAYBE (front, (*door)->actor()) {
-      actors.add(front);
-    }
-  }
+  if (plan.jail == sandbox::Jail::ON) status.setFilters(inspection.filterMethod());
+
+  auto actors = everyActor();
   auto list = status.initActors(actors.size());
   for (kj::uint i = 0; i < actors.size(); i++) {
     list[i].setName(actors[i]->name());
@@ -202,6 +228,29 @@ kj::StringPtr LocalVm::jailState() const {
   if (plan.jail == sandbox::Jail::OFF) return "off"_kj;
   if (onlyReports) return "only reports"_kj;
   return attested ? "attested"_kj : "closing"_kj;
+}
+
+void LocalVm::inspectJails(VmJails::Builder jails) {
+  jails.setName(place.name());
+  jails.setState(running ? "running" : "starting");
+  jails.setJail(plan.jail == sandbox::Jail::ON ? "on" : "off");
+  jails.setFilters(inspection.filterMethod());
+  auto actors = everyActor();
+  auto list = jails.initActors(actors.size());
+  auto stage = running ? sandbox::Stage::RUN : sandbox::Stage::START;
+  for (kj::uint i = 0; i < actors.size(); i++)
+    describeJail(*actors[i], inspection.look(*actors[i], stage), list[i]);
+}
+
+kj::Vector<Actor*> LocalVm::everyActor() {
+  kj::Vector<Actor*> actors;
+  company.forEach([&](Actor& actor) { actors.add(&actor); });
+  KJ_IF_MAYBE (door, frontDoor) {
+    KJ_IF_MAYBE (front, (*door)->actor()) {
+      actors.add(front);
+    }
+  }
+  return actors;
 }
 
 kj::Vector<kj::String> LocalVm::notes() {
@@ -222,6 +271,9 @@ kj::Vector<kj::String> LocalVm::notes() {
   if (layers.size() > 0) {
     notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
                       kj::strArray(layers, ", ")));
+  }
+  if (plan.jail == sandbox::Jail::ON && !inspection.comparesInstructions()) {
+    notes.add(kj::str("the actors' filters are attested ", inspection.filterMethod()));
   }
   if (files.console.kind == Endpoint::Kind::PTY) {
     notes.add(kj::str("the virtio console is ", files.console.slavePath));
@@ -258,10 +310,8 @@ kj::Promise<void> LocalVm::start() {
       .exclusiveJoin(kj::mv(deadline))
       .exclusiveJoin(kj::mv(death))
       .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
-      .then([this]() {
-        inspection.attest(*company.broker);
-        return inspection.attestWhenReady(*company.serial);
-      })
+      .then([this]() { return inspection.attest(*company.broker); })
+      .then([this]() { return inspection.attestWhenReady(*company.serial); })
       .then([this]() {
         attested = plan.jail == sandbox::Jail::ON;
         auto request = KJ_ASSERT_NONNULL(broker).runRequest();
@@ -321,7 +371,7 @@ kj::Promise<void> LocalVm::askBroker() {
     writeGrant(device.actor->profile().layers.memory, add.initMemory());
     // A device that is ready is looked at while others still start.
     steps.add(step(kj::str("adding ", device.actor->describe()), add)
-                  .then([this, &actor = *device.actor]() { inspection.attest(actor); }));
+                  .then([this, &actor = *device.actor]() { return inspection.attest(actor); }));
   }
 
   auto load = client.loadRequest();

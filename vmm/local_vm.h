@@ -40,6 +40,7 @@ class LocalVm final: public RunningVm {
   void terminalResized() override;
   void terminalResumed() override;
   void describe(VmStatus::Builder status) override;
+  void inspectJails(VmJails::Builder jails) override;
   kj::Vector<kj::String> notes() override;
 
  private:
@@ -61,6 +62,7 @@ class LocalVm final: public RunningVm {
   template <typename Request>
   kj::Promise<void> step(kj::String description, Request&& request);
 
+  kj::Vector<Actor*> everyActor();
   kj::Promise<void> anyDeath();
   kj::Maybe<Actor&> firstToBlame();
   bool userDetached();
@@ -74,6 +76,7 @@ class LocalVm final: public RunningVm {
   VmPlan plan;
   VmFiles files;
   Programs programs;
+  ActorProfiles profiles;
   VmPlace place;
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   sandbox::Launcher launcher;

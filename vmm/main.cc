@@ -27,6 +27,8 @@ constexpr Verb VERBS[] = {
      "checks what this host offers, and says how to mend what it lacks"_kj},
     {"list"_kj, &listCommand, "lists your running VMs"_kj},
     {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj},
+    {"inspect"_kj, &inspectCommand,
+     "shows how the actors of a running VM are jailed, as of now"_kj},
     {"stop"_kj, &stopCommand, "ends a running VM at once"_kj},
     {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},

@@ -50,7 +50,10 @@ Programs openPrograms(kj::Maybe<kj::StringPtr> given) {
           openProgram(folder, "troupe-front")};
 }
 
-kj::AutoCloseFd openPolicyProgram() {
+kj::AutoCloseFd openPolicyProgram(kj::Maybe<kj::StringPtr> given) {
+  KJ_IF_MAYBE (path, given) {
+    return openProgram(*path, "troupe-policy");
+  }
   return openProgram(ownFolder(), "troupe-policy");
 }
 

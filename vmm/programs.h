@@ -16,7 +16,7 @@ struct Programs {
 // Those in `folder`, or beside this executable. Throws a user error that names a missing one.
 Programs openPrograms(kj::Maybe<kj::StringPtr> folder = nullptr);
 
-// `troupe policy`, which lies beside this executable too.
-kj::AutoCloseFd openPolicyProgram();
+// `troupe policy` and the compiler of profiles, which lies there too.
+kj::AutoCloseFd openPolicyProgram(kj::Maybe<kj::StringPtr> folder = nullptr);
 
 }  // namespace troupe

@@ -31,7 +31,7 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 // What options say, kept until the file has been read.
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, console, serial, rng, name,
-      cpuMask, jail;
+      cpuMask, jail, profileDir;
   kj::Vector<kj::StringPtr> disks;
   bool printConfig = false;
 };
@@ -104,6 +104,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.rng, [&](kj::StringPtr text) { config.setRng(text); });
   applyText(said.name, [&](kj::StringPtr text) { config.setName(text); });
   applyText(said.jail, [&](kj::StringPtr text) { config.setJail(text); });
+  applyText(said.profileDir, [&](kj::StringPtr text) { config.setProfileDir(text); });
   applyText(said.cpuMask, [&](kj::StringPtr text) { applyCpuMask(text, config); });
   applyDisks(said.disks, config);
 }
@@ -128,6 +129,8 @@ void addOptions(CommandLine& line, Said& said) {
   text("cpu-mask", "LIST", "CPU features to hide, by their names in /proc/cpuinfo: avx2,rdrand",
        said.cpuMask);
   text("jail", "on|off", "jail every actor; off is for debugging only", said.jail);
+  text("profile-dir", "DIR", "folder of sandbox profiles that replace those built in",
+       said.profileDir);
   line.add({"print-config", "", "print the configuration as a file for `troupe run` and end", false,
             [&said](kj::StringPtr) { said.printConfig = true; }});
   line.epilog(EPILOG);

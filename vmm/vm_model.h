@@ -53,6 +53,9 @@ class RunningVm {
 
   virtual void describe(VmStatus::Builder status) = 0;
 
+  // Looks at its actors' jails from outside, as they are at this moment.
+  virtual void inspectJails(VmJails::Builder jails) = 0;
+
   // What its user should know as it begins: where the console is to be found, a jail that is off.
   virtual kj::Vector<kj::String> notes() = 0;
 };

@@ -229,6 +229,8 @@ VmPlan planVm(VmConfig::Reader config) {
   checkStdio(console, serial);
   kj::Maybe<kj::String> initrd;
   if (config.getInitrd().size() > 0) initrd = kj::heapString(config.getInitrd());
+  kj::Maybe<kj::String> profileDir;
+  if (config.getProfileDir().size() > 0) profileDir = kj::heapString(config.getProfileDir());
   return {kj::heapString(config.getName()),
           kj::heapString(config.getKernel()),
           kj::mv(initrd),
@@ -240,7 +242,8 @@ VmPlan planVm(VmConfig::Reader config) {
           kj::mv(serial),
           parseOnOff("--rng", config.getRng()),
           planCpuMask(config.getCpuMask()),
-          parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF};
+          parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF,
+          kj::mv(profileDir)};
 }
 
 void spellOut(VmConfig::Builder config) {

@@ -49,6 +49,7 @@ struct VmPlan {
   bool rng;
   kj::Array<kj::String> cpuMask;
   sandbox::Jail jail;
+  kj::Maybe<kj::String> profileDir;  // whose profiles replace those built in
 };
 
 // Throws a user error for the first value that does not do.

@@ -7,7 +7,10 @@ namespace troupe::front {
 
 namespace {
 
-constexpr size_t MESSAGE_LIMIT_WORDS = 1024;  // 8 KiB; no call of Vm has a parameter
+// No call of Vm has a parameter, but the limit is for both directions, and what is told of the jails
+// of a VM with every disk has 160 KiB.
+constexpr size_t MESSAGE_LIMIT_WORDS = 32 * 1024;
+constexpr size_t FLOW_LIMIT_WORDS = 4 * 1024;  // calls under way
 constexpr size_t UNTAKEN_LIMIT_BYTES = 256
                                        << 10;  // answers waiting for a client that does not read
 constexpr uint32_t CALLS_PER_CONNECTION = 10000;
@@ -49,6 +52,13 @@ class BoundedVm final: public Vm::Server {
     count();
     return vm.countersRequest().send().then([context](auto&& response) mutable {
       context.getResults().setCounters(response.getCounters());
+    });
+  }
+
+  kj::Promise<void> inspectJails(InspectJailsContext context) override {
+    count();
+    return vm.inspectJailsRequest().send().then([context](auto&& response) mutable {
+      context.getResults().setJails(response.getJails());
     });
   }
 
@@ -113,7 +123,7 @@ kj::Promise<void> serveClient(kj::Own<kj::AsyncIoStream> stream, Vm::Client vm, 
   auto& rpc = session->rpc.emplace(capnp::makeRpcServer(
       session->network,
       kj::heap<BoundedVm>(kj::mv(vm), session->network, kj::mv(excess.fulfiller))));
-  rpc.setFlowLimit(4 * MESSAGE_LIMIT_WORDS);
+  rpc.setFlowLimit(FLOW_LIMIT_WORDS);
   auto left = session->network.onDisconnect();
   return left.exclusiveJoin(kj::mv(excess.promise))
       .exclusiveJoin(timer.afterDelay(LONGEST_CONNECTION))

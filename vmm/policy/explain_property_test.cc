@@ -4,35 +4,21 @@
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 
-#include <optional>
 #include <random>
 
 #include "sandbox/filter_program.h"
 #include "sandbox/policy.h"
 #include "sandbox/profile_source.h"
 #include "sandbox/tool/explain.h"
-#include "vmm/policy/built_in_profiles.h"
+#include "vmm/policy/catalogue.h"
 
 namespace troupe::sandbox {
 namespace {
 
-class BuiltInFiles final: public ProfileFiles {
- public:
-  std::optional<std::string> read(const std::string& path) const override {
-    for (size_t i = 0; i < BUILT_IN_PROFILE_COUNT; i++) {
-      if (path == BUILT_IN_PROFILES[i].path) return BUILT_IN_PROFILES[i].text;
-    }
-    return std::nullopt;
-  }
-};
-
 std::vector<Policy> allPolicies() {
   std::vector<Policy> policies;
-  for (size_t i = 0; i < BUILT_IN_PROFILE_COUNT; i++) {
-    if (std::string(BUILT_IN_PROFILES[i].text).find("actor: ") == std::string::npos) continue;
-    PolicyReading reading = examinePolicy(BuiltInFiles(), BUILT_IN_PROFILES[i].path);
-    if (!reading.policy.actor.empty()) policies.push_back(std::move(reading.policy));
-  }
+  for (const CataloguedActor& actor : builtInActors())
+    policies.push_back(readPolicy(BuiltInFiles(), actor.path));
   return policies;
 }
 

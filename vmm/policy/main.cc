@@ -1,48 +1,20 @@
-// troupe-policy: `troupe policy`, on the profiles this build was made from.
+// troupe-policy: `troupe policy`, on the profiles this build was made from; and, started by
+// `troupe` under another name, the compiler of the profiles of --profile-dir.
 #include <unistd.h>
 
 #include <cstdio>
 #include <exception>
-#include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "sandbox/profile_source.h"
 #include "sandbox/tool/policy_tool.h"
 #include "sandbox/tool/tool_error.h"
-#include "vmm/policy/built_in_profiles.h"
+#include "vmm/policy/catalogue.h"
+#include "vmm/policy/compiler.h"
 #include "vmm/policy/watch_commands.h"
 
 namespace troupe {
 namespace {
-
-class BuiltInFiles final: public sandbox::ProfileFiles {
- public:
-  std::optional<std::string> read(const std::string& path) const override {
-    for (size_t i = 0; i < BUILT_IN_PROFILE_COUNT; i++) {
-      if (path == BUILT_IN_PROFILES[i].path) return BUILT_IN_PROFILES[i].text;
-    }
-    return std::nullopt;
-  }
-};
-
-// Every profile that is not only for including: "devices/blk/blk.profile" of the actor "blk".
-std::vector<sandbox::CataloguedActor> actors() {
-  std::map<std::string, std::string> sorted;
-  for (size_t i = 0; i < BUILT_IN_PROFILE_COUNT; i++) {
-    std::string text = BUILT_IN_PROFILES[i].text;
-    const std::string key = "\nactor: \"";
-    size_t begin = ("\n" + text).find(key);
-    if (begin == std::string::npos) continue;
-    begin += key.size() - 1;
-    sorted[text.substr(begin, text.find('"', begin) - begin)] = BUILT_IN_PROFILES[i].path;
-  }
-  std::vector<sandbox::CataloguedActor> result;
-  for (const auto& [name, path] : sorted)
-    result.push_back({name, path});
-  return result;
-}
 
 bool writeAll(int fd, const std::string& text) {
   for (size_t at = 0; at < text.size();) {
@@ -76,7 +48,8 @@ sandbox::ToolResult answer(const sandbox::PolicyCatalogue& catalogue,
 
 int run(int count, char** arguments) {
   BuiltInFiles files;
-  auto result = answer({files, actors()}, {arguments + (count > 0 ? 1 : 0), arguments + count});
+  auto result =
+      answer({files, builtInActors()}, {arguments + (count > 0 ? 1 : 0), arguments + count});
   bool written = writeAll(STDOUT_FILENO, result.out) && writeAll(STDERR_FILENO, result.err);
   return written ? result.exit : 1;
 }
@@ -85,6 +58,7 @@ int run(int count, char** arguments) {
 }  // namespace troupe
 
 int main(int count, char** arguments) {
+  if (count > 0 && std::string(arguments[0]) == "troupe-compiler") troupe::playCompiler();
   try {
     return troupe::run(count, arguments);
   } catch (const std::exception& error) {

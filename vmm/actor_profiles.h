@@ -1,0 +1,31 @@
+#pragma once
+
+#include <kj/memory.h>
+#include <kj/vector.h>
+
+#include "protos/compiled_profile.capnp.h"
+#include "sandbox/loaded_profile.h"
+
+namespace troupe {
+
+// The profiles of the actors of one VM: those built in, but for the overridden ones.
+class ActorProfiles {
+ public:
+  ActorProfiles() = default;
+
+  // What the compiler answered. Throws TRP-jail-031 when that is not sound, and a user error with
+  // the first mistake when the profiles have any. `folder`: as the user named it.
+  ActorProfiles(kj::StringPtr folder, CompileResult::Reader result);
+
+  // The profile in force where `builtIn` is the one built in. Lives as long as this object.
+  const sandbox::Profile& of(const sandbox::Profile& builtIn) const;
+
+ private:
+  struct Overridden {
+    kj::String path;
+    kj::Own<sandbox::LoadedProfile> loaded;
+  };
+  kj::Vector<Overridden> overridden;
+};
+
+}  // namespace troupe

@@ -1,0 +1,155 @@
+#include <capnp/compat/json.h>
+#include <capnp/message.h>
+#include <kj/async-io.h>
+
+#include "vmm/command_line.h"
+#include "vmm/commands.h"
+#include "vmm/control_client.h"
+#include "vmm/quote.h"
+#include "vmm/table.h"
+#include "vmm/user_error.h"
+#include "vmm/vm_plan.h"
+
+// `troupe inspect VM jail`: how the actors of a running VM are jailed at this moment. It is the
+// VM's `troupe` that looks; its front end only carries what it found.
+namespace troupe {
+
+namespace {
+
+constexpr kj::uint MOST_ACTORS = 64;
+constexpr kj::uint MOST_ROWS = 1024;
+constexpr kj::uint MOST_DIFFERENCES = 256;
+
+// A copy in which every text is safe to show and no list is longer than can be.
+void copyActor(ActorJail::Reader from, ActorJail::Builder to) {
+  to.setName(escape(from.getName(), 40));
+  to.setPid(from.getPid());
+  to.setProfile(escape(from.getProfile(), 200));
+  auto rows = to.initRows(kj::min(from.getRows().size(), MOST_ROWS));
+  for (kj::uint i = 0; i < rows.size(); i++) {
+    rows[i].setLayer(escape(from.getRows()[i].getLayer(), 60));
+    rows[i].setFound(escape(from.getRows()[i].getFound(), 200));
+    rows[i].setAgrees(from.getRows()[i].getAgrees());
+  }
+  auto differences = to.initDifferences(kj::min(from.getDifferences().size(), MOST_DIFFERENCES));
+  for (kj::uint i = 0; i < differences.size(); i++)
+    differences.set(i, escape(from.getDifferences()[i], 400));
+}
+
+void copyJails(VmJails::Reader from, VmJails::Builder to) {
+  to.setName(escape(from.getName(), LONGEST_NAME));
+  to.setState(escape(from.getState(), 20));
+  to.setJail(escape(from.getJail(), 20));
+  to.setFilters(escape(from.getFilters(), 200));
+  auto actors = to.initActors(kj::min(from.getActors().size(), MOST_ACTORS));
+  for (kj::uint i = 0; i < actors.size(); i++)
+    copyActor(from.getActors()[i], actors[i]);
+}
+
+kj::String actorText(ActorJail::Reader actor) {
+  constexpr kj::StringPtr HEADINGS[] = {"  LAYER"_kj, "FOUND"_kj, "PROFILE"_kj};
+  Table table(HEADINGS);
+  for (auto row : actor.getRows()) {
+    table.add(kj::arr(kj::str("  ", row.getLayer()), kj::str(row.getFound()),
+                      kj::str(row.getAgrees() ? "agrees" : "DIFFERS")));
+  }
+  return kj::str(actor.getName(), ", pid ", actor.getPid(), ", ", actor.getProfile(), "\n",
+                 table.render());
+}
+
+size_t countDifferences(VmJails::Reader jails) {
+  size_t count = 0;
+  for (auto actor : jails.getActors())
+    count += actor.getDifferences().size();
+  return count;
+}
+
+// "1. broker: it has …", through all actors.
+kj::String differencesText(VmJails::Reader jails) {
+  kj::Vector<kj::String> lines;
+  for (auto actor : jails.getActors()) {
+    for (auto difference : actor.getDifferences())
+      lines.add(kj::str("  ", lines.size() + 1, ". ", actor.getName(), ": ", difference, "\n"));
+  }
+  return kj::strArray(lines, "");
+}
+
+kj::String jailsText(VmJails::Reader jails) {
+  kj::Vector<kj::String> parts;
+  for (auto actor : jails.getActors())
+    parts.add(actorText(actor));
+  size_t differences = countDifferences(jails);
+  auto verdict = differences == 0
+                     ? kj::str("All of it is as the profiles say.\n")
+                     : kj::str(differences, " difference(s):\n", differencesText(jails));
+  auto filters = jails.getJail() == "on" ? kj::str("Before the guest ran, filters were attested ",
+                                                   jails.getFilters(), "; now by mode and count.\n")
+                                         : kj::str("No actor is jailed (--jail off).\n");
+  return kj::str(kj::strArray(parts, "\n"), "\n", filters, verdict);
+}
+
+struct Words {
+  kj::StringPtr vm;
+  bool json;
+};
+
+kj::Maybe<Words> parseWords(kj::ArrayPtr<const kj::StringPtr> words) {
+  bool json = false;
+  CommandLine line("inspect", "Shows how the actors of a running VM are jailed, as of now.",
+                   "VM jail");
+  line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { json = true; }});
+  line.epilog(
+      "exit codes: 0 every jail is as its profile says, 4 one is not, others as for `troupe run`.");
+  auto arguments = line.parse(words, 2);
+  KJ_IF_MAYBE (found, arguments) {
+    if (found->size() == 0) {
+      UserError(codes::ARGUMENTS, kj::str("which VM? give its name, then: jail"))
+          .advice("see", "troupe list")
+          .raise();
+    }
+    if (found->size() == 1) {
+      UserError(codes::ARGUMENTS,
+                kj::str("what of it? there is: troupe inspect ", escape((*found)[0]), " jail"))
+          .raise();
+    }
+    if ((*found)[1] != "jail") {
+      UserError(codes::NOT_A_CHOICE,
+                kj::str("there is no ", quote((*found)[1]), " to inspect; the choice is jail"))
+          .raise();
+    }
+    return Words{(*found)[0], json};
+  }
+  printOut(line.help());
+  return nullptr;
+}
+
+}  // namespace
+
+ExitCode inspectCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  KJ_IF_MAYBE (asked, parseWords(words)) {
+    auto io = kj::setupAsyncIo();
+    capnp::MallocMessageBuilder message;
+    auto jails = message.initRoot<VmJails>();
+    ControlClient client(io, asked->vm);
+    client.await(client.vm().inspectJailsRequest().send().then(
+        [jails](auto&& response) mutable { copyJails(response.getJails(), jails); }));
+    if (asked->json) {
+      capnp::JsonCodec codec;
+      codec.setPrettyPrint(true);
+      printOut(kj::str(codec.encode(jails.asReader()), "\n"));
+    } else {
+      printOut(jailsText(jails));
+    }
+    size_t differences = countDifferences(jails);
+    if (differences > 0) {
+      UserError(codes::JAIL_DIFFERS,
+                kj::str("the jails of VM ", quote(asked->vm), " differ from their profiles in ",
+                        differences, " point(s)"))
+          .advice("see", kj::str("troupe inspect ", escape(asked->vm), " jail"))
+          .raise();
+    }
+  }
+  return ExitCode::POWERED_OFF;
+}
+
+}  // namespace troupe
