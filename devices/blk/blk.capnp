@@ -16,6 +16,22 @@ struct BlkConfig {
   spinMicroseconds @3 :UInt32 = 50;
   # How long a queue's thread looks for more work before it sleeps; 0 never looks.
   rate @4 :RateLimit;
+  format @5 :Format;
+  # What is in the disk. It is said, never found out.
+  path @6 :Text;
+  # Of a disk that is no raw one, as its user said it: names in its header are compared with paths.
+  backing @7 :List(Backing);
+  # The backing files, from top to bottom: the fds "backing", open for reading only.
+
+  enum Format {
+    raw @0;
+    qcow2 @1;
+  }
+
+  struct Backing {
+    path @0 :Text;
+    format @1 :Format;
+  }
 
   struct RateLimit {
     # What the driver may use of the disk, all queues together.

@@ -3,12 +3,14 @@
 # The main thread speaks with the broker and never touches the disk; the queue threads touch the disk
 # and the queues' eventfds, and nothing else. Their filter names preadv2, pwritev2, io_uring_enter
 # and ppoll without conditions: the kernel then answers from a table without running the filter, and
-# a process that holds no other file gains nothing from a check.
+# a process that holds no other file gains nothing from a check. (Backing files of an image are open
+# for reading only.)
 actor: "blk"
 include: "devices/virtio/device.profile"
 include: "sandbox/common/threads.profile"
 
 fd { name: "disk" number: 17 kind: FILE }
+fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }
 fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
 fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
 fd { name: "kick" number: 48 count: 16 kind: EVENTFD from: PLACED optional: true }
@@ -22,15 +24,16 @@ io_uring {
 }
 
 start {
-  rule { syscall: "newfstatat" fd: "disk" reason: "file or block device, and its size" }
-  rule { syscall: "fstat" fd: "disk" reason: "file or block device, and its size" }
-  rule { syscall: "fstatfs" fd: "disk" reason: "whether it lies in memory" }
+  rule { syscall: "newfstatat" fd: "disk" fd: "backing" reason: "file or block device, and its size" }
+  rule { syscall: "fstat" fd: "disk" fd: "backing" reason: "file or block device, and its size" }
+  rule { syscall: "fstatfs" fd: "disk" fd: "backing" reason: "whether it lies in memory" }
   rule { syscall: "statx" fd: "disk" reason: "alignment for O_DIRECT" }
   rule { syscall: "pread64" fd: "disk" reason: "alignment for O_DIRECT, where statx does not tell" }
-  rule { syscall: "ioctl" fd: "disk" arg { index: 1 value: "BLKGETSIZE64" } reason: "size of a block device" }
+  rule { syscall: "ioctl" fd: "disk" fd: "backing" arg { index: 1 value: "BLKGETSIZE64" } reason: "size of a block device" }
   rule {
     syscall: "ioctl"
     fd: "disk"
+    fd: "backing"
     arg { index: 1 value: "BLKPBSZGET" value: "BLKIOMIN" value: "BLKIOOPT" value: "BLKALIGNOFF" }
     reason: "topology of a block device"
   }
@@ -67,8 +70,9 @@ thread {
     syscall: "fallocate"
     fd: "disk"
     arg { index: 1 value: "FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE" value: "FALLOC_FL_KEEP_SIZE|FALLOC_FL_ZERO_RANGE" }
-    reason: "discards and zeroes of a disk in memory"
+    reason: "discards and zeroes of a disk in memory; space that an image gives back"
   }
+  rule { syscall: "ftruncate" fd: "disk" reason: "an image grows by whole clusters" }
   rule { syscall: "io_uring_enter" reason: "everything else, within the ring's restrictions" }
   rule { syscall: "ppoll" reason: "sleeps until there is work" }
   rule { syscall: "read" fd: "kick" fd: "wake" reason: "notifications of the driver, wake-ups" }
@@ -76,4 +80,4 @@ thread {
 }
 
 budget { filter: "run" syscalls: 12 unconditional: 4 }
-budget { filter: "thread:queue" syscalls: 13 unconditional: 7 }
+budget { filter: "thread:queue" syscalls: 14 unconditional: 7 }

@@ -26,7 +26,7 @@ BlkSettings settingsOf(const Disk& disk, RateLimit& limit, const BlkOptions& opt
              "TRP-blk-007: the id of a disk has at most 20 bytes", options.id);
   KJ_REQUIRE(options.queues >= 1 && options.queues <= MAX_QUEUES,
              "TRP-blk-008: a disk has 1 to 16 queues", options.queues);
-  BlkSettings settings{disk, limit, {}, options.spinMicros};
+  BlkSettings settings{disk, limit, {}, options.spinMicros, options.image};
   memcpy(settings.id, options.id.begin(), options.id.size());
   return settings;
 }
@@ -63,7 +63,7 @@ BlkEngine::~BlkEngine() noexcept(false) {
 
 virtio::DeviceDescription BlkEngine::describe() {
   virtio::BlkConfigSpace config = {};
-  config.capacity = disk.shape().bytes / virtio::BLK_SECTOR_BYTES;
+  config.capacity = settings.shape().bytes / virtio::BLK_SECTOR_BYTES;
   config.sizeMax = SIZE_MAX_BYTES;
   config.segMax = SEG_MAX;
   config.blockSize = disk.shape().blockBytes;
@@ -76,6 +76,9 @@ virtio::DeviceDescription BlkEngine::describe() {
   config.maxDiscardSectors = MAX_DISCARD_BYTES / virtio::BLK_SECTOR_BYTES;
   config.maxDiscardSegments = 1;
   config.discardSectorAlignment = disk.shape().blockBytes / virtio::BLK_SECTOR_BYTES;
+  if (settings.image != nullptr) {
+    config.discardSectorAlignment = settings.image->clusterBytes() / virtio::BLK_SECTOR_BYTES;
+  }
   config.maxWriteZeroesSectors = MAX_ZEROES_BYTES / virtio::BLK_SECTOR_BYTES;
   config.maxWriteZeroesSegments = 1;
   config.writeZeroesMayUnmap = 1;
@@ -135,6 +138,11 @@ kj::Promise<void> BlkEngine::stop() {
     queues[ring.index].queue->stop();
   lookAtQueues();
   return kj::mv(paf.promise);
+}
+
+kj::Promise<void> BlkEngine::finish() {
+  if (settings.image == nullptr || active == nullptr) return kj::READY_NOW;
+  return stop();
 }
 
 kj::Promise<void> BlkEngine::watch() {

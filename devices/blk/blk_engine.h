@@ -27,6 +27,8 @@ struct BlkOptions {
   uint64_t burstBytes = 0;
   uint64_t requestsPerSecond = 0;
   uint64_t burstRequests = 0;
+  // What is in the disk; null: the guest's bytes as they are. Must outlive the engine.
+  ImageDisk* image = nullptr;
 };
 
 // What an engine asks of the process it is in.
@@ -52,6 +54,8 @@ class BlkEngine final: public virtio::DeviceEngine {
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
+  // Marks an image clean.
+  kj::Promise<void> finish() override;
 
  private:
   // From start() until every queue is at rest.

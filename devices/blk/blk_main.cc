@@ -1,10 +1,13 @@
 #include "devices/blk/blk_main.h"
 
+#include <kj/debug.h>
+#include <kj/vector.h>
 #include <malloc.h>
 
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_engine.h"
 #include "devices/blk/disk.h"
+#include "devices/blk/image_disk.h"
 #include "devices/virtio/device_main.h"
 
 namespace troupe::blk {
@@ -36,6 +39,23 @@ BlkOptions optionsOf(BlkConfig::Reader config) {
   return options;
 }
 
+qcow2::ImageFormat formatOf(BlkConfig::Format format) {
+  return format == BlkConfig::Format::RAW ? qcow2::ImageFormat::RAW : qcow2::ImageFormat::QCOW2;
+}
+
+kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk,
+                             sandbox::ActorSetup& setup) {
+  auto configs = config.getBacking();
+  KJ_REQUIRE(configs.size() == setup.fdCount("backing"),
+             "each backing file has an fd and a place in the configuration");
+  kj::Vector<ImageDisk::Backing> backing;
+  for (uint32_t i = 0; i < configs.size(); i++) {
+    backing.add(ImageDisk::Backing{setup.fd("backing", i), formatOf(configs[i].getFormat()),
+                                   configs[i].getPath()});
+  }
+  return kj::heap<ImageDisk>(disk, config.getPath(), backing);
+}
+
 }  // namespace
 
 int blkMain() {
@@ -45,11 +65,19 @@ int blkMain() {
     auto config = setup.config<BlkConfig>();
     auto access = config.getReadOnly() ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
     RingRules rings{setup.ioUringOpcodes(), setup.ioUringSqeFlags()};
-    auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings);
+    bool isRaw = config.getFormat() == BlkConfig::Format::RAW;
+    auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
+    auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings, contents);
+    auto options = optionsOf(config);
+    kj::Own<ImageDisk> image;
+    if (!isRaw) {
+      image = openImage(config, *disk, setup);
+      options.image = image;
+    }
     JailedProcess process(setup);
     kj::Own<virtio::DeviceEngine> engine =
-        kj::heap<BlkEngine>(io.unixEventPort, *disk, optionsOf(config), process);
-    return engine.attach(kj::mv(disk));
+        kj::heap<BlkEngine>(io.unixEventPort, *disk, options, process);
+    return engine.attach(kj::mv(image), kj::mv(disk));
   });
 }
 

@@ -27,13 +27,14 @@ kj::Maybe<DiskIo::Change> changeOf(Request::Kind kind) {
 
 BlkWorker::BlkWorker(const BlkSettings& settings, int wake)
     : settings(settings),
-      io(settings.disk, QUEUE_SIZE, wake),
+      io(settings.disk, settings.image, QUEUE_SIZE, wake),
       background(kj::heapArray<kj::Maybe<Transfer>>(QUEUE_SIZE)) {}
 
 void BlkWorker::begin(const BlkWork& newWork) {
   KJ_REQUIRE(newWork.ring->size() <= background.size());
   work = newWork;
   untold = 0;
+  io.begin();
 }
 
 void BlkWorker::turn() {
@@ -74,7 +75,7 @@ void BlkWorker::reap() {
 }
 
 void BlkWorker::take(virtio::Chain&& chain) {
-  KJ_IF_MAYBE (request, parse(chain, settings.disk.shape())) {
+  KJ_IF_MAYBE (request, parse(chain, settings.shape())) {
     if (!settings.limit.unlimited()) {
       uint64_t moved = request->kind == Request::Kind::DISCARD ? 0 : request->bytes;
       settings.limit.take(moved, virtio::monotonicNs());
@@ -222,7 +223,9 @@ bool BlkWorker::abandon() {
     background[head] = nullptr;
     --inBackground;
   });
-  return inBackground == 0;
+  if (inBackground > 0) return false;
+  io.rest();
+  return true;
 }
 
 }  // namespace troupe::blk

@@ -9,6 +9,8 @@
 #include "devices/blk/blk_request.h"
 #include "devices/blk/disk.h"
 #include "devices/blk/disk_io.h"
+#include "devices/blk/format_io.h"
+#include "devices/blk/image_disk.h"
 #include "devices/blk/rate_limit.h"
 #include "devices/virtio/spin.h"
 #include "devices/virtio/virtqueue.h"
@@ -21,6 +23,9 @@ struct BlkSettings {
   RateLimit& limit;
   kj::byte id[virtio::BLK_ID_BYTES];  // padded with NUL
   uint32_t spinMicros;
+  ImageDisk* image = nullptr;  // what is in `disk`; null: the guest's bytes
+
+  const DiskShape& shape() const { return image == nullptr ? disk.shape() : image->shape(); }
 };
 
 // One queue as its thread gets it, for as long as the driver keeps it enabled. Borrowed.
@@ -89,7 +94,7 @@ class BlkWorker {
   void finished(virtio::Chain&& chain, uint32_t written);
 
   const BlkSettings& settings;
-  DiskIo io;
+  FormatIo io;
   BlkWork work{};
   kj::Array<kj::Maybe<Transfer>> background;  // by head
   uint32_t inBackground = 0;

@@ -89,7 +89,8 @@ void requireAccess(int flags, Disk::Access access) {
 
 }  // namespace
 
-Disk::Disk(int fd, Access access, const RingRules& rings) : file(fd), rings(rings) {
+Disk::Disk(int fd, Access access, const RingRules& rings, Contents contents)
+    : file(fd), rings(rings) {
   struct stat info;
   KJ_SYSCALL(fstat(fd, &info), "TRP-blk-002: the disk cannot be asked what it is");
   int flags;
@@ -97,7 +98,9 @@ Disk::Disk(int fd, Access access, const RingRules& rings) : file(fd), rings(ring
   requireAccess(flags, access);
 
   uint64_t size = sizeOf(fd, info);
-  KJ_REQUIRE(size > 0 && size % virtio::BLK_SECTOR_BYTES == 0,
+  KJ_REQUIRE(contents != Contents::IMAGE || S_ISREG(info.st_mode),
+             "TRP-blk-027: a qcow2 image lies in a regular file", info.st_mode);
+  KJ_REQUIRE(contents != Contents::RAW || (size > 0 && size % virtio::BLK_SECTOR_BYTES == 0),
              "TRP-blk-004: a raw disk is a multiple of 512 bytes, at least 512", size);
 
   uint32_t block = virtio::BLK_SECTOR_BYTES;
@@ -111,12 +114,13 @@ Disk::Disk(int fd, Access access, const RingRules& rings) : file(fd), rings(ring
   } else {
     kind = Backing::CACHED;
   }
-  KJ_REQUIRE(size >= block,
+  KJ_REQUIRE(contents != Contents::RAW || size >= block,
              "TRP-blk-005: the disk is smaller than one block of what O_DIRECT can transfer; "
              "open it without direct",
              size, block);
   diskTopology = topologyOf(fd, info, block);
-  diskShape = DiskShape{size - size % block, block, access == Access::READ_ONLY};
+  uint64_t unused = contents == Contents::RAW ? size % block : 0;
+  diskShape = DiskShape{size - unused, block, access == Access::READ_ONLY};
 }
 
 }  // namespace troupe::blk

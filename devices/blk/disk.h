@@ -24,9 +24,14 @@ class Disk {
     DIRECT   // O_DIRECT: always waits for a device, and wants aligned buffers
   };
 
+  // What is in it: the guest's bytes as they are; the same of a backing file, which may have any
+  // length; or an image, whose length says nothing of the disk's.
+  enum class Contents { RAW, BACKING, IMAGE };
+
   // Asks the file; throws (TRP-blk-…) for one that cannot be such a disk. `fd` is borrowed, and so
   // is what `rings` points to: the rules for every ring that works on it.
-  Disk(int fd, Access access, const RingRules& rings = builtInRingRules());
+  Disk(int fd, Access access, const RingRules& rings = builtInRingRules(),
+       Contents contents = Contents::RAW);
   KJ_DISALLOW_COPY(Disk);
 
   int fd() const { return file; }

@@ -88,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(ClusterBits, Qcow2Hostile, ::testing::Values(9, 12, 16)
 
 TEST_P(Qcow2Hostile, AnyWordOfTheHeader) {
   auto sound = usedImage(GetParam(), false);
-  for (size_t at = 4; at < 160; at += 4) {
+  for (size_t at = 4; at < 136; at += 4) {
     auto changed = kj::heapArray<kj::byte>(sound.asPtr());
     uint64_t word = load64(sound.begin() + at);
     for (uint64_t tempting : temptations(word, 1ull << GetParam(), sound.size())) {
@@ -96,7 +96,6 @@ TEST_P(Qcow2Hostile, AnyWordOfTheHeader) {
       // Version, size of clusters and so on are kept by who opens it; they are compared as they
       // are.
       serve(changed, Access::READ_WRITE, at);
-      serve(changed, Access::READ_ONLY, at);
       store32(changed.begin() + at, uint32_t(tempting));
       store32(changed.begin() + at + 4, uint32_t(word));
       serve(changed, Access::READ_WRITE, at);
@@ -114,7 +113,7 @@ TEST_P(Qcow2Hostile, AnyWordOfATable) {
       tables.push_back(load64(sound.begin() + 3 * clusterBytes + i * 8) & OFFSET_MASK);
     for (uint64_t table : tables) {
       if (table == 0 || table + clusterBytes > sound.size()) continue;
-      for (size_t i = 0; i < kj::min(clusterBytes / 8, 6ull); i++) {
+      for (size_t i = 0; i < kj::min(clusterBytes / 8, 4ull); i++) {
         uint64_t word = load64(sound.begin() + table + i * 8);
         for (uint64_t tempting : temptations(word, clusterBytes, sound.size())) {
           auto changed = kj::heapArray<kj::byte>(sound.asPtr());

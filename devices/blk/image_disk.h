@@ -1,0 +1,54 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/common.h>
+#include <kj/memory.h>
+#include <kj/string.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "devices/blk/disk.h"
+#include "devices/blk/disk_file.h"
+#include "devices/blk/qcow2/chain.h"
+
+namespace troupe::blk {
+
+// The guest's disk in a qcow2 image, which lies in a file (a Disk) and perhaps in backing files.
+class ImageDisk {
+ public:
+  // A backing file: an fd that is borrowed, and what the configuration says of it.
+  struct Backing {
+    int fd;
+    qcow2::ImageFormat format;
+    kj::StringPtr path;
+  };
+  // `path`: of the image, as the configuration has it. `disk` must outlive this. Throws TRP-blk-….
+  ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing);
+  KJ_DISALLOW_COPY(ImageDisk);
+
+  qcow2::Image& image() { return *chain; }
+  // Capacity and blocks as the guest has them.
+  const DiskShape& shape() const { return diskShape; }
+  uint32_t clusterBytes() const { return chain->header().geometry.clusterBytes(); }
+  // By their index in extents; 0 is the disk itself.
+  DiskFile& file(uint32_t index) { return *files[index]; }
+
+  // From any thread. A lane of the image's InFlight for a queue that is new.
+  uint32_t takeLane() { return lanes.fetch_add(1); }
+  // Queues at work: when the last one rests, the image is taken to the disk and marked clean.
+  void queueBegins() { working.fetch_add(1); }
+  void queueRests() {
+    if (working.fetch_sub(1) == 1) chain->close();  // what fails is tried again the next time
+  }
+
+ private:
+  kj::Array<kj::Own<Disk>> backingDisks;
+  kj::Array<kj::Own<DiskFile>> files;
+  kj::Own<qcow2::Image> chain;
+  DiskShape diskShape;
+  std::atomic<uint32_t> lanes{0};
+  std::atomic<uint32_t> working{0};
+};
+
+}  // namespace troupe::blk
