@@ -1,6 +1,7 @@
 # The compiler of the profiles of --profile-dir: parses text that somebody wrote, tells `troupe` what
 # came of it, and ends. It has one stage, because it is at work from its start on.
 actor: "compiler"
+include: "sandbox/common/jail.profile"
 include: "sandbox/common/libc.profile"
 include: "sandbox/common/malloc.profile"
 include: "sandbox/common/setup.profile"
