@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <kj/vector.h>
 #include <linux/audit.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <cstring>
 
@@ -101,6 +103,14 @@ bool isThreadFilter(const ProfileFilter& filter) {
   return strncmp(filter.stage, "thread:", 7) == 0;
 }
 
+// What the compiler of profiles allows no rule for after `start` (layer_guard.h): a mapping of a
+// file.
+bool reachesMoreMemory(const Profile& profile, const CallRegisters& registers) {
+  constexpr int FLAGS = 3;
+  return profile.layers.memory.access != ProfileMemory::ALL && registers.number == SYS_mmap &&
+         (registers.arguments[FLAGS] & MAP_ANONYMOUS) == 0;
+}
+
 struct Stage {
   kj::String name;
   kj::String place;  // where a rule for it stands
@@ -164,6 +174,14 @@ kj::Maybe<RefusedCall> explainCall(const Profile& profile, const CallRegisters& 
                          nullptr};
     }
     Explanation explanation(profile, registers, known);
+    if (stage->name != "start" && reachesMoreMemory(profile, registers)) {
+      return RefusedCall{
+          kj::mv(stage->name), explanation.call(),
+          kj::str(
+              "no profile may allow it once an actor is ready that may not reach all of guest RAM: "
+              "what it maps of files it maps in start, or ",
+              profile.source, " says memory { access: ALL }")};
+    }
     if (stage->name != "start" && isForStartOnly(known)) {
       return RefusedCall{kj::mv(stage->name), explanation.call(),
                          kj::str("no profile may allow ", known,

@@ -69,8 +69,8 @@ TEST(RefusedCall, RemedyAllowsTheCallAndCompiles) {
            call(SYS_getuid, {}),
            call(SYS_ioctl, {3, KVM_RUN, 0}),
            call(SYS_ioctl, {16, 0x12345678, 0}),
-           call(SYS_mmap, {0, 4096, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_POPULATE, 16, 0}),
-           call(SYS_mmap, {0, 4096, PROT_NONE, 0, ~0ull, 0}),
+           call(SYS_mmap, {0, 4096, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, 16, 0}),
+           call(SYS_mmap, {0, 4096, PROT_NONE, MAP_ANONYMOUS, ~0ull, 0}),
            call(SYS_fcntl, {19, F_SETPIPE_SZ, 1}),
            call(SYS_setsockopt, {77, 1, 999, 0, 4}),
            call(SYS_clone, {0x11, 0, 0, 0, 0}),
@@ -98,6 +98,14 @@ TEST(RefusedCall, WhatNoActorMayDoOnceItIsReadyHasNoRule) {
   Explained told = explain(registers);
   EXPECT_EQ("openat(AT_FDCWD, 0x7fff0000, O_RDWR|O_CLOEXEC, 0)", told.call);
   EXPECT_EQ(0u, told.remedy.find("no profile may allow openat once an actor is ready"));
+  EXPECT_EQ(0u, explain(registers, 1).remedy.find("add to "));
+}
+
+TEST(RefusedCall, MappingOfAFileHasNoRuleUnlessAllOfGuestRamMayBeReached) {
+  auto registers = call(SYS_mmap, {0, 4096, PROT_READ, MAP_SHARED, 16, 0});
+  EXPECT_EQ(0u,
+            explain(registers).remedy.find("no profile may allow it once an actor is ready that "
+                                           "may not reach all of guest RAM"));
   EXPECT_EQ(0u, explain(registers, 1).remedy.find("add to "));
 }
 
