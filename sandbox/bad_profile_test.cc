@@ -117,6 +117,19 @@ TEST(BadProfile, FilterThatWidens) {
   }
 }
 
+TEST(BadProfile, LayerWhereOnlyAThreadIncludesIt) {
+  ProfileTree tree;
+  tree.add("b",
+           "run { rule { syscall: 'exit' reason: 'x' } }\nlimit { resource: 'AS' value: 4096 }");
+  tree.add("a", ACTOR + std::string("thread { name: 'q' include: 'b' }"));
+  EXPECT_EQ(
+      "b:2:1: a thread takes only the `run` rules of its includes, and nothing else includes this "
+      "file: `limit` has no effect; include the file in a itself, too, or drop it here",
+      tree.error("a"));
+  tree.add("a", ACTOR + std::string("include: 'b' thread { name: 'q' include: 'b' }"));
+  EXPECT_EQ("", tree.error("a"));
+}
+
 TEST(BadProfile, BudgetExceeded) {
   EXPECT_EQ("a:4:1: run lets 2 system calls through, and its budget is 1: brk, read",
             errorOf("run { rule { syscall: 'read' syscall: 'brk' reason: 'x' } }\n"

@@ -2,6 +2,7 @@
 
 #include <seccomp.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <set>
 #include <tuple>
@@ -279,6 +280,7 @@ class FilterResolver {
     threadSources.push_back(readSources(files, name, &where));
     WrittenStage written;
     for (const auto& source : threadSources.back()) {
+      refuseUnheardWords(*source);
       addStage(*source, "run", source->profile.run(), written);
       included.insert(source.get());
     }
@@ -286,6 +288,25 @@ class FilterResolver {
       apply(narrow, "run", true, written.rules);
     for (Written& rule : written.rules)
       rules.push_back(std::move(rule));
+  }
+
+  // A thread takes rules from its includes and no more. What else such a file asks for would go
+  // unheard, and the jail be weaker than somebody reads there.
+  void refuseUnheardWords(const SourceFile& file) const {
+    bool heard = std::any_of(sources.begin(), sources.end(),
+                             [&](const auto& source) { return source->path == file.path; });
+    if (heard) return;
+    const auto& profile = file.profile;
+    std::vector<const google::protobuf::FieldDescriptor*> fields;
+    profile.GetReflection()->ListFields(profile, &fields);
+    for (const auto* field : fields) {
+      if (field->name() == "include" || field->name() == "run") continue;
+      throw ProfileError(locate(file, &file.locations, profile, field->name()),
+                         "a thread takes only the `run` rules of its includes, and nothing else "
+                         "includes this file: `" +
+                             field->name() + "` has no effect; include the file in " +
+                             sources.back()->path + " itself, too, or drop it here");
+    }
   }
 
   static std::vector<PolicyRule> plain(std::vector<Written>& written) {
