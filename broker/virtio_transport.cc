@@ -225,7 +225,8 @@ kj::Maybe<uint16_t> VirtioTransport::notifiedQueue(uint64_t offset) const {
 bool VirtioTransport::configChanged(uint64_t offset, kj::ArrayPtr<const kj::byte> data) {
   bool fits = offset <= config.size() && data.size() <= config.size() - offset;
   if (!fits && !isPlanted(Bug::CONFIG_BOUNDS)) return false;
-  memcpy(config.begin() + offset, data.begin(), data.size());
+  // A device may say that nothing changed; no bytes may be at no address, which memcpy() forbids.
+  if (data.size() > 0) memcpy(config.begin() + offset, data.begin(), data.size());
   ++configGeneration;  // §2.5.1
   return true;
 }

@@ -55,7 +55,7 @@ TEST(OpenImage, RefusesWhatIsNoImageByItsKind) {
   EXPECT_EQ(codeOf([&]() { openImage("kernel", folder.file("good", RAM), RAM); }), "");
 }
 
-TEST(OpenImage, DoesNotWaitForANamedPipe) {
+TEST(OpenImage, BRK09_DoesNotWaitForANamedPipe) {
   Folder folder;
   auto path = kj::str(folder.path.c_str(), "/pipe");
   ASSERT_EQ(mkfifo(path.cStr(), 0600), 0);
@@ -96,7 +96,7 @@ TEST(OpenDisk, ALockEndsWithTheLastCopyOfItsFd) {
   EXPECT_EQ(codeOf([&]() { openDisk(disk(path, false)); }), "");
 }
 
-TEST(OpenDisks, OneFileAsTwoDisksIsRefusedUnlessBothOnlyRead) {
+TEST(OpenDisks, BRK09_OneFileAsTwoDisksIsRefusedUnlessBothOnlyRead) {
   Folder folder;
   auto path = folder.file("d", 512);
   auto link = kj::str(folder.path.c_str(), "/hard");

@@ -59,9 +59,17 @@ TEST_F(RunFolder, IsRefusedWhenOpenToOthers) {
   EXPECT_EQ(codeOfTaking("a"), "TRP-host-005");
 }
 
-TEST_F(RunFolder, IsRefusedWhenItIsALink) {
+TEST_F(RunFolder, BRK09_IsRefusedWhenItIsALink) {
   ASSERT_EQ(symlink("/tmp", folder.c_str()), 0);
   EXPECT_EQ(codeOfTaking("a"), "TRP-host-005");
+}
+
+TEST_F(RunFolder, BRK09_ALockThatIsALinkIsNotFollowed) {
+  ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);
+  std::string target = base + "/elsewhere";
+  ASSERT_EQ(symlink(target.c_str(), (folder + "/a.lock").c_str()), 0);
+  EXPECT_EQ(codeOfTaking("a"), "TRP-host-004");
+  EXPECT_NE(access(target.c_str(), F_OK), 0);
 }
 
 TEST_F(RunFolder, APlaceHasAPrivateSocketAndLeavesNothing) {

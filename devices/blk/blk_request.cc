@@ -1,8 +1,12 @@
 #include "devices/blk/blk_request.h"
 
+#include "tests/fuzz/planted.h"
+
 namespace troupe::blk {
 namespace {
 
+using fuzz::Bug;
+using fuzz::isPlanted;
 using virtio::BLK_SECTOR_BYTES;
 
 Request refuse(uint8_t status) {
@@ -14,7 +18,9 @@ Request refuse(uint8_t status) {
 Request place(Request::Kind kind, uint64_t sector, uint64_t bytes, uint64_t maxBytes,
               const DiskShape& shape) {
   if (bytes > maxBytes || bytes % shape.blockBytes != 0) return refuse(virtio::BLK_S_IOERR);
-  if (sector > shape.bytes / BLK_SECTOR_BYTES) return refuse(virtio::BLK_S_IOERR);
+  if (sector > shape.bytes / BLK_SECTOR_BYTES && !isPlanted(Bug::SECTOR_OVERFLOW)) {
+    return refuse(virtio::BLK_S_IOERR);
+  }
   uint64_t offset = sector * BLK_SECTOR_BYTES;
   if (offset % shape.blockBytes != 0 || bytes > shape.bytes - offset) {
     return refuse(virtio::BLK_S_IOERR);
@@ -55,7 +61,9 @@ kj::Maybe<Request> parse(virtio::Chain& chain, const DiskShape& shape) {
       return place(Request::Kind::READ, header.sector, writable, MAX_REQUEST_BYTES, shape);
     case virtio::BLK_T_OUT:
       // Whether the driver acknowledged RO or not, §5.2.6.2.
-      if (writable > 0 || shape.readOnly) return refuse(virtio::BLK_S_IOERR);
+      if (writable > 0 || (shape.readOnly && !isPlanted(Bug::READ_ONLY))) {
+        return refuse(virtio::BLK_S_IOERR);
+      }
       return place(Request::Kind::WRITE, header.sector, readable, MAX_REQUEST_BYTES, shape);
     case virtio::BLK_T_FLUSH:
       if (readable > 0 || writable > 0) return refuse(virtio::BLK_S_IOERR);

@@ -3,6 +3,8 @@
 #include <kj/debug.h>
 #include <sys/eventfd.h>
 
+#include "tests/fuzz/planted.h"
+
 namespace troupe::blk {
 namespace {
 
@@ -189,7 +191,9 @@ void BlkWorker::complete(Transfer&& transfer, uint8_t status) {
   bool storesData = transfer.request.kind == Request::Kind::READ ||
                     transfer.request.kind == Request::Kind::GET_ID;
   uint32_t stored = storesData ? transfer.moved : 0;
-  if (chain.writableBytes() == 0) stored += sizeof(status);
+  if (chain.writableBytes() == 0 || fuzz::isPlanted(fuzz::Bug::USED_LENGTH)) {
+    stored += sizeof(status);
+  }
   finished(kj::mv(chain), stored);
 }
 

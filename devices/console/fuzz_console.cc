@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <kj/timer.h>
 
+#include "devices/console/fuzz_request.h"
 #include "devices/console/input_queue.h"
 #include "devices/console/output_log.h"
 #include "devices/console/receive_ring.h"
@@ -49,10 +50,7 @@ class FuzzedConsole final: public fuzz::FuzzedDevice {
   }
 
   void request(const Op& op, fuzz::RequestTemplate& request) override {
-    uint32_t bytes = op.b & 1 ? op.c % 40000 : op.c % 80;
-    request.readable = op.a & 1 ? bytes : 0;
-    request.writable = op.a & 1 ? 0 : bytes;
-    request.pieces = op.a >> 1;
+    chooseRequest(op, request);
   }
 
   void event(const Op& op) override {

@@ -1,6 +1,7 @@
 // Fuzzes virtio-rng: its queue, with a source of bytes that may run dry.
 #include <kj/debug.h>
 
+#include "devices/rng/fuzz_request.h"
 #include "devices/rng/rng_queue.h"
 #include "devices/virtio/guest_watch.h"
 #include "tests/fuzz/session.h"
@@ -22,9 +23,7 @@ class FuzzedRng final: public fuzz::FuzzedDevice, public RandomSource {
   void kick(uint16_t) override { KJ_ASSERT_NONNULL(queue).serve(); }
 
   void request(const Op& op, fuzz::RequestTemplate& request) override {
-    request.header.assign(op.a & 1 ? op.b % 20 : 0, kj::byte(op.d));
-    request.writable = op.c % 0x12000;
-    request.pieces = op.a >> 1;
+    chooseRequest(op, request);
   }
 
   // How much the next call gets: all, less, or nothing at all.

@@ -1,7 +1,9 @@
 """Every fuzz target, and the planted bugs it finds (tests/fuzz/planted.h)."""
 
 TARGETS = [
+    "//broker:fuzz_broker_rpc",
     "//broker:fuzz_transport",
+    "//devices/blk:fuzz_blk",
     "//devices/console:fuzz_console",
     "//devices/rng:fuzz_rng",
     "//devices/virtio:fuzz_ring",
@@ -11,6 +13,11 @@ PLANTED = {
     "//broker:fuzz_transport": [
         "status-order",
         "config-bounds",
+    ],
+    "//devices/blk:fuzz_blk": [
+        "sector-overflow",
+        "read-only",
+        "used-length",
     ],
     "//devices/virtio:fuzz_ring": [
         "double-fetch",

@@ -32,6 +32,15 @@ void Watch::reset() {
   flipping = false;
 }
 
+void Watch::forgetReads() {
+  for (Held& one : held)
+    one.reads.clear();
+}
+
+void hostTookLess() {
+  if (watching != nullptr) watching->forgetReads();
+}
+
 void Watch::addRing(const virtio::Virtqueue& ring, const virtio::RingLayout& layout) {
   auto part = [&](uint64_t address, uint64_t size) {
     const kj::byte* begin = arena.host(address, size);

@@ -50,6 +50,9 @@ class Watch {
   // A second read of a byte within one request sees other bytes, instead of being reported.
   void setFlipping(bool flips) { flipping = flips; }
 
+  // What was read until now may be read again: the host took less of it than it was given.
+  void forgetReads();
+
   void reset();
 
   // For guest_watch.h.
@@ -114,5 +117,8 @@ class Watch {
   kj::byte interleaveBytes[8];
   size_t interleaveSize = 0;
 };
+
+// forgetReads() of the one that watches.
+void hostTookLess();
 
 }  // namespace troupe::fuzz

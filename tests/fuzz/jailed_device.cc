@@ -1,0 +1,107 @@
+#include "tests/fuzz/jailed_device.h"
+
+#include <capnp/message.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "devices/blk/blk.capnp.h"
+#include "devices/blk/blk_profile.h"
+#include "devices/blk/fuzz_request.h"
+#include "devices/console/console.capnp.h"
+#include "devices/console/console_profile.h"
+#include "devices/console/fuzz_request.h"
+#include "devices/console/wire.h"
+#include "devices/rng/fuzz_request.h"
+#include "devices/rng/rng_profile.h"
+#include "devices/virtio/wire.h"
+
+namespace troupe::fuzz {
+namespace {
+
+using virtio::testing::FakeRam;
+using virtio::testing::HandedFd;
+using virtio::testing::ProcessBench;
+
+constexpr uint64_t RING_FEATURES =
+    virtio::F_VERSION_1 | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX;
+
+Op makeOp(uint8_t a, uint16_t b, uint32_t c) {
+  return Op{uint8_t(OpKind::REQUEST), a, b, c, 0};
+}
+
+class JailedRng final: public JailedDevice {
+ public:
+  std::vector<uint16_t> queueSizes() override { return {8}; }
+  uint64_t features() override { return RING_FEATURES; }
+  kj::Own<ProcessBench> start(FakeRam& ram) override {
+    return kj::heap<ProcessBench>(ram, RNG_PROFILE, "troupe-rng", 1);
+  }
+  void request(const Op& op, RequestTemplate& request) override { rng::chooseRequest(op, request); }
+  Op goodRequest() override { return makeOp(0, 0, 64); }
+};
+
+// Its output goes to /dev/null, and nobody types.
+class JailedConsole final: public JailedDevice {
+ public:
+  JailedConsole() {
+    int fd;
+    KJ_SYSCALL(fd = open("/dev/null", O_WRONLY | O_CLOEXEC));
+    out = kj::AutoCloseFd(fd);
+  }
+  std::vector<uint16_t> queueSizes() override { return {64, 64}; }
+  uint64_t features() override { return RING_FEATURES | console::F_SIZE | console::F_EMERG_WRITE; }
+  kj::Own<ProcessBench> start(FakeRam& ram) override {
+    capnp::MallocMessageBuilder message;
+    message.initRoot<ConsoleConfig>().setBackend(ConsoleConfig::Backend::FILE);
+    HandedFd fds[] = {{"out", 0, out}};
+    return kj::heap<ProcessBench>(ram, CONSOLE_PROFILE, "troupe-console", 2, fds,
+                                  message.getRoot<capnp::AnyPointer>().asReader());
+  }
+  void request(const Op& op, RequestTemplate& request) override {
+    console::chooseRequest(op, request);
+  }
+  Op goodRequest() override { return makeOp(1, 0, 20); }
+  uint16_t goodQueue() override { return console::TRANSMIT_QUEUE; }
+
+ private:
+  kj::AutoCloseFd out;
+};
+
+class JailedBlk final: public JailedDevice {
+ public:
+  JailedBlk() {
+    int fd;
+    KJ_SYSCALL(fd = memfd_create("disk", MFD_CLOEXEC));
+    disk = kj::AutoCloseFd(fd);
+    KJ_SYSCALL(ftruncate(disk, blk::FUZZED_DISK_BYTES));
+  }
+  std::vector<uint16_t> queueSizes() override { return {256, 256}; }
+  uint64_t features() override { return RING_FEATURES | virtio::BLK_F_FLUSH; }
+  kj::Own<ProcessBench> start(FakeRam& ram) override {
+    capnp::MallocMessageBuilder message;
+    auto config = message.initRoot<BlkConfig>();
+    config.setId("fuzz");
+    config.setQueues(2);
+    HandedFd fds[] = {{"disk", 0, disk}};
+    return kj::heap<ProcessBench>(ram, BLK_PROFILE, "troupe-blk", 2, fds,
+                                  message.getRoot<capnp::AnyPointer>().asReader());
+  }
+  void request(const Op& op, RequestTemplate& request) override { blk::chooseRequest(op, request); }
+  Op goodRequest() override { return makeOp(0, 0x10, 1); }
+
+ private:
+  kj::AutoCloseFd disk;
+};
+
+}  // namespace
+
+kj::Own<JailedDevice> jailedDevice(kj::StringPtr name) {
+  if (name == "rng") return kj::heap<JailedRng>();
+  if (name == "console") return kj::heap<JailedConsole>();
+  if (name == "blk") return kj::heap<JailedBlk>();
+  return {};
+}
+
+}  // namespace troupe::fuzz

@@ -1,0 +1,3 @@
+#!/bin/sh
+# jailed_test.sh DEVICE INPUTS
+exec tests/fuzz/jailed "$1" --inputs "$2"
