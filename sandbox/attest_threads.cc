@@ -1,6 +1,7 @@
 // Filters, tracer, privileges, capabilities and ids, which belong to threads.
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "sandbox/attest_subject.h"
@@ -18,6 +19,7 @@ struct Thread {
   kj::StringPtr who;
   kj::StringPtr status;
   bool main;
+  bool kernels;  // a worker of the kernel, which never runs the program
 
   kj::String layer(kj::StringPtr name) const {
     return main ? kj::heapString(name) : kj::str(who.slice(4), ": ", name);
@@ -63,7 +65,7 @@ void checkSeccomp(const Thread& thread, int inheritedFilters) {
                           "; a jailed actor has mode 2 (filter)");
   } else {
     checkFilterCount(thread, filters);
-    attestFilters(thread.subject, layer, thread.who, thread.id);
+    if (!thread.kernels) attestFilters(thread.subject, layer, thread.who, thread.id);
   }
 }
 
@@ -72,7 +74,8 @@ void checkTracer(const Thread& thread) {
   auto layer = thread.layer("tracer");
   auto tracer = atoi(statusField(thread.status, "TracerPid").cStr());
   thread.seen(layer, tracer == 0 ? kj::str("none") : kj::str("process ", tracer));
-  if (tracer == getpid() || (tracer == 0 && !thread.subject.options.traced)) return;
+  bool mayBeNone = thread.kernels || !thread.subject.options.traced;
+  if (tracer == getpid() || (tracer == 0 && mayBeNone)) return;
   thread.subject.differ(layer, thread.who, " is traced by ",
                         tracer == 0 ? kj::str("nobody") : kj::str("process ", tracer), ", not by ",
                         getpid(), ", which started it");
@@ -135,6 +138,21 @@ void checkIds(const Thread& thread) {
   }
 }
 
+// Whether a thread is a worker that the kernel made in the process, for io_uring or for KVM.
+bool isKernels(const Subject& subject, kj::StringPtr thread) {
+  constexpr uint64_t PF_IO_WORKER = 0x10, PF_USER_WORKER = 0x4000;
+  KJ_IF_MAYBE (stat, readAll(subject.folder, kj::str("task/", thread, "/stat").cStr())) {
+    // "7 (name) S …": the flags are the seventh word after the name, which may hold anything.
+    KJ_IF_MAYBE (end, stat->findLast(')')) {
+      const char* at = stat->cStr() + *end + 1;
+      for (int i = 0; i < 6 && at != nullptr; i++)
+        at = strchr(at + 1, ' ');
+      if (at != nullptr) return (strtoull(at, nullptr, 10) & (PF_IO_WORKER | PF_USER_WORKER)) != 0;
+    }
+  }
+  return false;
+}
+
 void checkThread(const Thread& thread, int inheritedFilters) {
   checkSeccomp(thread, inheritedFilters);
   checkTracer(thread);
@@ -153,7 +171,9 @@ void attestThreads(Subject& subject, int inheritedFilters) {
       auto path = main ? kj::str("status") : kj::str("task/", thread, "/status");
       KJ_IF_MAYBE (status, readAll(subject.folder, path.cStr())) {
         auto who = main ? kj::str("it") : kj::str("its thread ", statusField(*status, "Name"));
-        checkThread({subject, atoi(thread.cStr()), who, *status, main}, inheritedFilters);
+        checkThread(
+            {subject, atoi(thread.cStr()), who, *status, main, !main && isKernels(subject, thread)},
+            inheritedFilters);
       }
     }
     if (threads->size() == 0) subject.differ("process", "it has ended");

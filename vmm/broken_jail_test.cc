@@ -160,6 +160,16 @@ TEST(BrokenJail, WithoutItsStartFilter) {
                           {"it has 1 system call filters; its profile makes that 2"});
 }
 
+// Mode and count are as they should be.
+TEST(BrokenJail, WithOneOtherInstructionInAFilter) {
+  if (sandbox::whyNoFilterReading().size() > 0) {
+    GTEST_SKIP() << "instructions are not compared: " << sandbox::whyNoFilterReading().cStr();
+  }
+  VmBench().expectRefused(
+      Fault::ALTERED_FILTER,
+      {"it has a system call filter (1.) that is not its profile's: instruction "});
+}
+
 TEST(BrokenJail, WithoutLimits) {
   VmBench().expectRefused(Fault::LIMITS, {"its limit NOFILE is "});
 }

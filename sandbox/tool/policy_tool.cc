@@ -1,10 +1,13 @@
 #include "sandbox/tool/policy_tool.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
 
 #include "sandbox/policy.h"
+#include "sandbox/profile_overlay.h"
 #include "sandbox/tool/budget_table.h"
 #include "sandbox/tool/call_text.h"
 #include "sandbox/tool/diff.h"
@@ -44,7 +47,9 @@ constexpr char HELP[] =
     "anything.\n"
     "\n"
     "  --includes DIR            where the includes of profiles given by path lie; otherwise\n"
-    "                            the current folder, then the profiles built in\n";
+    "                            the current folder, then the profiles built in\n"
+    "  --profile-dir DIR         as of `troupe run`: an actor's profile is that of DIR, if it has\n"
+    "                            one; `check` without FILE then checks all of them\n";
 
 std::string list(const std::vector<std::string>& texts) {
   std::string all;
@@ -120,17 +125,29 @@ class Tool {
         json = true;
       } else if (word == "--help" || word == "-h") {
         help = true;
-      } else if (word == "--includes" || word.compare(0, 11, "--includes=") == 0) {
-        bool apart = word.size() == 10;
-        if (apart && i + 1 == given.size()) {
-          throw ToolError("TRP-cfg-003", "--includes needs the path of a folder");
-        }
-        includes = apart ? given[++i] : word.substr(11);
-      } else {
-        throw ToolError("TRP-cfg-002", "there is no option " + quoted(word) +
-                                           "; there are --json, --includes and --help");
+      } else if (!takeFolder("--includes", includes, given, i) &&
+                 !takeFolder("--profile-dir", profileDir, given, i)) {
+        throw ToolError("TRP-cfg-002",
+                        "there is no option " + quoted(word) +
+                            "; there are --json, --includes, --profile-dir and --help");
       }
     }
+    struct stat info;
+    if (!profileDir.empty() && (stat(profileDir.c_str(), &info) < 0 || !S_ISDIR(info.st_mode)))
+      throw ToolError("TRP-cfg-033", "--profile-dir " + quoted(profileDir) + " is no folder");
+  }
+
+  // Whether the word at `i` is option `name`, with the path of a folder after it or behind a '='.
+  static bool takeFolder(const std::string& name, std::string& folder,
+                         const std::vector<std::string>& given, size_t& i) {
+    const std::string& word = given[i];
+    bool joined = word.compare(0, name.size() + 1, name + "=") == 0;
+    if (word != name && !joined) return false;
+    if (!joined && i + 1 == given.size()) {
+      throw ToolError("TRP-cfg-003", name + " needs the path of a folder");
+    }
+    folder = joined ? word.substr(name.size() + 1) : given[++i];
+    return true;
   }
 
   void require(size_t least, size_t most, const std::string& usage) {
@@ -141,7 +158,7 @@ class Tool {
 
   PolicyReading examine(const std::string& name) {
     for (const CataloguedActor& actor : catalogue.actors) {
-      if (actor.name == name) return examinePolicy(catalogue.files, actor.path);
+      if (actor.name == name) return examineActor(actor);
     }
     if (name.find_first_of("./") == std::string::npos) {
       std::vector<std::string> names;
@@ -152,6 +169,27 @@ class Tool {
                                          ", and the path of a profile has a '/' or a '.'");
     }
     return examinePolicy(GivenFiles(name, includes, catalogue.files), name);
+  }
+
+  bool isOverridden(const CataloguedActor& actor) const {
+    return !profileDir.empty() && FolderFiles(profileDir).read(actor.path);
+  }
+
+  PolicyReading examineActor(const CataloguedActor& actor) const {
+    if (!isOverridden(actor)) return examinePolicy(catalogue.files, actor.path);
+    FolderFiles over(profileDir);
+    return examinePolicy(OverlaidFiles(over, profileDir, catalogue.files), actor.path);
+  }
+
+  void nameAllOverridden() {
+    for (const CataloguedActor& actor : catalogue.actors) {
+      if (isOverridden(actor)) words.push_back(actor.name);
+    }
+    if (words.empty()) {
+      throw ToolError("TRP-cfg-033", "--profile-dir " + quoted(profileDir) +
+                                         " has no actor's profile; that of rng lies there as "
+                                         "devices/rng/rng.profile, say");
+    }
   }
 
   Policy read(const std::string& name) {
@@ -174,6 +212,7 @@ class Tool {
   }
 
   void check() {
+    if (words.empty() && !profileDir.empty()) nameAllOverridden();
     require(1, 1000, "check FILE...");
     size_t errors = 0, warnings = 0;
     for (const std::string& name : words) {
@@ -275,6 +314,7 @@ class Tool {
   const PolicyCatalogue& catalogue;
   std::vector<std::string> words;
   std::string includes;
+  std::string profileDir;
   bool json = false;
   bool help = false;
 };

@@ -165,7 +165,8 @@ start: 8 system calls, 6 with conditions
 
 TEST(PolicyShow, JsonHasEveryStageComplete) {
   std::string json = out({"show", "tape", "--json"});
-  EXPECT_EQ(0u, json.find(R"({"actor":"tape","profile":"tape.profile","layers":[{"layer":"kernel",)"));
+  EXPECT_EQ(0u,
+            json.find(R"({"actor":"tape","profile":"tape.profile","layers":[{"layer":"kernel",)"));
   EXPECT_NE(std::string::npos,
             json.find(R"({"layer":"landlock","value":"TCP","needed":"since 6.7",)"
                       R"("source":"built in"})"));
@@ -355,6 +356,26 @@ TEST(PolicyCheck, OwnFolderGoesBeforeWhatIsBuiltIn) {
   EXPECT_NE(std::string::npos, out({"show", file.path}).find("the heap"));
   std::ofstream(folder + "/shared.profile") << "run { rule { syscall: 'uname' reason: 'mine' } }";
   EXPECT_NE(std::string::npos, out({"show", file.path, "--includes", folder}).find("mine"));
+}
+
+TEST(PolicyTool, ProfileOfAFolderGoesBeforeTheOneBuiltIn) {
+  File file("actor: 'tape' run { rule { syscall: 'uname' reason: 'mine' } }", "tape.profile");
+  std::string folder = file.path.substr(0, file.path.rfind('/'));
+  EXPECT_NE(std::string::npos, out({"show", "tape", "--profile-dir", folder}).find(file.path));
+  EXPECT_EQ(out({"show", "disc"}), out({"show", "disc", "--profile-dir", folder}));
+  EXPECT_NE(std::string::npos,
+            out({"explain", "tape", "run", "uname", "--profile-dir=" + folder}).find("allowed"));
+  std::ofstream(file.path) << "actor: 'tape' run { rule { syscall: 'unam' reason: 'mine' } }";
+  ToolResult result = tool({"check", "--profile-dir", folder});
+  EXPECT_EQ(2, result.exit);
+  EXPECT_EQ(0u, result.out.find(file.path + ":1:")) << result.out;
+}
+
+TEST(PolicyTool, FolderWithoutProfilesIsAnError) {
+  File file("", "README");
+  std::string folder = file.path.substr(0, file.path.rfind('/'));
+  EXPECT_EQ(0u, err({"check", "--profile-dir", folder}).find("troupe policy: TRP-cfg-033: "));
+  EXPECT_EQ(0u, err({"show", "tape", "--profile-dir", file.path}).find("troupe policy: TRP-cfg-0"));
 }
 
 TEST(PolicyImport, TakesOverWhatCanBeSaidAndNamesTheRest) {
