@@ -35,7 +35,7 @@ constexpr uint32_t MAX_OF_A_RANGE = 2;
 constexpr size_t WIDTH = 8;
 
 // A probe that says nothing for so long will not say anything any more.
-constexpr kj::Duration PATIENCE = 10 * kj::SECONDS;
+constexpr kj::Duration PATIENCE = 60 * kj::SECONDS;
 
 kj::AutoCloseFd openProgram() {
   int fd;

@@ -146,7 +146,8 @@ void addRings(List& list) {
     uint32_t chosen = flags;
     list.add(GROUP, name, [=](const Targets&) { return makeRing(chosen); });
   }
-  list.add(GROUP, "a ring in own memory", [](const Targets&) { return makeRingInOwnMemory(); });
+  list.add("io_uring in own memory", "set-up",
+           [](const Targets&) { return makeRingInOwnMemory(); });
   for (const char* path : {"/", "/etc/passwd", "/proc/self/mem"}) {
     list.add(GROUP, std::string("open of ") + path,
              [=](const Targets&) { return openBySubmission(path); });
