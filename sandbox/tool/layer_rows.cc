@@ -77,6 +77,8 @@ std::vector<LayerRow> layerRows(const PolicyLayers& layers) {
   if (layers.ioUringOpcodes.empty()) rows.push_back({"io_uring", "none", "required", {}});
   for (const PolicyIoUringOpcode& one : layers.ioUringOpcodes)
     rows.push_back({"io_uring", one.name + ": " + layers.ioUringReason, "-", one.where});
+  for (const auto& flag : layers.ioUringSqeFlags)
+    rows.push_back({"io_uring", "flag " + flag.name, "-", flag.where});
   for (const PolicyCgroupLimit& one : layers.cgroupLimits) {
     rows.push_back({"cgroup", std::string(nameOf(one.kind)) + " " + std::to_string(one.value),
                     needText(one.layer), one.where});
