@@ -43,14 +43,15 @@ class Memory(unittest.TestCase):
         return {"troupe": status["pid"],
                 **{actor["kind"]: actor["pid"] for actor in status["actors"]}}
 
-    def override(self, memory):
-        """A folder with the entropy device's profile, in which `memory` replaces what it has."""
+    def override(self, memory, more=""):
+        """A folder with the entropy device's profile, in which `memory` replaces what it has and
+        `more` is added."""
         path = self.folder.file("profiles/devices/rng")
         os.makedirs(path)
         with open("devices/rng/rng.profile") as file:
             text = file.read()
         with open(f"{path}/rng.profile", "w") as file:
-            file.write(f"{text}\nmemory {{ {memory} }}\n")
+            file.write(f"{text}\nmemory {{ {memory} }}\n{more}\n")
         return self.folder.file("profiles")
 
     def testWhoHasNoneOfItMapsNone(self):
@@ -66,6 +67,21 @@ class Memory(unittest.TestCase):
             f"range {{ address: {8 * MIB} size: 4096 }}"))
         self.assertEqual(mapped(pids["rng"]), [("rw-s", 0, 3 * MIB), ("rw-s", 8 * MIB, 4096)])
         self.assertEqual(mapped(pids["blk"]), [("rw-s", 0, RAM)])
+
+    def testADeviceThatMayOnlyReadDiesOfAStore(self):
+        """The entropy device is no good for this: it stores into the ring as soon as it is asked."""
+        folder = self.override('access: READ_ONLY fd: "ram"', """
+            start { rule {
+              syscall: "mmap"
+              arg { index: 2 value: "PROT_READ" }
+              arg { index: 3 value: "MAP_SHARED" }
+              arg { index: 4 fd: "ram" }
+              reason: "guest RAM, for reading"
+            } }""")
+        code, _, said = self.folder.run("run", "--kernel", self.folder.payload, "--memory", "64M",
+                                        "--cmdline", "idle", "--profile-dir", folder)
+        self.assertEqual(code, 19, said)
+        self.assertRegex(said, r"TRP-run-004: .*lost rng0 .*SIGSEGV")
 
     def testARangeThatIsNoRamStartsNoVm(self):
         folder = self.override(
