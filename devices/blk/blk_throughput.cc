@@ -1,5 +1,6 @@
 // Requests per second of a queue's thread driven through shared memory without a VM, beside a bare
-// preadv() loop on the same file: what the device adds to the host's own cost.
+// preadv() loop on the same file: what the device adds to the host's own cost. And the same bytes
+// in a qcow2 image, all of them allocated.
 //
 //   blk_throughput [tmpfs|cached|direct] [seconds per run]
 //
@@ -10,6 +11,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +21,9 @@
 #include <vector>
 
 #include "devices/blk/blk_engine.h"
+#include "devices/blk/format_io.h"
+#include "devices/blk/image_disk.h"
+#include "devices/blk/qcow2/testing/blank_image.h"
 #include "devices/blk/testing/scratch_disk.h"
 #include "devices/virtio/guest_word.h"
 #include "devices/virtio/spin.h"
@@ -155,13 +160,15 @@ struct Figures {
   double kicksPerRequest;
 };
 
-Figures measureDevice(const Disk& disk, uint32_t depth, double seconds) {
+Figures measureDevice(const Disk& disk, ImageDisk* image, uint32_t depth, double seconds) {
   auto io = kj::setupAsyncIo();
   FakeRam ram(16 << 20);
   auto memory = ram.memory();
   Process process;
   NoLink link;
-  BlkEngine engine(io.unixEventPort, disk, BlkOptions{"", 1, 50}, process);
+  BlkOptions options;
+  options.image = image;
+  BlkEngine engine(io.unixEventPort, disk, options, process);
   Process::pin(0);
   LeanDriver driver(ram, depth);
   auto kick = makeEventFd();
@@ -234,29 +241,104 @@ double measureBareLoop(int fd, uint32_t depth, double seconds) {
   return run(seconds);
 }
 
+uint64_t threadNs() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return uint64_t(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+// What a read costs the queue's thread, between the request and the bytes; other work on the CPUs
+// does not count.
+double measureRead(const Disk& disk, ImageDisk* image) {
+  constexpr uint64_t READS = 100000;
+  auto wake = makeEventFd();
+  FormatIo io(disk, image, RING, wake);
+  auto buffer = kj::heapArray<kj::byte>(BLOCK);
+  iovec piece{buffer.begin(), BLOCK};
+  Random random;
+  uint64_t begin = threadNs();
+  for (uint64_t i = 0; i < READS; i++) {
+    auto result = io.read(kj::arrayPtr(&piece, 1), random.block() * BLOCK, 0);
+    while (result == nullptr) {
+      io.submit();
+      io.takeCompletions([&](uint64_t, int64_t got) { result = got; });
+    }
+    KJ_ASSERT(KJ_ASSERT_NONNULL(result) == BLOCK);
+  }
+  return double(threadNs() - begin) / READS;
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
 
+// A file with an empty image in it.
+kj::Own<Disk> makeImage(int fd) {
+  auto blank = qcow2::testing::makeBlank({3, 16, 4, DISK_BYTES});
+  qcow2::AlignedBytes bytes(blank.size());
+  memcpy(bytes.begin(), blank.begin(), blank.size());
+  Disk empty(fd, Disk::Access::READ_WRITE, builtInRingRules(), Disk::Contents::IMAGE);
+  DiskFile file(empty);
+  KJ_REQUIRE(file.truncate(0) == 0 && qcow2::writeFully(file, bytes.all(), 0) == 0);
+  return kj::heap<Disk>(fd, Disk::Access::READ_WRITE, builtInRingRules(), Disk::Contents::IMAGE);
+}
+
+void fill(qcow2::Image& image) {
+  qcow2::AlignedBytes bytes(1 << 20);
+  bytes.clear();
+  for (uint64_t offset = 0; offset < DISK_BYTES;) {
+    iovec piece{bytes.begin(), bytes.size()};
+    int64_t written = image.write(kj::arrayPtr(&piece, 1), offset);
+    KJ_REQUIRE(written > 0, written);
+    offset += written;
+  }
+  KJ_REQUIRE(image.close() == 0);
+}
+
 void compare(const char* name, Medium medium, double seconds) {
   testing::ScratchDisk file(medium, DISK_BYTES);
   Disk disk(file.fd(), Disk::Access::READ_ONLY);
+  testing::ScratchDisk imageFile(medium, 512);
+  {
+    auto empty = makeImage(imageFile.fd());
+    ImageDisk image(*empty, "image.qcow2", nullptr);
+    fill(image.image());
+  }
+  Disk imageInFile(imageFile.fd(), Disk::Access::READ_WRITE, builtInRingRules(),
+                   Disk::Contents::IMAGE);
+  std::vector<double> rawNs, imageNs, ratioNs;
+  for (int i = 0; i < ROUNDS; i++) {
+    ImageDisk image(imageInFile, "image.qcow2", nullptr);
+    rawNs.push_back(measureRead(disk, nullptr));
+    imageNs.push_back(measureRead(imageInFile, &image));
+    ratioNs.push_back(rawNs.back() / imageNs.back());
+  }
+  printf("%-6s CPU time of a read: raw %.0f ns, qcow2 %.0f ns, ratio %.2f [%.2f-%.2f]\n", name,
+         median(rawNs), median(imageNs), median(ratioNs),
+         *std::min_element(ratioNs.begin(), ratioNs.end()),
+         *std::max_element(ratioNs.begin(), ratioNs.end()));
   for (uint32_t depth : {1u, 32u}) {
-    std::vector<double> ours, bare, ratios, kicks;
+    std::vector<double> ours, bare, ratios, kicks, images, imageRatios;
     for (int i = 0; i < ROUNDS; i++) {
+      // A new one each time: an engine's queues keep their lanes.
+      ImageDisk image(imageInFile, "image.qcow2", nullptr);
       bare.push_back(measureBareLoop(file.fd(), depth, seconds));
-      Figures figures = measureDevice(disk, depth, seconds);
+      Figures figures = measureDevice(disk, nullptr, depth, seconds);
       ours.push_back(figures.iops);
       kicks.push_back(figures.kicksPerRequest);
       ratios.push_back(ours.back() / bare.back());
+      images.push_back(measureDevice(imageInFile, &image, depth, seconds).iops);
+      imageRatios.push_back(images.back() / ours.back());
     }
     printf(
         "%-6s depth %-2u  device %7.1fk IOPS  bare preadv loop %7.1fk  ratio %.2f [%.2f-%.2f]  "
-        "kicks/request %.4f\n",
+        "kicks/request %.4f  qcow2 %7.1fk  of raw %.2f [%.2f-%.2f]\n",
         name, depth, median(ours) / 1e3, median(bare) / 1e3, median(ratios),
         *std::min_element(ratios.begin(), ratios.end()),
-        *std::max_element(ratios.begin(), ratios.end()), median(kicks));
+        *std::max_element(ratios.begin(), ratios.end()), median(kicks), median(images) / 1e3,
+        median(imageRatios), *std::min_element(imageRatios.begin(), imageRatios.end()),
+        *std::max_element(imageRatios.begin(), imageRatios.end()));
     fflush(stdout);
   }
 }
