@@ -39,6 +39,7 @@ Attestation attest(const Profile& profile, pid_t pid, const AttestOptions& optio
     attestFds(subject);
     attestRoot(subject);
     attestLimits(subject);
+    attestCgroup(subject);
     attestMemory(subject);
     return {subject.differences.releaseAsArray(), namespaces,
             subject.observations.releaseAsArray()};

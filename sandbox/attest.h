@@ -12,6 +12,8 @@
 
 namespace troupe::sandbox {
 
+class ActorCgroup;
+
 // The inodes of a process's user, pid, net, mnt, ipc, uts and cgroup namespaces, in this order.
 struct NamespaceIds {
   uint64_t inodes[NAMESPACE_COUNT];
@@ -56,6 +58,8 @@ struct AttestOptions {
   kj::Maybe<const FilterReading&> filters = nullptr;
   // Child::isTraced(): then its tracer must be this process; else nobody or this process.
   bool traced = false;
+  // The group it was started in, whose limits must be in force; it is in no particular one else.
+  kj::Maybe<const ActorCgroup&> cgroup = nullptr;
   bool observe = false;  // fills Attestation::observations
 };
 

@@ -60,6 +60,7 @@ void attestNamespaces(Subject& subject, const NamespaceIds& host, const Namespac
 void attestRoot(Subject& subject);
 void attestFds(Subject& subject);
 void attestLimits(Subject& subject);
+void attestCgroup(Subject& subject);
 void attestMemory(Subject& subject);
 
 // What a process's folder in /proc says of its namespaces; 0 where it cannot be read.

@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,10 @@ int waitStatus(const siginfo_t& info) {
     default:
       return info.si_status;
   }
+}
+
+uint64_t milliseconds(const timeval& time) {
+  return uint64_t(time.tv_sec) * 1000 + time.tv_usec / 1000;
 }
 
 kj::String describeEnd(int status) {
@@ -64,6 +69,15 @@ class ChildProcess final: public Child {
       return (*watch)->refusedCall();
     }
     return nullptr;
+  }
+
+  LastUse lastUse() const override {
+    LastUse use;
+    KJ_IF_MAYBE (watch, report) {
+      use = (*watch)->lastUse();
+    }
+    use.cpuMs = cpuMs;
+    return use;
   }
 
   bool isTraced() const override {
@@ -117,7 +131,9 @@ class ChildProcess final: public Child {
         (*watch)->untilEnded();
       }
       siginfo_t info = {};
-      KJ_SYSCALL(waitid(static_cast<idtype_t>(P_PIDFD), pidfd.get(), &info, WEXITED | __WALL));
+      rusage use = {};
+      KJ_SYSCALL(syscall(SYS_waitid, P_PIDFD, pidfd.get(), &info, WEXITED | __WALL, &use));
+      cpuMs = milliseconds(use.ru_utime) + milliseconds(use.ru_stime);
       reaped = true;
       exitStatus = waitStatus(info);
     }
@@ -132,6 +148,7 @@ class ChildProcess final: public Child {
   kj::Maybe<kj::Own<ExitReport>> report;
   bool reaped = false;
   int exitStatus = 0;
+  uint64_t cpuMs = 0;  // of all its threads, once it is reaped
   kj::UnixEventPort::FdObserver pidObserver;
   kj::UnixEventPort::FdObserver statusObserver;
   kj::ForkedPromise<void> start;

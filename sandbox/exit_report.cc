@@ -281,6 +281,9 @@ void ExitReport::finishReading() {
 }
 
 void ExitReport::examine(pid_t thread) {
+  unsigned long exitCode = 0;
+  trace(PTRACE_GETEVENTMSG, thread, 0, reinterpret_cast<uintptr_t>(&exitCode));
+  if (exitCode != 0 && use.addressSpace == 0) use = lookAtUse(pid);
   KJ_IF_MAYBE (registers, deniedCall(thread)) {
     refused = explainCall(profile, *registers, thread == pid, countFilters(thread));
   }

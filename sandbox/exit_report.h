@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "sandbox/filter_reading.h"
+#include "sandbox/limits/last_use.h"
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
 #include "sandbox/watch/call_watch.h"
@@ -62,6 +63,9 @@ class ExitReport {
   // Known once the child can be reaped.
   kj::Maybe<const RefusedCall&> refusedCall() const;
 
+  // Fds and address space it had when it ended, unless it ended by itself and well.
+  LastUse lastUse() const { return use; }
+
   // Whether the child is our tracee, and so nobody else's.
   bool isTraced() const { return traced; }
 
@@ -88,6 +92,7 @@ class ExitReport {
   bool traced;
   uint32_t signalCount = 0;
   kj::Maybe<RefusedCall> refused;
+  LastUse use;
 
   // While filters are read.
   struct Reading {

@@ -17,6 +17,7 @@
 #include "sandbox/child_process.h"
 #include "sandbox/errno_text.h"
 #include "sandbox/exit_report.h"
+#include "sandbox/limits/clone_into.h"
 #include "sandbox/landlock_rules.h"
 #include "sandbox/setup_message.h"
 
@@ -39,6 +40,7 @@ class Stack {
     }
   }
   KJ_DISALLOW_COPY(Stack);
+  void* bottom() const { return base; }
   void* top() const { return static_cast<kj::byte*>(base) + STACK_BYTES; }
 
  private:
@@ -270,7 +272,8 @@ const Profile& Launcher::inForce(const Profile& profile) {
 
 kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::StringPtr argv0,
                                 kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
-                                kj::Maybe<capnp::AnyPointer::Reader> config) {
+                                kj::Maybe<capnp::AnyPointer::Reader> config,
+                                kj::Maybe<int> cgroup) {
   const Profile& profile = inForce(given);
   bool jailed = jail == Jail::ON;
   bool asRoot = geteuid() == 0;
@@ -346,8 +349,13 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
   pid_t pid;
   {
     BlockedSignals blocked;
-    pid = clone(&enterJail, memory->stack.top(),
-                CLONE_VM | CLONE_PIDFD | SIGCHLD | int(namespaces.cloned), &plan, &pidFd);
+    KJ_IF_MAYBE (group, cgroup) {
+      pid = cloneInto(*group, &enterJail, &plan, memory->stack.bottom(), STACK_BYTES,
+                      CLONE_VM | namespaces.cloned, &pidFd);
+    } else {
+      pid = clone(&enterJail, memory->stack.top(),
+                  CLONE_VM | CLONE_PIDFD | SIGCHLD | int(namespaces.cloned), &plan, &pidFd);
+    }
     error = errno;
   }
   if (pid < 0) failClone(name, jailed, error);

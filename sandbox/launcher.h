@@ -14,6 +14,7 @@
 #include "sandbox/filter_reading.h"
 #include "sandbox/jail_plan.h"
 #include "sandbox/kernel_layers.h"
+#include "sandbox/limits/last_use.h"
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
 #include "sandbox/setup_message.h"
@@ -42,6 +43,10 @@ class Child {
   // The system call it died of, when its filter killed it; known once onExit() resolves. None as
   // well where the host does not let a process trace its children, and always with the jail off.
   virtual kj::Maybe<const RefusedCall&> refusedCall() const = 0;
+
+  // What it had used of its limits when it ended; known once onExit() resolves. Of one that nobody
+  // could trace only the CPU time.
+  virtual LastUse lastUse() const = 0;
 
   // Whether it is this process's tracee from its first instruction on. Never with the jail off.
   virtual bool isTraced() const = 0;
@@ -73,10 +78,12 @@ class Launcher {
   // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
   // setup message (null: none). Throws when an fd of the profile is missing or one is unknown to
   // it. Which signals this process handles or ignores is looked up at the first launch, since it
-  // takes a system call each, and stays so from then on.
+  // takes a system call each, and stays so from then on. `cgroup`: an open folder, the control group
+  // in which the child begins (limits/cgroup.h); without one it is in this process's.
   kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
-                        kj::Maybe<capnp::AnyPointer::Reader> config);
+                        kj::Maybe<capnp::AnyPointer::Reader> config,
+                        kj::Maybe<int> cgroup = nullptr);
 
   // `profile` with the filters that launch() gives its actor.
   const Profile& inForce(const Profile& profile);

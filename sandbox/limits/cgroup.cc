@@ -28,6 +28,10 @@ constexpr int MOST_TRIES = 16;
 // after that was reaped.
 constexpr int MOST_REMOVALS = 50;
 
+// What the kernel needs for a VM's groups themselves, which counts as the VM's: some 100 KiB for
+// each on a machine with many processors. With it, an actor meets its own limit before the VM's.
+constexpr uint64_t COST_OF_GROUPS = 16 << 20;
+
 uint32_t runningKernel() {
   utsname name;
   KJ_SYSCALL(uname(&name));
@@ -124,7 +128,7 @@ bool hasLine(kj::StringPtr text, kj::StringPtr line) {
 
 VmCgroups::VmCgroups(kj::StringPtr vm, uint32_t wanted, uint64_t guestMemory,
                      const CgroupView& view)
-    : guestBytes(guestMemory) {
+    : guestBytes(guestMemory), asked(wanted != 0) {
   if (wanted == 0) return;
   auto found = findCgroupGround(wanted, view);
   if (found.is<CgroupShortage>()) {
@@ -210,9 +214,10 @@ VmCgroups::~VmCgroups() noexcept(false) {
 
 kj::Maybe<kj::Own<ActorCgroup>> VmCgroups::add(kj::StringPtr actor, const Profile& profile,
                                                kj::ArrayPtr<const HandedFd> fds) {
+  if (!asked) return nullptr;
   auto wanted = cgroupSettings(profile, guestBytes, fds);
   if (wanted.size() == 0) {
-    grow(actor, profile, false);
+    grow(actor, 0, false);
     return nullptr;
   }
   kj::String path = makeActorFolder(actor);
@@ -230,7 +235,9 @@ kj::Maybe<kj::Own<ActorCgroup>> VmCgroups::add(kj::StringPtr actor, const Profil
     if (access(kj::str(path, "/", setting.file).cStr(), F_OK) == 0) inForce.add(kj::mv(setting));
   }
   if (path.size() == 0) return nullptr;
-  grow(actor, profile, limited);
+  grow(actor,
+       cgroupLimit(profile, ProfileCgroupLimit::MEMORY_MAX) + costOfFilesInMemory(profile, fds),
+       limited);
   auto& land = KJ_ASSERT_NONNULL(ground);
   auto shown = kj::str(land.mountRoot, path.slice(land.mount.size()));
   return kj::heap<ActorCgroup>(*this, kj::mv(path), kj::mv(shown), inForce.releaseAsArray());
@@ -276,14 +283,14 @@ void VmCgroups::miss(kj::StringPtr actor, const CgroupSetting& setting, kj::Stri
 }
 
 // Guest RAM is counted once for the whole VM, however the actors share it out.
-void VmCgroups::grow(kj::StringPtr actor, const Profile& profile, bool limited) {
+void VmCgroups::grow(kj::StringPtr actor, uint64_t bytes, bool limited) {
   if (folder.size() == 0) return;
   for (kj::StringPtr name : counted) {
     if (name == actor) return;  // takes the place of one that has ended
   }
   counted.add(kj::str(actor));
   unlimited |= !limited;
-  actorMemory += cgroupLimit(profile, ProfileCgroupLimit::MEMORY_MAX);
+  actorMemory += bytes;
   uint64_t shared = costOfGuestMemory(guestBytes);
   if ((controllers & setOf(Controller::MEMORY)) == 0) return;
   auto write = [&](kj::StringPtr file, uint64_t value) {
@@ -291,8 +298,8 @@ void VmCgroups::grow(kj::StringPtr actor, const Profile& profile, bool limited) 
     return writeSmallFile(kj::str(folder, "/", file), text) == 0;
   };
   write("memory.swap.max", shared);
-  bool set = write("memory.max", actorMemory + shared);
-  vmMemory = set && !unlimited ? actorMemory + shared : 0;
+  uint64_t whole = actorMemory + shared + COST_OF_GROUPS;
+  vmMemory = write("memory.max", whole) && !unlimited ? whole : 0;
 }
 
 kj::String VmCgroups::missing() const {

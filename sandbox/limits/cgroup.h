@@ -63,8 +63,8 @@ class ActorCgroup {
 // What VMs that were killed left behind is known by its lock, and removed by the next VM there.
 class VmCgroups {
  public:
-  // `controllers`: those that the limits of any of the VM's actors need. Where there is no ground,
-  // there will be no groups; nothing is thrown.
+  // `controllers`: those that the limits of any of the VM's actors need; with none of them nobody
+  // gets a group. Where there is no ground there will be no groups either; nothing is thrown.
   VmCgroups(kj::StringPtr vm, uint32_t controllers, uint64_t guestMemory,
             const CgroupView& view = {});
   ~VmCgroups() noexcept(false);
@@ -93,9 +93,10 @@ class VmCgroups {
   kj::String makeActorFolder(kj::StringPtr actor);
   kj::StringPtr putInForce(kj::StringPtr actorFolder, const CgroupSetting& setting);
   void miss(kj::StringPtr actor, const CgroupSetting& setting, kj::StringPtr reason);
-  void grow(kj::StringPtr actor, const Profile& profile, bool limited);
+  void grow(kj::StringPtr actor, uint64_t bytes, bool limited);
 
   uint64_t guestBytes;
+  bool asked;
   kj::Maybe<CgroupGround> ground;
   CgroupShortage shortage;  // where there is no ground, or not all that was wanted
   uint32_t controllers = 0;

@@ -10,10 +10,6 @@
 namespace troupe::sandbox {
 namespace {
 
-constexpr kj::StringPtr DELEGATE =
-    "systemd-run --user --scope -p Delegate=yes troupe …, or as root: systemd-run --scope -p "
-    "Delegate=yes "
-    "troupe …"_kj;
 constexpr kj::StringPtr UNIFY =
     "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all on the kernel's command line"_kj;
 
@@ -130,6 +126,11 @@ int count(uint32_t set) {
   return __builtin_popcount(set);
 }
 
+kj::String delegation(bool asRoot) {
+  return kj::str("run it in a group of its own: systemd-run ", asRoot ? "" : "--user ",
+                 "--scope -p Delegate=yes troupe …");
+}
+
 kj::String parentOf(kj::StringPtr group) {
   KJ_IF_MAYBE (slash, group.findLast('/')) {
     return kj::heapString(group.slice(0, *slash));
@@ -229,10 +230,10 @@ kj::OneOf<CgroupGround, CgroupShortage> findCgroupGround(uint32_t wanted, const 
     return CgroupShortage{
         kj::str("other processes live in ", folder,
                 ", and a group with processes cannot be divided into groups with limits"),
-        kj::str("cat ", folder, "/cgroup.procs"), kj::str(DELEGATE)};
+        kj::str("cat ", folder, "/cgroup.procs"), delegation(view.asRoot)};
   }
   return CgroupShortage{kj::str("neither ", folder, " nor a group above it may be divided by you"),
-                        kj::str("ls -ld ", folder), kj::str(DELEGATE)};
+                        kj::str("ls -ld ", folder), delegation(view.asRoot)};
 }
 
 }  // namespace troupe::sandbox

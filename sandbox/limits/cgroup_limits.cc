@@ -1,8 +1,10 @@
 #include "sandbox/limits/cgroup_limits.h"
 
 #include <kj/vector.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -39,10 +41,19 @@ kj::String orMax(uint64_t value) {
   return value == 0 ? kj::str("max") : kj::str(value);
 }
 
+bool isFile(const Profile& profile, kj::StringPtr name) {
+  for (size_t i = 0; i < profile.fdCount; i++) {
+    if (name == profile.fds[i].name) return kj::StringPtr(profile.fds[i].kind) == "file";
+  }
+  return false;
+}
+
 void addMemory(kj::Vector<CgroupSetting>& settings, const Profile& profile,
-               const ProfileCgroupLimit& limit, uint64_t guestMemory) {
+               const ProfileCgroupLimit& limit, uint64_t guestMemory,
+               kj::ArrayPtr<const HandedFd> fds) {
   bool maps = profile.layers.memory.access != ProfileMemory::NONE;
   uint64_t shared = maps ? costOfGuestMemory(guestMemory) : 0;
+  shared += costOfFilesInMemory(profile, fds);
   settings.add(CgroupSetting{Controller::MEMORY, "memory_max", kj::str("memory.max"),
                              kj::str(wholePages(limit.value + shared)), &limit.layer, nullptr});
   settings.add(CgroupSetting{Controller::MEMORY, "memory_max", kj::str("memory.swap.max"),
@@ -66,6 +77,18 @@ CgroupSetting ioSetting(const ProfileIoLimit& limit, int fd) {
 
 uint64_t costOfGuestMemory(uint64_t guestMemory) {
   return guestMemory + guestMemory / 32;
+}
+
+uint64_t costOfFilesInMemory(const Profile& profile, kj::ArrayPtr<const HandedFd> fds) {
+  uint64_t cost = 0;
+  for (const HandedFd& fd : fds) {
+    struct statfs system;
+    struct stat info;
+    if (!isFile(profile, fd.name) || fstatfs(fd.fd, &system) < 0 || fstat(fd.fd, &info) < 0)
+      continue;
+    if (system.f_type == TMPFS_MAGIC && S_ISREG(info.st_mode)) cost += info.st_size;
+  }
+  return cost;
 }
 
 uint32_t controllersOf(const Profile& profile) {
@@ -93,7 +116,7 @@ kj::Array<CgroupSetting> cgroupSettings(const Profile& profile, uint64_t guestMe
     const ProfileCgroupLimit& limit = profile.layers.cgroupLimits[i];
     switch (limit.kind) {
       case ProfileCgroupLimit::MEMORY_MAX:
-        addMemory(settings, profile, limit, guestMemory);
+        addMemory(settings, profile, limit, guestMemory, fds);
         break;
       case ProfileCgroupLimit::PIDS_MAX:
         settings.add(CgroupSetting{Controller::PIDS, "pids_max", kj::str("pids.max"),

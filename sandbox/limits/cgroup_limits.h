@@ -25,13 +25,18 @@ struct CgroupSetting {
 // tables that point to them (KVM's and the process's take less than half of that).
 uint64_t costOfGuestMemory(uint64_t guestMemory);
 
+// The size of those of `fds` that are files kept in memory (tmpfs): what is written to a disk there
+// counts as memory of the actor that writes.
+uint64_t costOfFilesInMemory(const Profile& profile, kj::ArrayPtr<const HandedFd> fds);
+
 // The controllers that the limits of `profile` need.
 uint32_t controllersOf(const Profile& profile);
 
 // Turns the limits of `profile` into settings. An actor that maps guest RAM gets its cost on top of
 // memory_max: a page of the memfd is charged to whoever touches it first, which for an actor that
-// reads a disk can be all of them. Its own memory is not swapped out, guest RAM may be. `fds`:
-// where the files are whose devices `io` means; of an fd that is not among them nothing is limited.
+// reads a disk can be all of them. So does one that is handed files kept in memory. Its own memory
+// is not swapped out, all of that may be. `fds`: also where the files are whose devices `io` means;
+// of an fd that is not among them nothing is limited.
 kj::Array<CgroupSetting> cgroupSettings(const Profile& profile, uint64_t guestMemory,
                                         kj::ArrayPtr<const HandedFd> fds);
 

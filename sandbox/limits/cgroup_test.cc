@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <kj/debug.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -23,7 +24,8 @@ class FakeHierarchy {
  public:
   explicit FakeHierarchy(const char* own, const char* mountRoot = "/") {
     char path[] = "/tmp/cgroup-test-XXXXXX";
-    root = mkdtemp(path);
+    KJ_ASSERT(mkdtemp(path) != nullptr, path);
+    root = path;
     mount = root + "/tree";
     mountInfo = root + "/mountinfo";
     ownGroups = root + "/cgroup";
@@ -172,11 +174,14 @@ struct Limited {
   std::vector<ProfileCgroupLimit> limits;
   std::vector<ProfileIoLimit> io;
   std::vector<ProfileLimit> resources;
+  ProfileFd disk = {"disk", 17, 1, "file", true, false, false, false};
 
   Profile profile(ProfileMemory::Access access = ProfileMemory::NONE) const {
     Profile profile = {};
     profile.actor = "sample";
     profile.source = "sample.profile";
+    profile.fds = &disk;
+    profile.fdCount = 1;
     profile.limits = resources.data();
     profile.limitCount = resources.size();
     profile.layers.memory.access = access;
@@ -213,6 +218,18 @@ TEST(CgroupLimits, GuestRamAndItsTablesCountForWhoMapsIt) {
   EXPECT_EQ("memory.max=" + std::to_string((8 + 512 + 16) * MIB) +
                 ";memory.swap.max=" + std::to_string((512 + 16) * MIB) + ";",
             text(cgroupSettings(limited.profile(ProfileMemory::ALL), 512 * MIB, nullptr)));
+}
+
+TEST(CgroupLimits, DiskThatIsKeptInMemoryCounts) {
+  Limited limited{{{ProfileCgroupLimit::MEMORY_MAX, 8 * MIB, MAY_LACK}}, {}, {}};
+  int memory = memfd_create("disk", 0);
+  ASSERT_EQ(0, ftruncate(memory, 64 * MIB));
+  auto settings = cgroupSettings(limited.profile(), 0,
+                                 kj::arr(HandedFd{"disk", 0, memory}, HandedFd{"ram", 0, memory}));
+  EXPECT_EQ("memory.max=" + std::to_string(72 * MIB) +
+                ";memory.swap.max=" + std::to_string(64 * MIB) + ";",
+            text(settings));
+  close(memory);
 }
 
 TEST(CgroupLimits, IoIsThatOfTheDiskBehindTheFile) {

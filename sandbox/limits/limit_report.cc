@@ -58,7 +58,8 @@ class Report {
       bool deadly = killedBy(waitStatus, SIGKILL) || killedBy(waitStatus, SIGXCPU);
       if (deadly && use.cpuMs + 1000 > *most * 1000) {
         add(true,
-            kj::str("it used ", use.cpuMs / 1000, " s of CPU time; its limit CPU is ", *most, " s"),
+            kj::str("it used ", (use.cpuMs + 500) / 1000, " s of CPU time; its limit CPU is ",
+                    *most, " s"),
             limitLine("CPU", more(*most, 1)));
       }
     }

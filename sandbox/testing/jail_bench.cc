@@ -56,7 +56,7 @@ Actor JailBench::launch(const ActorOptions& options) {
     profile = other;
   }
   auto child = jailer.launch(*profile, program, "sample", options.name, fds,
-                             message.getRoot<capnp::AnyPointer>().asReader());
+                             message.getRoot<capnp::AnyPointer>().asReader(), options.cgroup);
 
   auto stream = context.lowLevelProvider->wrapUnixSocketFd(kj::mv(ours));
   auto client = kj::heap<capnp::TwoPartyClient>(*stream, 16);

@@ -26,6 +26,7 @@ struct ActorOptions {
   kj::StringPtr greeting = "good day";
   kj::Maybe<int> disk = nullptr;
   kj::Maybe<const Profile&> profile = nullptr;  // instead of the sample's
+  kj::Maybe<int> cgroup = nullptr;
 };
 
 // What a test needs to start sample actors. Runs from the root of the runfiles.

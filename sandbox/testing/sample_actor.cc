@@ -9,8 +9,11 @@
 #include <kj/main.h>
 #include <kj/thread.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -55,6 +58,40 @@ int programsNumber() {
   return int(limit.rlim_cur);
 }
 
+// Uses up what limits count, until the kernel refuses more or ends the process.
+
+long useMemory() {
+  constexpr size_t BLOCK = 1 << 20;
+  for (long blocks = 0;; blocks++) {
+    void* block = malloc(BLOCK);
+    if (block == nullptr) return blocks;
+    memset(block, 1, BLOCK);
+  }
+}
+
+pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+void* waitAtGate(void*) {
+  pthread_mutex_lock(&gate);
+  return nullptr;
+}
+
+long useThreads() {
+  pthread_mutex_lock(&gate);
+  for (long threads = 0; threads < 1000; threads++) {
+    pthread_t thread;
+    int error = pthread_create(&thread, nullptr, waitAtGate, nullptr);
+    if (error != 0) return error == EAGAIN ? threads : -error;
+  }
+  return 1000;
+}
+
+long useFds() {
+  for (long fds = 0;; fds++) {
+    if (eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) < 0) return errno == EMFILE ? fds : -errno;
+  }
+}
+
 long call(kj::StringPtr name) {
   auto answer = [](long result) { return result < 0 ? -long(errno) : result; };
   if (name == "open") return answer(open("/proc/self/status", O_RDONLY));
@@ -92,6 +129,13 @@ long call(kj::StringPtr name) {
     return answer(mprotect(page, 4096, PROT_READ | PROT_EXEC));
   }
   if (name == "mdwe") return answer(prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0));
+  if (name == "use-memory") return useMemory();
+  if (name == "use-threads") return useThreads();
+  if (name == "use-fds") return useFds();
+  if (name == "use-cpu") {
+    for (volatile bool on = true; on;) {
+    }
+  }
   if (name == "abort") std::abort();
   if (name == "throw") KJ_FAIL_REQUIRE("the test asked for it");
   if (name == "exit") _exit(7);
