@@ -95,5 +95,12 @@ thread {
   rule { syscall: "rt_sigreturn" reason: "the signal that stops a vCPU" }
 }
 
+# Kernel and initrd as they are read, KVM's own structures, a thread for each of up to 255 vCPUs and
+# what KVM adds to them. Guest RAM and its page tables come on top.
+cgroup {
+  memory_max { value: 268435456 optional: "yes" }
+  pids_max { value: 320 optional: "yes" }
+}
+
 budget { filter: "run" syscalls: 26 unconditional: 8 }
 budget { filter: "thread:vcpu" syscalls: 10 unconditional: 3 }

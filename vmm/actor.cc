@@ -23,10 +23,11 @@ LogPipe makeLogPipe() {
   return pipe;
 }
 
-kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, int log) {
+kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, int log,
+                               kj::Maybe<int> group) {
   start.fds.add(sandbox::HandedFd{"log", 0, log});
   return launcher.launch(start.profile, start.executable, start.argv0, start.name, start.fds,
-                         start.config);
+                         start.config, group);
 }
 
 }  // namespace
@@ -37,15 +38,17 @@ SocketPair makeSocketPair() {
   return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
 }
 
-Actor::Actor(kj::AsyncIoContext& io, sandbox::Launcher& launcher, ActorStart start)
+Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
     : actorName(kj::heapString(start.name)),
       actorKind(kj::heapString(start.kind)),
       role(kj::mv(start.role)),
-      actorProfile(launcher.inForce(start.profile)),
+      actorProfile(launcher.launcher.inForce(start.profile)),
       begun(nullptr),
       exited(nullptr) {
   auto pipe = makeLogPipe();
-  process = launch(launcher, start, pipe.write);
+  limits = launcher.groups.add(actorName, actorProfile, start.fds);
+  process = launch(launcher.launcher, start, pipe.write,
+                   limits.map([](auto& group) { return group->fd(); }));
   messages = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(pipe.read)), actorName,
                                 io.provider->getTimer());
   begun = process->started()
@@ -60,6 +63,13 @@ Actor::Actor(kj::AsyncIoContext& io, sandbox::Launcher& launcher, ActorStart sta
                  return waitStatus;
                })
                .fork();
+}
+
+kj::Maybe<const sandbox::ActorCgroup&> Actor::group() const {
+  KJ_IF_MAYBE (group, limits) {
+    return **group;
+  }
+  return nullptr;
 }
 
 kj::String Actor::describe() const {

@@ -5,6 +5,7 @@
 #include <kj/string.h>
 
 #include "sandbox/launcher.h"
+#include "sandbox/limits/cgroup.h"
 #include "vmm/child_log.h"
 
 namespace troupe {
@@ -21,16 +22,26 @@ struct ActorStart {
   kj::Maybe<capnp::AnyPointer::Reader> config;
 };
 
+// What starts the actors of one VM: the jail, and the control groups with their limits.
+struct ActorLauncher {
+  sandbox::Launcher& launcher;
+  sandbox::VmCgroups& groups;
+};
+
 // One process of a VM, from its start to its reaping, with what it prints. Destruction kills it.
 class Actor {
  public:
-  Actor(kj::AsyncIoContext& io, sandbox::Launcher& launcher, ActorStart start);
+  Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start);
   KJ_DISALLOW_COPY(Actor);
 
   kj::StringPtr name() const { return actorName; }
   kj::StringPtr kind() const { return actorKind; }
   const sandbox::Profile& profile() const { return actorProfile; }
   sandbox::Child& child() { return *process; }
+
+  // Where its limits are in force, if it has any that this host can enforce.
+  kj::Maybe<const sandbox::ActorCgroup&> group() const;
+
   ChildLog& log() { return *messages; }
 
   // "broker" or "blk0 (the device of disk \"root.img\")".
@@ -54,6 +65,7 @@ class Actor {
   kj::String role;
   const sandbox::Profile& actorProfile;
   kj::Own<ChildLog> messages;
+  kj::Maybe<kj::Own<sandbox::ActorCgroup>> limits;  // outlives the process in it
   kj::Own<sandbox::Child> process;
   kj::Maybe<int> status;
   kj::Maybe<kj::Exception> failure;

@@ -71,7 +71,7 @@ capnp::AnyPointer::Reader consoleConfig(capnp::MallocMessageBuilder& message, En
 // Launches the actors of one VM one after the other; what they share is kept here.
 class Launching {
  public:
-  Launching(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const Programs& programs,
+  Launching(kj::AsyncIoContext& io, ActorLauncher& launcher, const Programs& programs,
             const ActorProfiles& profiles)
       : io(io), launcher(launcher), programs(programs), profiles(profiles) {}
 
@@ -159,14 +159,25 @@ class Launching {
   }
 
   kj::AsyncIoContext& io;
-  sandbox::Launcher& launcher;
+  ActorLauncher& launcher;
   const Programs& programs;
   const ActorProfiles& profiles;
 };
 
 }  // namespace
 
-Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const VmPlan& plan,
+uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
+  uint32_t controllers = sandbox::controllersOf(profiles.of(BROKER_PROFILE)) |
+                         sandbox::controllersOf(profiles.of(SERIAL_PROFILE)) |
+                         sandbox::controllersOf(profiles.of(FRONT_PROFILE));
+  if (plan.disks.size() > 0) controllers |= sandbox::controllersOf(profiles.of(BLK_PROFILE));
+  if (plan.console.kind != Endpoint::Kind::NONE)
+    controllers |= sandbox::controllersOf(profiles.of(CONSOLE_PROFILE));
+  if (plan.rng) controllers |= sandbox::controllersOf(profiles.of(RNG_PROFILE));
+  return controllers;
+}
+
+Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmPlan& plan,
                       const VmFiles& files, const Programs& programs,
                       const ActorProfiles& profiles) {
   Launching launching(io, launcher, programs, profiles);
@@ -189,7 +200,7 @@ Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const
   return company;
 }
 
-kj::Own<Actor> launchFront(kj::AsyncIoContext& io, sandbox::Launcher& launcher,
+kj::Own<Actor> launchFront(kj::AsyncIoContext& io, ActorLauncher& launcher,
                            const Programs& programs, const ActorProfiles& profiles, int pipe) {
   ActorStart start = {profiles.of(FRONT_PROFILE),
                       programs.front,

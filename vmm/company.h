@@ -34,12 +34,16 @@ struct Company {
   }
 };
 
-Company launchCompany(kj::AsyncIoContext& io, sandbox::Launcher& launcher, const VmPlan& plan,
+// The controllers of control groups that the limits of this VM's actors need, the front end's
+// included.
+uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles);
+
+Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmPlan& plan,
                       const VmFiles& files, const Programs& programs,
                       const ActorProfiles& profiles);
 
 // The jailed end of the VM's control socket.
-kj::Own<Actor> launchFront(kj::AsyncIoContext& io, sandbox::Launcher& launcher,
+kj::Own<Actor> launchFront(kj::AsyncIoContext& io, ActorLauncher& launcher,
                            const Programs& programs, const ActorProfiles& profiles, int pipe);
 
 }  // namespace troupe

@@ -73,6 +73,7 @@ constexpr ErrorCode VM_SILENT{"TRP-run-007", ExitCode::INTERNAL};
 constexpr ErrorCode DEMO_FAILED{"TRP-run-008", ExitCode::INTERNAL};
 // Before the guest runs; later the end is that of whoever was lost.
 constexpr ErrorCode CALL_REFUSED{"TRP-run-009", ExitCode::START};
+constexpr ErrorCode LIMIT_MET{"TRP-run-010", ExitCode::START};
 
 // The sandbox; codes of its own come from sandbox/.
 constexpr ErrorCode PROFILE_COMPILER{"TRP-jail-031", ExitCode::JAIL};
@@ -92,7 +93,7 @@ constexpr ErrorCode ALL[] = {
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
     BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
     INTERNAL,          CALL_REFUSED,      PROFILE_FOLDER,  PROFILE_BROKEN, PROFILE_COMPILER,
-    JAIL_DIFFERS,
+    JAIL_DIFFERS,      LIMIT_MET,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "broker/broker_profile.h"
+#include "sandbox/limits/cgroup_ground.h"
 #include "sandbox/profile.h"
 #include "vmm/programs.h"
 #include "vmm/quote.h"
@@ -114,13 +115,26 @@ HostFinding checkLandlock() {
 }
 
 HostFinding checkCgroups() {
-  constexpr kj::StringPtr SEE = "cat /sys/fs/cgroup/cgroup.controllers"_kj;
-  if (access("/sys/fs/cgroup/cgroup.controllers", R_OK) == 0) {
-    return present("cgroups", "version 2", SEE);
+  constexpr kj::StringPtr NAME = "control groups"_kj;
+  uint32_t wanted = 0;
+  for (auto controller : sandbox::CONTROLLERS)
+    wanted |= sandbox::setOf(controller);
+  auto found = sandbox::findCgroupGround(wanted);
+  KJ_IF_MAYBE (ground, found.tryGet<sandbox::CgroupGround>()) {
+    auto can = kj::str("actors can have limits (", sandbox::namesOf(ground->controllers),
+                       ") below ", ground->folder());
+    if (ground->controllers == wanted) {
+      return present(NAME, can, kj::str("cat ", ground->folder(), "/cgroup.controllers"));
+    }
+    auto shortage = sandbox::shortageOf(*ground, wanted);
+    return lacking(NAME, State::REDUCED, kj::str(can, "; ", shortage.reason), shortage.see,
+                   shortage.mend);
   }
-  return lacking("cgroups", State::REDUCED,
-                 "no version 2 hierarchy at /sys/fs/cgroup: actors have no limits of their own",
-                 SEE, "boot with systemd.unified_cgroup_hierarchy=1");
+  auto& shortage = found.get<sandbox::CgroupShortage>();
+  return lacking(NAME, State::REDUCED,
+                 kj::str("actors have no limits of their own on memory, processes, CPU and disks: ",
+                         shortage.reason),
+                 shortage.see, shortage.mend);
 }
 
 HostFinding checkKernel() {

@@ -76,6 +76,7 @@ sandbox::AttestOptions Inspection::optionsFor(Actor& actor,
   ram.ranges = ramRanges;
   options.memory = ram;
   options.traced = actor.child().isTraced();
+  options.cgroup = actor.group();
   return options;
 }
 

@@ -54,8 +54,7 @@ UserError diedAtStart(Actor& actor, int status) {
     return wrapActorError(reason, codes::ACTOR_DIED, what);
   }
   UserError error(codes::ACTOR_DIED, kj::mv(what));
-  for (auto& line : words)
-    error.cause(line);
+  addLastWords(error, actor, words);
   return error;
 }
 
@@ -128,7 +127,9 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       programs(openPrograms(staging.programs)),
       profiles(profilesFor(io, plan, staging)),
       place(plan.name),
-      launcher(io.unixEventPort, plan.jail, staging.faults, staging.watch),
+      groups(place.name(), plan.jail == sandbox::Jail::ON ? controllersOf(plan, profiles) : 0,
+             plan.memoryBytes),
+      jailer(io.unixEventPort, plan.jail, staging.faults, staging.watch),
       inspection(io.provider->getTimer(), plan.jail, files.ram.writable),
       stopRequested(nullptr),
       life(nullptr) {
@@ -267,13 +268,18 @@ kj::Vector<kj::String> LocalVm::notes() {
     notes.add(kj::str("system calls are counted (", sandbox::COVERAGE_VARIABLE,
                       "): the jails are as closed as ever, and every call is slow"));
   }
-  auto layers = launcher.missingLayers();
+  auto layers = jailer.missingLayers();
   if (layers.size() > 0) {
     notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
                       kj::strArray(layers, ", ")));
   }
   if (plan.jail == sandbox::Jail::ON && !inspection.comparesInstructions()) {
     notes.add(kj::str("the actors' filters are attested ", inspection.filterMethod()));
+  }
+  auto missing = groups.missing();
+  if (missing.size() > 0) {
+    notes.add(kj::str("not every limit of its jails is in force: ", missing,
+                      "; `troupe doctor` says how to mend it"));
   }
   if (files.console.kind == Endpoint::Kind::PTY) {
     notes.add(kj::str("the virtio console is ", files.console.slavePath));
@@ -468,7 +474,20 @@ kj::Promise<void> LocalVm::serve() {
         }
         if (userDetached()) return kj::READY_NOW;
         return io.provider->getTimer().afterDelay(CAUSE_WAIT);
-      });
+      })
+      .then([this]() { return untilQuietEndIsExplained(); });
+}
+
+kj::Promise<void> LocalVm::untilQuietEndIsExplained() {
+  KJ_IF_MAYBE (actor, firstToBlame()) {
+    bool quiet = blame(KJ_ASSERT_NONNULL(actor->waitStatus())) == 0;
+    if (quiet && guestEnd == nullptr && !userDetached() && actor != company.broker.get()) {
+      // It lost its pipe, so the broker is on its way out; the kernel takes its time with a VM.
+      return company.broker->onExit().ignoreResult().exclusiveJoin(
+          io.provider->getTimer().afterDelay(LEAVE_DEADLINE));
+    }
+  }
+  return kj::READY_NOW;
 }
 
 VmEnd LocalVm::deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor) {
@@ -479,10 +498,7 @@ VmEnd LocalVm::deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor) {
     }
   }
   UserError error(codes::DEVICE_LOST, kj::str(lost, ": ", how));
-  if (actor != nullptr) {
-    for (auto& line : actor->log().lastWords())
-      error.cause(line);
-  }
+  if (actor != nullptr) addLastWords(error, *actor, actor->log().lastWords());
   return {ExitCode::DEVICE_LOST, error.render()};
 }
 
@@ -530,8 +546,7 @@ VmEnd LocalVm::verdict() {
       return {ExitCode::BROKER_FAILED, refusal->render()};
     }
     UserError error(codes::BROKER_FAILED, kj::str(whose, how));
-    for (auto& line : actor->log().lastWords())
-      error.cause(line);
+    addLastWords(error, *actor, actor->log().lastWords());
     return {ExitCode::BROKER_FAILED, error.render()};
   }
   UserError error(codes::BROKER_FAILED,

@@ -57,6 +57,7 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> explainFailure(kj::Exception&& failure);
   kj::Promise<void> serve();
   kj::Promise<void> waitForGuestEnd();
+  kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();
 
   template <typename Request>
@@ -79,7 +80,9 @@ class LocalVm final: public RunningVm {
   ActorProfiles profiles;
   VmPlace place;
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
-  sandbox::Launcher launcher;
+  sandbox::VmCgroups groups;
+  sandbox::Launcher jailer;
+  ActorLauncher launcher = {jailer, groups};
   Inspection inspection;
   Company company;
   kj::Maybe<kj::Own<BrokerLink>> link;

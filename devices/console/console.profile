@@ -33,6 +33,13 @@ run {
   rule { syscall: "write" fd: "call" reason: "interrupts" }
 }
 
+# A MiB kept for readers, sixteen readers, three threads; and the host's page cache of what is
+# written to a file. Guest RAM comes on top.
+cgroup {
+  memory_max { value: 268435456 optional: "yes" }
+  pids_max { value: 8 optional: "yes" }
+}
+
 budget { filter: "run" syscalls: 13 unconditional: 4 }
 budget { filter: "thread:input" syscalls: 4 unconditional: 1 }
 budget { filter: "thread:output" syscalls: 3 unconditional: 1 }

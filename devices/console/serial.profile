@@ -22,6 +22,13 @@ run {
   rule { syscall: "read" syscall: "write" fd: "uart" reason: "the port's bytes" }
 }
 
+# A MiB kept for readers, sixteen readers, three threads; and the host's page cache of what is
+# written to a file.
+cgroup {
+  memory_max { value: 268435456 optional: "yes" }
+  pids_max { value: 8 optional: "yes" }
+}
+
 budget { filter: "run" syscalls: 11 unconditional: 4 }
 budget { filter: "thread:input" syscalls: 4 unconditional: 1 }
 budget { filter: "thread:output" syscalls: 3 unconditional: 1 }

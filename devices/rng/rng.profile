@@ -13,4 +13,10 @@ run {
   rule { syscall: "write" fd: "call" arg { index: 2 value: "8" } reason: "interrupts" }
 }
 
+# One thread and one heap. Guest RAM comes on top.
+cgroup {
+  memory_max { value: 33554432 optional: "yes" }
+  pids_max { value: 4 optional: "yes" }
+}
+
 budget { filter: "run" syscalls: 12 unconditional: 4 }

@@ -16,4 +16,10 @@ run {
 # Sixteen clients with full buffers, many times over.
 limit { resource: "AS" value: 268435456 }
 
+# Sixteen clients with full buffers, many times over.
+cgroup {
+  memory_max { value: 134217728 optional: "yes" }
+  pids_max { value: 4 optional: "yes" }
+}
+
 budget { filter: "run" syscalls: 22 unconditional: 8 }
