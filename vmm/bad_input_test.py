@@ -137,7 +137,7 @@ class BadInput(ProgramTest):
              self.troupe, "run", "--kernel", self.kernel, "--name", self.name, "--serial",
              f"file={self.path('serial')}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-        self.assertError(result, 4, "TRP-jail-002", "ulimit -Hn")
+        self.assertError(result, 4, "TRP-jail-005", "ulimit -Hn")
         result = subprocess.run(["prlimit", "--nofile=512:512", self.troupe, "doctor"],
                                 stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                 timeout=60)
