@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # In level 1: runs the tests of the jail and of the jailed devices, as root and as an ordinary user,
-# with disks that only a machine of one's own can have.
+# and as root the probes of the actors' jails, with disks that only a machine of one's own can have.
 # usage: jailed_devices.sh FOLDER-OF-TESTS TEST...
 set -euo pipefail
 tests=$1
@@ -56,6 +56,13 @@ run() {
 }
 uname -sr
 for test in "$@"; do
+  case $test in
+    *_probe_test | */layers_test)
+      # All of it would take an hour; what needs no kernel of this version is left out.
+      run env PROBE_DEADLY_ONES_EACH=64 "./$test" --gtest_filter=-JailFilters.*:*NumbersWithoutARule*
+      continue
+      ;;
+  esac
   run env "${settings[@]}" "./$test"
   run setpriv --reuid 65533 --regid 65533 --clear-groups env -i PATH="$PATH" "${settings[@]}" "./$test"
 done
