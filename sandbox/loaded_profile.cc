@@ -12,7 +12,6 @@ constexpr size_t MOST_FILTERS = 32;
 constexpr size_t MOST_LIMITS = 16;
 constexpr size_t MOST_LAYER_LIMITS = 64;
 constexpr size_t MOST_RANGES = 1024;
-constexpr size_t MOST_MEMORY_RANGES = 64;
 constexpr size_t LONGEST_TEXT = 4096;
 constexpr uint32_t LARGEST_NUMBER = 65535;
 

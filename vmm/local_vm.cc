@@ -316,8 +316,12 @@ kj::Promise<void> LocalVm::start() {
       .exclusiveJoin(kj::mv(deadline))
       .exclusiveJoin(kj::mv(death))
       .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
-      .then([this]() { return inspection.attest(*company.broker); })
-      .then([this]() { return inspection.attestWhenReady(*company.serial); })
+      .then([this]() {
+        auto both = kj::heapArrayBuilder<kj::Promise<void>>(2);
+        both.add(inspection.attest(*company.broker));
+        both.add(inspection.attestWhenReady(*company.serial));
+        return kj::joinPromises(both.finish());
+      })
       .then([this]() {
         attested = plan.jail == sandbox::Jail::ON;
         auto request = KJ_ASSERT_NONNULL(broker).runRequest();
