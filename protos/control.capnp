@@ -52,7 +52,7 @@ struct VmJails {
   name @0 :Text;
   state @1 :Text;
   jail @2 :Text;
-  # "on" or "off".
+  # "on", "off" or, while `troupe policy learn` watches, "only reports".
   filters @3 :Text;
   # How they were attested before the guest ran: "by their instructions" or "by mode and count (…)".
   actors @4 :List(ActorJail);

@@ -79,9 +79,15 @@ kj::String jailsText(VmJails::Reader jails) {
   for (auto actor : jails.getActors())
     parts.add(actorText(actor));
   size_t differences = countDifferences(jails);
-  auto verdict = differences == 0
-                     ? kj::str("All of it is as the profiles say.\n")
-                     : kj::str(differences, " difference(s):\n", differencesText(jails));
+  bool onlyReports = jails.getJail() == "only reports";
+  auto verdict =
+      differences == 0 && onlyReports ? kj::str("All but the filters is as the profiles say.\n")
+      : differences == 0              ? kj::str("All of it is as the profiles say.\n")
+                         : kj::str(differences, " difference(s):\n", differencesText(jails));
+  if (onlyReports) {
+    auto warning = kj::str("FILTERS ONLY REPORT (troupe policy learn): they refuse nothing.\n");
+    return kj::str(kj::strArray(parts, "\n"), "\n", warning, verdict);
+  }
   auto filters = jails.getJail() == "on" ? kj::str("Before the guest ran, filters were attested ",
                                                    jails.getFilters(), "; now by mode and count.\n")
                                          : kj::str("No actor is jailed (--jail off).\n");

@@ -213,7 +213,7 @@ void LocalVm::describe(VmStatus::Builder status) {
   status.setCpus(plan.cpus);
   status.setMemoryBytes(plan.memoryBytes);
 
-  if (plan.jail == sandbox::Jail::ON) status.setFilters(inspection.filterMethod());
+  if (plan.jail == sandbox::Jail::ON && !onlyReports) status.setFilters(inspection.filterMethod());
 
   auto actors = everyActor();
   auto list = status.initActors(actors.size());
@@ -234,7 +234,7 @@ kj::StringPtr LocalVm::jailState() const {
 void LocalVm::inspectJails(VmJails::Builder jails) {
   jails.setName(place.name());
   jails.setState(running ? "running" : "starting");
-  jails.setJail(plan.jail == sandbox::Jail::ON ? "on" : "off");
+  jails.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
   jails.setFilters(inspection.filterMethod());
   auto actors = everyActor();
   auto list = jails.initActors(actors.size());
@@ -273,7 +273,7 @@ kj::Vector<kj::String> LocalVm::notes() {
     notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
                       kj::strArray(layers, ", ")));
   }
-  if (plan.jail == sandbox::Jail::ON && !inspection.comparesInstructions()) {
+  if (plan.jail == sandbox::Jail::ON && !onlyReports && !inspection.comparesInstructions()) {
     notes.add(kj::str("the actors' filters are attested ", inspection.filterMethod()));
   }
   auto missing = groups.missing();

@@ -1,5 +1,6 @@
 #include "sandbox/tool/learn.h"
 
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
 
@@ -7,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <stdexcept>
 
 #include "sandbox/filter_program.h"
 #include "sandbox/policy.h"
@@ -44,8 +46,9 @@ bool isAllowed(const Policy& policy, const CallRecord& record) {
 
 class Learning {
  public:
-  Learning(const ProfileFiles& files, const std::string& path, const CallSiteOf& siteOf)
-      : files(files), path(path), siteOf(siteOf), text(read()) {
+  Learning(const ProfileFiles& files, const std::string& path, const CallSiteOf& siteOf,
+           bool pinsSizes)
+      : files(files), path(path), siteOf(siteOf), pinsSizes(pinsSizes), text(read()) {
     // The budget is what the rules come to in the end.
     text.eraseAll("budget");
   }
@@ -65,7 +68,8 @@ class Learning {
       text.add(place, rules);
     if (idleBefore == 0) eraseIdle();
     addBudgets();
-    policy();
+    for (const PolicyFilter& filter : policy().filters)
+      buildProgram(filter);
     learned.text = text.text();
     return std::move(learned);
   }
@@ -94,12 +98,57 @@ class Learning {
         continue;
       }
       rules.push_back(ruleFor(policy, record, name, siteOf(record)));
+      if (!pinsSizes) std::fill_n(rules.back().atMost, 6, 0);
     }
     for (const auto& [what, count] : impossible) {
       learned.refused.push_back(what + " (" + std::to_string(count) +
                                 "), which no profile may allow then");
     }
+    addChances(policy, rules);
     return joined(std::move(rules));
+  }
+
+  // Whether a lock is contended and when the heap grows is chance: what was seen of either in one
+  // stage or thread, all may need.
+  static void addChances(const Policy& policy, std::vector<LearnedRule>& rules) {
+    std::vector<std::string> places{"run"};
+    for (const PolicyFilter& filter : policy.filters) {
+      if (filter.stage.compare(0, 7, "thread:") == 0) places.push_back(filter.stage);
+    }
+    bool hasThreads = places.size() > 1;
+    std::set<uint64_t> waits;
+    bool heapGrows = false;
+    for (const LearnedRule& rule : rules) {
+      if (rule.syscall == "futex") waits.insert(rule.values[1].begin(), rule.values[1].end());
+      heapGrows = heapGrows || rule.syscall == "brk";
+    }
+    if (!waits.empty()) waits.insert({FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE});
+    for (const std::string& place : places) {
+      if (heapGrows && !allows(policy, place, SCMP_SYS(brk), 0))
+        rules.push_back(chanceOf(place, "brk"));
+      if (!hasThreads) continue;
+      LearnedRule rule = chanceOf(place, "futex");
+      for (uint64_t wait : waits) {
+        if (!allows(policy, place, SCMP_SYS(futex), wait)) rule.values[1].insert(wait);
+      }
+      if (!rule.values[1].empty()) rules.push_back(std::move(rule));
+    }
+  }
+
+  static bool allows(const Policy& policy, const std::string& stage, int syscall, uint64_t second) {
+    CallRecord record;
+    record.stage = stage;
+    record.syscall = syscall;
+    record.arguments[1] = second;
+    return isAllowed(policy, record);
+  }
+
+  static LearnedRule chanceOf(const std::string& place, const std::string& syscall) {
+    LearnedRule rule;
+    rule.place = place;
+    rule.syscall = syscall;
+    rule.byChance = true;
+    return rule;
   }
 
   // Rules of the file itself, each alone in its block, that others make idle.
@@ -146,6 +195,7 @@ class Learning {
   const ProfileFiles& files;
   const std::string& path;
   const CallSiteOf& siteOf;
+  bool pinsSizes;
   ProfileText text;
   Learned learned;
 };
@@ -154,7 +204,14 @@ class Learning {
 
 Learned learn(const ProfileFiles& files, const std::string& path,
               const std::vector<CallRecord>& records, const CallSiteOf& siteOf) {
-  return Learning(files, path, siteOf).from(records);
+  try {
+    return Learning(files, path, siteOf, true).from(records);
+  } catch (const ProfileError&) {
+    throw;
+  } catch (const std::runtime_error&) {
+    // libseccomp gets some sizes wrong beside others, and buildProgram() notices.
+    return Learning(files, path, siteOf, false).from(records);
+  }
 }
 
 }  // namespace troupe::sandbox

@@ -86,6 +86,7 @@ bool contains(const LearnedRule& outer, const LearnedRule& inner) {
 
 void addSeen(LearnedRule& rule, const LearnedRule& more) {
   rule.count += more.count;
+  rule.byChance = rule.byChance || more.byChance;
   rule.threads.insert(more.threads.begin(), more.threads.end());
   for (const auto& [site, count] : more.sites)
     rule.sites[site] += count;
@@ -160,10 +161,9 @@ std::string plain(const std::string& text) {
 
 std::string reasonOf(const LearnedRule& rule) {
   std::string text = std::to_string(rule.count) + (rule.count == 1 ? " call" : " calls");
-  std::string threads;
   for (const std::string& thread : rule.threads)
-    threads += (threads.empty() ? "" : ", ") + thread;
-  text += ", " + threads;
+    text += ", " + thread;
+  if (rule.byChance) text += ", and more by chance";
   std::vector<std::pair<uint64_t, std::string>> sites;
   for (const auto& [site, count] : rule.sites) {
     if (!site.empty()) sites.emplace_back(count, site);
@@ -215,6 +215,18 @@ bool hasSmallSize(const LearnedRule& rule, const std::string& kind, uint32_t ind
   return moves && index == 2 && (kind == "eventfd" || kind == "timerfd" || kind == "signalfd");
 }
 
+// One greatest size for a call: it says more than two, and libseccomp cannot tell several apart.
+void shareSizes(std::vector<LearnedRule>& rules) {
+  for (LearnedRule& rule : rules) {
+    for (const LearnedRule& other : rules) {
+      for (uint32_t i = 0; i < 6; i++) {
+        bool both = other.syscall == rule.syscall && rule.atMost[i] != 0;
+        if (both) rule.atMost[i] = std::max(rule.atMost[i], other.atMost[i]);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::string LearnedRule::text() const {
@@ -261,6 +273,7 @@ LearnedRule ruleFor(const Policy& policy, const CallRecord& record, const std::s
 }
 
 std::vector<LearnedRule> joined(std::vector<LearnedRule> rules) {
+  shareSizes(rules);
   // The latest stage first, so that what is seen earlier too is counted there.
   std::stable_sort(rules.begin(), rules.end(), [](const LearnedRule& a, const LearnedRule& b) {
     return stageOrder(a.place) > stageOrder(b.place);

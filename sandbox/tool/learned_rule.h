@@ -21,6 +21,7 @@ struct LearnedRule {
   std::set<uint64_t> values[6];
   uint64_t atMost[6] = {};  // 0: no condition
 
+  bool byChance = false;  // needed here or not: other runs may need it where this one did not
   uint64_t count = 0;
   std::set<std::string> threads;          // "main thread", "thread queue", "a new thread"
   std::map<std::string, uint64_t> sites;  // and how many calls were made there
