@@ -28,7 +28,8 @@ Target device(uint32_t firstQuestion) {
 // A device that nobody has spoken to.
 class FreshProcess final: public JailedProcess {
  public:
-  FreshProcess() : JailedProcess(RNG_PROFILE, "troupe-rng", nullptr, nullptr) {}
+  FreshProcess()
+      : JailedProcess(RNG_PROFILE, "troupe-rng", nullptr, nullptr, "devices/troupe-devices") {}
 
   void write(const Garbage& piece) {
     // It may hang up before it has read everything, and then it has read enough.

@@ -11,8 +11,9 @@ namespace troupe::fuzz {
 namespace {
 
 constexpr const char* NAMES[] = {
-    "double-fetch",    "indirect-length", "used-ring-overrun", "descriptor-loop", "answered-twice",
-    "sector-overflow", "read-only",       "used-length",       "status-order",    "config-bounds",
+    "double-fetch",   "indirect-length", "used-ring-overrun", "descriptor-loop",
+    "answered-twice", "sector-overflow", "read-only",         "mapping-out-of-file",
+    "used-length",    "status-order",    "config-bounds",
 };
 
 int chosen() {

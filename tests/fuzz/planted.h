@@ -6,16 +6,17 @@
 namespace troupe::fuzz {
 
 enum class Bug {
-  DOUBLE_FETCH,       // a descriptor's length is used from another load than was checked
-  INDIRECT_LENGTH,    // an indirect table is believed to be as long as it says
-  USED_RING_OVERRUN,  // the used index is not taken modulo the size
-  DESCRIPTOR_LOOP,    // nobody counts the descriptors of a chain
-  ANSWERED_TWICE,     // an empty answer is put into the used ring twice
-  SECTOR_OVERFLOW,    // a request's end is computed before it is known to fit 64 bits
-  READ_ONLY,          // a disk is not asked whether it may be written
-  USED_LENGTH,        // the status counts though the data before it is not complete
-  STATUS_ORDER,       // DRIVER_OK starts a device whose features were never agreed on
-  CONFIG_BOUNDS,      // what a device says of its configuration is copied wherever it says
+  DOUBLE_FETCH,         // a descriptor's length is used from another load than was checked
+  INDIRECT_LENGTH,      // an indirect table is believed to be as long as it says
+  USED_RING_OVERRUN,    // the used index is not taken modulo the size
+  DESCRIPTOR_LOOP,      // nobody counts the descriptors of a chain
+  ANSWERED_TWICE,       // an empty answer is put into the used ring twice
+  SECTOR_OVERFLOW,      // a request's end is computed before it is known to fit 64 bits
+  READ_ONLY,            // a disk is not asked whether it may be written
+  MAPPING_OUT_OF_FILE,  // an image's table is believed that names a place behind its file
+  USED_LENGTH,          // the status counts though the data before it is not complete
+  STATUS_ORDER,         // DRIVER_OK starts a device whose features were never agreed on
+  CONFIG_BOUNDS,        // what a device says of its configuration is copied wherever it says
 };
 
 #ifdef TROUPE_FUZZ

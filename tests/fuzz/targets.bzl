@@ -4,6 +4,7 @@ TARGETS = [
     "//broker:fuzz_broker_rpc",
     "//broker:fuzz_transport",
     "//devices/blk:fuzz_blk",
+    "//devices/blk/qcow2:fuzz_qcow2",
     "//devices/console:fuzz_console",
     "//devices/rng:fuzz_rng",
     "//devices/virtio:fuzz_ring",
@@ -19,6 +20,7 @@ PLANTED = {
         "read-only",
         "used-length",
     ],
+    "//devices/blk/qcow2:fuzz_qcow2": ["mapping-out-of-file"],
     "//devices/virtio:fuzz_ring": [
         "double-fetch",
         "indirect-length",
