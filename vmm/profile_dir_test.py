@@ -167,7 +167,7 @@ class Inspect(ProgramTest):
         process = self.start(self.sleeper)
         os.kill(self.actors()["front"], signal.SIGKILL)
         # The same file, so the program that `troupe` has open is another one now.
-        deadline = time.time() + 10
+        deadline = time.time() + 20
         while True:
             try:
                 with open("vmm/testing/rude_front", "rb") as rude, \
@@ -177,7 +177,9 @@ class Inspect(ProgramTest):
                 break
             except OSError:
                 self.assertLess(time.time(), deadline)
-        self.assertNotEqual(self.run_troupe("status", self.name).returncode, 0)
+        # One that comes while the first is dying is lost with it; later ones get no answer.
+        while "TRP-run-007" not in self.run_troupe("status", self.name).stderr:
+            self.assertLess(time.time(), deadline)
         process.terminate()
         _, stderr = process.communicate(timeout=10)
         self.assertIn("TRP-jail-030: the jail of front is not what its profile says", stderr)

@@ -44,7 +44,6 @@ std::string text(const PolicyFd& fd) {
          (fd.closed ? ", closed" : "");
 }
 
-// One line of the directory a file lies in.
 std::string folderOf(const std::string& path) {
   size_t slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash);
