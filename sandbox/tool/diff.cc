@@ -5,6 +5,7 @@
 
 #include "sandbox/tool/call_text.h"
 #include "sandbox/tool/coverage.h"
+#include "sandbox/tool/layer_rows.h"
 #include "sandbox/tool/text_table.h"
 
 namespace troupe::sandbox {
@@ -18,7 +19,8 @@ class Difference {
   Difference(const Policy& before, const Policy& after) : before(before), after(after) {}
 
   std::string text() {
-    std::string text = section("fds", fdTable()) + section("limits", limitTable());
+    std::string text = section("layers", layerTable()) + section("fds", fdTable()) +
+                       section("limits", limitTable());
     std::vector<std::string> stages = stagesOf(before);
     for (const std::string& stage : stagesOf(after)) {
       if (std::count(stages.begin(), stages.end(), stage) == 0) stages.push_back(stage);
@@ -41,6 +43,15 @@ class Difference {
     if (fd.closed) text += ", closed once ready";
     return text;
   }
+
+  static std::map<std::string, std::string> layersOf(const Policy& policy) {
+    std::map<std::string, std::string> layers;
+    for (const LayerRow& row : layerRows(policy.layers))
+      layers[row.layer + (row.value == "-" ? "" : " " + row.value)] = row.need;
+    return layers;
+  }
+
+  std::string layerTable() const { return mapTable(layersOf(before), layersOf(after)); }
 
   std::string fdTable() const {
     std::map<std::string, std::string> old, now;

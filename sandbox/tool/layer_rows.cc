@@ -1,7 +1,6 @@
 #include "sandbox/tool/layer_rows.h"
 
 #include <cstdio>
-#include <utility>
 
 namespace troupe::sandbox {
 namespace {
@@ -16,20 +15,6 @@ void addIo(const PolicyIoLimit& io, std::vector<LayerRow>& rows) {
   add("reads_per_second", io.readsPerSecond);
   add("writes_per_second", io.writesPerSecond);
   rows.push_back({"cgroup", text, needText(io.layer), io.where});
-}
-
-// In the row before where that is asked for in the same way and place.
-void addAlike(LayerRow row, std::vector<LayerRow>& rows) {
-  if (!rows.empty()) {
-    LayerRow& last = rows.back();
-    bool alike = last.layer == row.layer && last.need == row.need &&
-                 last.where.file == row.where.file && last.where.line == row.where.line;
-    if (alike) {
-      last.value += ", " + row.value;
-      return;
-    }
-  }
-  rows.push_back(std::move(row));
 }
 
 std::string hex(uint64_t value) {
@@ -60,12 +45,12 @@ std::vector<LayerRow> layerRows(const PolicyLayers& layers) {
                   layers.minimumKernelAt});
   for (size_t i = 0; i < NAMESPACE_COUNT; i++) {
     const PolicyLayer& one = layers.namespaces[i];
-    addAlike({"namespaces", nameOf(NamespaceKind(i)), needText(one.layer), one.where}, rows);
+    rows.push_back({"namespaces", nameOf(NamespaceKind(i)), needText(one.layer), one.where});
   }
   rows.push_back({"root", "EMPTY", "required", layers.root});
   for (size_t i = 0; i < LANDLOCK_ACCESS_COUNT; i++) {
     const PolicyLayer& one = layers.landlock[i];
-    addAlike({"landlock", nameOf(LandlockAccess(i)), needText(one.layer), one.where}, rows);
+    rows.push_back({"landlock", nameOf(LandlockAccess(i)), needText(one.layer), one.where});
   }
   if (layers.capabilities.empty()) rows.push_back({"capabilities", "none", "required", {}});
   for (const PolicyCapability& one : layers.capabilities)
@@ -87,6 +72,22 @@ std::vector<LayerRow> layerRows(const PolicyLayers& layers) {
     addIo(one, rows);
   rows.push_back({"restart", restartText(layers.restart), "-", layers.restartAt});
   return rows;
+}
+
+std::vector<LayerRow> joinedRows(const std::vector<LayerRow>& rows) {
+  std::vector<LayerRow> joined;
+  for (const LayerRow& row : rows) {
+    bool alike = !joined.empty() && joined.back().layer == row.layer &&
+                 joined.back().need == row.need && joined.back().where.file == row.where.file &&
+                 joined.back().where.line == row.where.line;
+    bool isList = row.layer == "namespaces" || row.layer == "landlock";
+    if (alike && isList) {
+      joined.back().value += ", " + row.value;
+    } else {
+      joined.push_back(row);
+    }
+  }
+  return joined;
 }
 
 }  // namespace troupe::sandbox

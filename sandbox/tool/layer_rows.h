@@ -18,4 +18,7 @@ struct LayerRow {
 // All of them, in the order in which sandbox/common/jail.profile has them.
 std::vector<LayerRow> layerRows(const PolicyLayers& layers);
 
+// The same with namespaces, and what landlock denies, in one row where one line asks for them.
+std::vector<LayerRow> joinedRows(const std::vector<LayerRow>& rows);
+
 }  // namespace troupe::sandbox

@@ -294,6 +294,22 @@ TEST(PolicyDiff, OfThePolicyWithItselfIsEmpty) {
   EXPECT_EQ("no difference\n", out({"diff", "tape", "tape"}));
 }
 
+TEST(PolicyDiff, ShowsALayerThatIsLost) {
+  File file(std::string(TAPE) +
+            "mdwe { off: 'x' }\ncapability { name: 'NET_ADMIN' reason: 'x' }\n");
+  std::string text = out({"diff", "tape", file.path});
+  size_t begin = text.find("layers\n");
+  ASSERT_NE(std::string::npos, begin);
+  EXPECT_EQ(R"(layers
+     NAME                     WHAT
+  -  capabilities none        required
+  -  mdwe                     since 6.3
+  +  capability NET_ADMIN: x  -
+  +  mdwe                     off
+)",
+            text.substr(begin));
+}
+
 TEST(PolicyDiff, FdThatMovesChangesNoRule) {
   std::string moved = TAPE;
   moved.replace(moved.find("number: 16"), 10, "number: 31");

@@ -38,7 +38,7 @@ std::string fdTable(const Policy& policy) {
 
 std::string layerTable(const Policy& policy) {
   TextTable table({"LAYER", "VALUE", "NEEDED", "SOURCE"}, {0, 52, 0, 0});
-  for (const LayerRow& row : layerRows(policy.layers))
+  for (const LayerRow& row : joinedRows(layerRows(policy.layers)))
     table.add({row.layer, row.value, row.need, placeText(row.where)});
   return table.render();
 }
