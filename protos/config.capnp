@@ -11,13 +11,21 @@ struct DiskConfig {
   path @0 :Text;
   ro @1 :Bool;
   id @2 :Text;
-  # At most 20 bytes (§5.2.6); "" means diskN.
+  # Names the disk to `troupe`: at most 20 bytes; "" means diskN.
   format @3 :Text = "raw";
-  # Said, never probed; only "raw" exists.
+  # Said, never probed: "raw" or "qcow2".
   direct @4 :Bool;
   # Opens the file with O_DIRECT.
   queues @5 :UInt16 = 1;
   # 1 to 16.
+  serial @6 :Text;
+  # What GET_ID answers (§5.2.6), at most 20 bytes; "" means the id.
+  rate @7 :Text;
+  # What the guest may use of it in a second: "100M", "500iops", "100M/1G+500iops/1000", the burst
+  # behind the slash; "" is without limit.
+  backing @8 :List(Text);
+  # The backing files of a qcow2 image from top to bottom, each "PATH:raw" or "PATH:qcow2". What a
+  # header names has to be the next of them, with a relative name meant from the image's folder.
 }
 
 struct VmConfig {

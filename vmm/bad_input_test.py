@@ -83,8 +83,8 @@ class BadInput(ProgramTest):
                 ("a folder", self.folder, "TRP-cfg-019"),
                 ("a device that is no disk", "/dev/null", "TRP-cfg-019"),
                 ("a part without its value", self.path("good") + ",id=", "TRP-cfg-014"),
-                ("an unknown part", self.file("good", size=1024) + ",rw", "TRP-cfg-014"),
-                ("another format", self.path("good") + ",format=qcow2", "TRP-cfg-006")]:
+                ("an unknown part", self.file("good", size=1024) + ",wr", "TRP-cfg-014"),
+                ("another format", self.path("good") + ",format=vmdk", "TRP-cfg-006")]:
             with self.subTest(what):
                 self.assertError(self.runVm("--disk", disk), 2, code, disk.split(",")[0])
 

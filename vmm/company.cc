@@ -68,6 +68,21 @@ capnp::AnyPointer::Reader consoleConfig(capnp::MallocMessageBuilder& message, En
   return message.getRoot<capnp::AnyPointer>().asReader();
 }
 
+BlkConfig::Format formatOf(DiskFormat format) {
+  return format == DiskFormat::RAW ? BlkConfig::Format::RAW : BlkConfig::Format::QCOW2;
+}
+
+void describeFormat(const DiskPlan& disk, BlkConfig::Builder config) {
+  if (disk.format == DiskFormat::RAW) return;
+  config.setFormat(formatOf(disk.format));
+  config.setPath(disk.path);
+  auto backing = config.initBacking(disk.backing.size());
+  for (uint i = 0; i < disk.backing.size(); i++) {
+    backing[i].setPath(disk.backing[i].path);
+    backing[i].setFormat(formatOf(disk.backing[i].format));
+  }
+}
+
 // Launches the actors of one VM one after the other; what they share is kept here.
 class Launching {
  public:
@@ -110,9 +125,15 @@ class Launching {
   DeviceActor blk(uint16_t index, const DiskPlan& disk, const OpenFile& file) {
     capnp::MallocMessageBuilder message(64);
     auto config = message.initRoot<BlkConfig>();
-    config.setId(disk.id);
+    config.setId(disk.serial);
     config.setReadOnly(disk.readOnly);
     config.setQueues(disk.queues);
+    auto rate = config.getRate();
+    rate.setBytesPerSecond(disk.rate.bytesPerSecond);
+    rate.setBurstBytes(disk.rate.burstBytes);
+    rate.setRequestsPerSecond(disk.rate.requestsPerSecond);
+    rate.setBurstRequests(disk.rate.burstRequests);
+    describeFormat(disk, config);
     auto name = kj::str("blk", index);
     ActorStart start = {profiles.of(BLK_PROFILE),
                         programs.devices,
@@ -123,6 +144,8 @@ class Launching {
                         {},
                         message.getRoot<capnp::AnyPointer>().asReader()};
     start.fds.add(HandedFd{"disk", 0, file.fd});
+    for (uint i = 0; i < file.backing.size(); i++)
+      start.fds.add(HandedFd{"backing", i, file.backing[i]});
     return device(kj::mv(start));
   }
 

@@ -6,6 +6,7 @@
 #include "vmm/command_line.h"
 #include "vmm/commands.h"
 #include "vmm/control_client.h"
+#include "vmm/number_text.h"
 #include "vmm/quote.h"
 #include "vmm/run_folder.h"
 #include "vmm/table.h"

@@ -49,6 +49,7 @@ constexpr ErrorCode CMDLINE{"TRP-cfg-031", ExitCode::USAGE};
 constexpr ErrorCode CPU_MASK{"TRP-cfg-032", ExitCode::USAGE};
 constexpr ErrorCode PROFILE_FOLDER{"TRP-cfg-033", ExitCode::USAGE};
 constexpr ErrorCode PROFILE_BROKEN{"TRP-cfg-034", ExitCode::USAGE};
+constexpr ErrorCode BACKING_LOOP{"TRP-cfg-035", ExitCode::USAGE};
 
 // The host.
 constexpr ErrorCode NO_KVM{"TRP-host-001", ExitCode::HOST};
@@ -92,8 +93,8 @@ constexpr ErrorCode ALL[] = {
     RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
     BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
-    INTERNAL,          CALL_REFUSED,      PROFILE_FOLDER,  PROFILE_BROKEN, PROFILE_COMPILER,
-    JAIL_DIFFERS,      LIMIT_MET,
+    INTERNAL,          CALL_REFUSED,      LIMIT_MET,       PROFILE_FOLDER, PROFILE_BROKEN,
+    BACKING_LOOP,      PROFILE_COMPILER,  JAIL_DIFFERS,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

@@ -10,6 +10,7 @@
 #include "vmm/control_actor.h"
 #include "vmm/fd_handle.h"
 #include "vmm/memory_grant.h"
+#include "vmm/number_text.h"
 #include "vmm/profile_override.h"
 #include "vmm/quote.h"
 #include "vmm/refusal.h"

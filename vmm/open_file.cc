@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/error_codes.h"
+#include "vmm/number_text.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
 
@@ -64,7 +65,9 @@ uint64_t diskSize(int fd, const struct stat& info, const DiskPlan& disk) {
   wrongKind("disk", disk.path, info.st_mode, "a regular file or a block device");
 }
 
+// What is in an image is for its actor to find out.
 void checkDiskSize(uint64_t size, const DiskPlan& disk) {
+  if (disk.format != DiskFormat::RAW) return;
   if (size != 0 && size % SECTOR == 0) return;
   UserError(codes::DISK_SIZE,
             kj::str("disk ", quote(disk.path), " has ", size,
@@ -110,19 +113,76 @@ void lockDisk(int fd, const DiskPlan& disk) {
       .raise();
 }
 
-void checkSharing(kj::ArrayPtr<const DiskPlan> disks, kj::ArrayPtr<const struct stat> infos) {
-  for (size_t i = 0; i < infos.size(); i++) {
-    for (size_t j = 0; j < i; j++) {
-      bool same = S_ISBLK(infos[i].st_mode) && S_ISBLK(infos[j].st_mode)
-                      ? infos[i].st_rdev == infos[j].st_rdev
-                      : infos[i].st_dev == infos[j].st_dev && infos[i].st_ino == infos[j].st_ino;
-      if (!same || (disks[i].readOnly && disks[j].readOnly)) continue;
-      UserError(codes::DISK_TWICE,
-                kj::str("disk ", quote(disks[i].path), " is the same file as disk ",
-                        quote(disks[j].path), "; one file can be two disks only if both have ,ro"))
-          .raise();
+void lockBacking(int fd, kj::StringPtr path) {
+  int error = tryLockPatiently(fd, true, LOCK_PATIENCE_MS);
+  if (error == 0) return;
+  if (error != EAGAIN && error != EACCES) {
+    UserError(codes::FILE_UNREADABLE,
+              kj::str("backing file ", quote(path), " cannot be locked: ", errnoText(error)))
+        .raise();
+  }
+  UserError(codes::DISK_IN_USE,
+            kj::str("backing file ", quote(path), " is in use by something that may write it; ",
+                    "what lies below an image must stay as it is"))
+      .advice("see", "troupe list")
+      .advice("see", kj::str("lslocks --output COMMAND,PID,MODE,PATH"))
+      .raise();
+}
+
+// A file of a disk, as it is compared with the others.
+struct UsedFile {
+  size_t disk;
+  kj::StringPtr what;  // "disk"
+  kj::StringPtr path;
+  bool readOnly;
+  struct stat info;
+};
+
+bool isSameFile(const struct stat& one, const struct stat& other) {
+  if (S_ISBLK(one.st_mode) && S_ISBLK(other.st_mode)) return one.st_rdev == other.st_rdev;
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+void checkPair(const UsedFile& file, const UsedFile& earlier) {
+  if (!isSameFile(file.info, earlier.info)) return;
+  if (file.disk == earlier.disk) {
+    UserError(codes::BACKING_LOOP,
+              kj::str(file.what, " ", quote(file.path), " is the same file as ", earlier.what, " ",
+                      quote(earlier.path), " above it; a chain of backing files does not loop"))
+        .raise();
+  }
+  if (file.readOnly && earlier.readOnly) return;
+  UserError(codes::DISK_TWICE,
+            kj::str(file.what, " ", quote(file.path), " is the same file as ", earlier.what, " ",
+                    quote(earlier.path), "; one file can be two disks only if both have ,ro"))
+      .raise();
+}
+
+void checkSharing(kj::ArrayPtr<const DiskPlan> disks, kj::ArrayPtr<const OpenFile> files) {
+  kj::Vector<UsedFile> used;
+  for (size_t i = 0; i < disks.size(); i++) {
+    used.add(UsedFile{i, "disk"_kj, disks[i].path, disks[i].readOnly, statOf(files[i].fd)});
+    for (size_t j = 0; j < files[i].backing.size(); j++) {
+      used.add(UsedFile{i, "backing file"_kj, disks[i].backing[j].path, true,
+                        statOf(files[i].backing[j])});
     }
   }
+  for (size_t i = 0; i < used.size(); i++) {
+    for (size_t j = 0; j < i; j++)
+      checkPair(used[i], used[j]);
+  }
+}
+
+kj::AutoCloseFd openBacking(const BackingPlan& plan) {
+  auto fd = openUserFile("backing file", plan.path, O_RDONLY);
+  auto info = statOf(fd);
+  bool isRaw = plan.format == DiskFormat::RAW;
+  if (!S_ISREG(info.st_mode) && !(isRaw && S_ISBLK(info.st_mode))) {
+    wrongKind("backing file", plan.path, info.st_mode,
+              isRaw ? "a regular file or a block device" : "a regular file");
+  }
+  KJ_SYSCALL(fcntl(fd, F_SETFL, 0));  // drops O_NONBLOCK
+  return fd;
 }
 
 OpenFile openDiskUnlocked(const DiskPlan& disk) {
@@ -131,11 +191,23 @@ OpenFile openDiskUnlocked(const DiskPlan& disk) {
   if (stat(disk.path.cStr(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
     wrongKind("disk", disk.path, info.st_mode, "a regular file or a block device");
   }
+  if (disk.format != DiskFormat::RAW && S_ISBLK(info.st_mode)) {
+    wrongKind("disk", disk.path, info.st_mode, "a regular file, as format=qcow2 needs");
+  }
   auto fd = openUserFile("disk", disk.path, flags);
   uint64_t size = diskSize(fd, statOf(fd), disk);
   checkDiskSize(size, disk);
   KJ_SYSCALL(fcntl(fd, F_SETFL, flags & O_DIRECT));  // drops O_NONBLOCK
-  return {kj::mv(fd), size};
+  auto backing = KJ_MAP(plan, disk.backing) {
+    return openBacking(plan);
+  };
+  return {kj::mv(fd), size, kj::mv(backing)};
+}
+
+void lockAll(const OpenFile& file, const DiskPlan& disk) {
+  lockDisk(file.fd, disk);
+  for (size_t i = 0; i < file.backing.size(); i++)
+    lockBacking(file.backing[i], disk.backing[i].path);
 }
 
 }  // namespace
@@ -177,7 +249,7 @@ OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes)
 
 OpenFile openDisk(const DiskPlan& disk) {
   auto file = openDiskUnlocked(disk);
-  lockDisk(file.fd, disk);
+  lockAll(file, disk);
   return file;
 }
 
@@ -185,12 +257,9 @@ kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks) {
   auto files = KJ_MAP(disk, disks) {
     return openDiskUnlocked(disk);
   };
-  auto infos = KJ_MAP(file, files) {
-    return statOf(file.fd);
-  };
-  checkSharing(disks, infos);
+  checkSharing(disks, files);
   for (size_t i = 0; i < files.size(); i++)
-    lockDisk(files[i].fd, disks[i]);
+    lockAll(files[i], disks[i]);
   return files;
 }
 

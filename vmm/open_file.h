@@ -14,6 +14,7 @@ namespace troupe {
 struct OpenFile {
   kj::AutoCloseFd fd;
   uint64_t size;
+  kj::Array<kj::AutoCloseFd> backing = nullptr;  // of a disk, from top to bottom; locked as it is
 };
 
 // Opens the kernel or the initrd (`what`: "kernel"), read-only. Throws a user error unless it is a
@@ -24,7 +25,8 @@ OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes)
 // many may read it, or one may write it, across all VMs of the host.
 OpenFile openDisk(const DiskPlan& disk);
 
-// Opens all disks of a VM. Throws if two of them are the same file and one is writable.
+// Opens all disks of a VM. Throws if two of them, backing files included, are the same file and one
+// is writable, or if a chain of backing files loops.
 kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks);
 
 // Gives disks back when the processes that used them have ended, and waits, within reason, until

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <kj/vector.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,7 +40,7 @@ class Folder {
 };
 
 DiskPlan disk(kj::StringPtr path, bool readOnly) {
-  return {kj::heapString(path), kj::str("disk"), readOnly, false, 1};
+  return {kj::heapString(path), kj::str("disk"), kj::str("disk"), readOnly, false, 1, {}};
 }
 
 constexpr uint64_t RAM = 64 << 20;
@@ -115,6 +116,59 @@ TEST(OpenDisks, BRK09_OneFileAsTwoDisksIsRefusedUnlessBothOnlyRead) {
 TEST(CheckHostMemory, RefusesMoreThanTheHostHas) {
   EXPECT_EQ(codeOf([]() { checkHostMemory(1ull << 60); }), "TRP-cfg-030");
   EXPECT_EQ(codeOf([]() { checkHostMemory(2 << 20); }), "");
+}
+
+DiskPlan image(kj::StringPtr path, kj::StringPtr backing, bool readOnly = false) {
+  auto plan = disk(path, readOnly);
+  plan.format = DiskFormat::QCOW2;
+  kj::Vector<BackingPlan> below;
+  if (backing.size() > 0) below.add(BackingPlan{kj::heapString(backing), DiskFormat::RAW});
+  plan.backing = below.releaseAsArray();
+  return plan;
+}
+
+std::string opening(DiskPlan one, kj::Maybe<DiskPlan> other = nullptr) {
+  kj::Vector<DiskPlan> plans;
+  plans.add(kj::mv(one));
+  KJ_IF_MAYBE (second, other) plans.add(kj::mv(*second));
+  return codeOf([&]() { openDisks(plans); });
+}
+
+TEST(OpenDisk, AnImageMayHaveAnyLength) {
+  Folder folder;
+  EXPECT_EQ(opening(image(folder.file("odd", 1000), "")), "");
+}
+
+TEST(OpenDisk, BackingFilesAreOpenedForReadingAndLocked) {
+  Folder folder;
+  auto top = folder.file("top", 512);
+  auto below = folder.file("below", 512);
+  auto opened = openDisk(image(top, below));
+  ASSERT_EQ(opened.backing.size(), 1u);
+  EXPECT_EQ(fcntl(opened.backing[0], F_GETFL) & O_ACCMODE, O_RDONLY);
+  EXPECT_EQ(codeOf([&]() { openDisk(disk(below, false)); }), "TRP-cfg-024");
+  EXPECT_EQ(codeOf([&]() { openDisk(disk(below, true)); }), "");
+}
+
+TEST(OpenDisk, ABackingFileThatIsWrittenOrMissingOrNoneIsRefused) {
+  Folder folder;
+  auto top = folder.file("top", 512);
+  auto below = folder.file("below", 512);
+  auto writer = openDisk(disk(below, false));
+  EXPECT_EQ(opening(image(top, below)), "TRP-cfg-024");
+  EXPECT_EQ(opening(image(top, kj::str(below, "x"))), "TRP-cfg-018");
+  EXPECT_EQ(opening(image(top, "/")), "TRP-cfg-019");
+}
+
+TEST(OpenDisk, ChainsThatLoopAndFilesThatAreTwoThingsAreRefused) {
+  Folder folder;
+  auto top = folder.file("top", 512);
+  auto other = folder.file("other", 512);
+  auto below = folder.file("below", 512);
+  EXPECT_EQ(opening(image(top, top)), "TRP-cfg-035");
+  EXPECT_EQ(opening(image(top, top, true)), "TRP-cfg-035");
+  EXPECT_EQ(opening(image(top, below), image(other, below)), "");
+  EXPECT_EQ(opening(image(top, below), disk(below, false)), "TRP-cfg-023");
 }
 
 }  // namespace

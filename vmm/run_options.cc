@@ -3,8 +3,11 @@
 #include <kj/vector.h>
 
 #include "vmm/config_file.h"
+#include "vmm/disk_option.h"
 #include "vmm/error_codes.h"
+#include "vmm/number_text.h"
 #include "vmm/quote.h"
+#include "vmm/split.h"
 #include "vmm/user_error.h"
 
 namespace troupe {
@@ -18,8 +21,10 @@ writes one. An option overrides the file; disks of the command line follow the f
 Defaults: 1 CPU, 512M, rng on, serial on stdio, no virtio console, a name of its own, and
 "console=ttyS0" as the kernel's command line.
 
-A DISK is PATH[,ro][,id=ID][,format=raw][,direct][,queues=N]; a comma in PATH is written twice.
-It appears in the guest as vda, vdb, ... in the order given. Formats are said, never guessed.
+A DISK is PATH[,ro|rw][,format=raw|qcow2][,backing=PATH:FORMAT]...[,id=ID][,serial=TEXT][,direct][,queues=N][,rate=RATE]; a comma in
+PATH is written twice. It appears in the guest as vda, vdb, ... in the order given. Formats are said,
+never guessed. A RATE is what the guest may use of it in a second: 100M, 500iops or 100M+500iops;
+100M/1G lets 1G pass at once after a rest.
 
 Ctrl-] leaves the serial port or console on stdio and stops the VM.
 
@@ -41,24 +46,6 @@ void applyText(const kj::Maybe<kj::StringPtr>& said, Set&& set) {
   KJ_IF_MAYBE (text, said) {
     set(*text);
   }
-}
-
-kj::Vector<kj::String> splitAtCommas(kj::StringPtr text, bool doubledIsLiteral) {
-  kj::Vector<kj::String> parts;
-  kj::Vector<char> current;
-  for (size_t i = 0; i < text.size(); i++) {
-    if (text[i] != ',') {
-      current.add(text[i]);
-    } else if (doubledIsLiteral && i + 1 < text.size() && text[i + 1] == ',') {
-      current.add(',');
-      i++;
-    } else {
-      parts.add(kj::heapString(current.begin(), current.size()));
-      current.clear();
-    }
-  }
-  parts.add(kj::heapString(current.begin(), current.size()));
-  return parts;
 }
 
 uint32_t parseCpus(kj::StringPtr text) {
@@ -136,81 +123,7 @@ void addOptions(CommandLine& line, Said& said) {
   line.epilog(EPILOG);
 }
 
-void applyDiskKey(kj::StringPtr key, kj::StringPtr value, DiskConfig::Builder disk) {
-  if (key == "id") {
-    disk.setId(value);
-  } else if (key == "format") {
-    disk.setFormat(value);
-  } else if (key == "queues") {
-    KJ_IF_MAYBE (count, parseNumber(value, UINT16_MAX)) {
-      disk.setQueues(static_cast<uint16_t>(*count));
-      return;
-    }
-    UserError(codes::DISK_OPTION, kj::str("--disk ", quote(disk.getPath()), ": queues=",
-                                          escape(value), " is not a number from 1 to 16"))
-        .raise();
-  }
-}
-
 }  // namespace
-
-kj::Maybe<uint64_t> parseNumber(kj::StringPtr text, uint64_t limit) {
-  if (text.size() == 0) return nullptr;
-  uint64_t number = 0;
-  for (char c : text) {
-    if (c < '0' || c > '9') return nullptr;
-    uint64_t digit = c - '0';
-    if (number > (limit - digit) / 10 || digit > limit) return nullptr;
-    number = number * 10 + digit;
-  }
-  return number;
-}
-
-void parseDisk(kj::StringPtr text, DiskConfig::Builder disk) {
-  constexpr kj::StringPtr SWITCHES[] = {"ro"_kj, "direct"_kj};
-  constexpr kj::StringPtr KEYS[] = {"id"_kj, "format"_kj, "queues"_kj};
-  auto parts = splitAtCommas(text, true);
-  disk.setPath(parts[0]);
-  kj::Vector<kj::String> seen;
-  for (size_t i = 1; i < parts.size(); i++) {
-    kj::StringPtr part = parts[i];
-    kj::String key = kj::heapString(part);
-    bool hasValue = false;
-    kj::StringPtr value;
-    KJ_IF_MAYBE (equals, part.findFirst('=')) {
-      key = kj::heapString(part.begin(), *equals);
-      value = part.slice(*equals + 1);
-      hasValue = true;
-    }
-    for (auto& earlier : seen) {
-      if (earlier == key) {
-        UserError(codes::GIVEN_TWICE,
-                  kj::str("--disk ", quote(text), ": ", quote(key), " is given twice"))
-            .raise();
-      }
-    }
-    bool isSwitch = key == SWITCHES[0] || key == SWITCHES[1];
-    bool isKey = key == KEYS[0] || key == KEYS[1] || key == KEYS[2];
-    if (!isSwitch && !isKey) {
-      constexpr kj::StringPtr ALL[] = {"ro"_kj, "id"_kj, "format"_kj, "direct"_kj, "queues"_kj};
-      UserError(
-          codes::DISK_OPTION,
-          kj::str("--disk ", quote(text), ": unknown part ", quote(part), didYouMean(key, ALL),
-                  "; after the path come ro, id=ID, format=raw, "
-                  "direct or queues=N, and a comma in the path is written twice"))
-          .raise();
-    }
-    if (isSwitch == hasValue || (isKey && value.size() == 0)) {
-      UserError(codes::DISK_OPTION, kj::str("--disk ", quote(text), ": ", quote(key),
-                                            isSwitch ? " takes no value" : " needs a value"))
-          .raise();
-    }
-    if (key == "ro") disk.setRo(true);
-    if (key == "direct") disk.setDirect(true);
-    if (hasValue) applyDiskKey(key, value, disk);
-    seen.add(kj::mv(key));
-  }
-}
 
 RunRequest parseRunOptions(kj::ArrayPtr<const kj::StringPtr> words) {
   Said said;

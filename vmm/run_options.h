@@ -22,11 +22,4 @@ struct RunRequest {
 // file; its disks follow the file's.
 RunRequest parseRunOptions(kj::ArrayPtr<const kj::StringPtr> words);
 
-// The disk that "PATH[,ro][,id=ID][,format=raw][,direct][,queues=N]" describes. A comma that
-// belongs to the path is written twice.
-void parseDisk(kj::StringPtr text, DiskConfig::Builder disk);
-
-// The decimal number in `text`; none when it is anything else or exceeds `limit`.
-kj::Maybe<uint64_t> parseNumber(kj::StringPtr text, uint64_t limit);
-
 }  // namespace troupe

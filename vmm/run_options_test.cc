@@ -123,14 +123,15 @@ TEST(RunOptions, MistakesHaveTheirCodes) {
 TEST(RunOptions, MistakesInADiskHaveTheirCodes) {
   auto disk = [](kj::StringPtr text) { return codeOf({"--kernel", "k", "--disk", text}); };
   EXPECT_EQ(disk(""), "TRP-cfg-014");
-  EXPECT_EQ(disk("a,rw"), "TRP-cfg-014");
+  EXPECT_EQ(disk("a,wr"), "TRP-cfg-014");
+  EXPECT_EQ(disk("a,ro,rw"), "TRP-cfg-005");
   EXPECT_EQ(disk("a,"), "TRP-cfg-014");
   EXPECT_EQ(disk("a,ro=on"), "TRP-cfg-014");
   EXPECT_EQ(disk("a,id"), "TRP-cfg-014");
   EXPECT_EQ(disk("a,queues=0"), "TRP-cfg-014");
   EXPECT_EQ(disk("a,queues=17"), "TRP-cfg-014");
   EXPECT_EQ(disk("a,queues=x"), "TRP-cfg-014");
-  EXPECT_EQ(disk("a,format=qcow2"), "TRP-cfg-006");
+  EXPECT_EQ(disk("a,format=vmdk"), "TRP-cfg-006");
   EXPECT_EQ(disk("a,ro,ro"), "TRP-cfg-005");
   EXPECT_EQ(disk("a,id=123456789012345678901"), "TRP-cfg-015");
   EXPECT_EQ(codeOf({"--kernel", "k", "--disk", "a", "--disk", "b,id=disk0"}), "TRP-cfg-015");

@@ -4,8 +4,8 @@
 
 #include "vmm/command_line.h"
 #include "vmm/error_codes.h"
+#include "vmm/number_text.h"
 #include "vmm/quote.h"
-#include "vmm/run_options.h"
 #include "vmm/user_error.h"
 
 namespace troupe {
@@ -65,65 +65,6 @@ uint32_t planCpus(uint32_t cpus) {
   return cpus;
 }
 
-kj::String planDiskId(DiskConfig::Reader disk, uint index) {
-  if (disk.getId().size() == 0) return kj::str("disk", index);
-  kj::StringPtr id = disk.getId();
-  bool sound = id.size() <= DISK_ID_BYTES;
-  for (char c : id)
-    sound = sound && c > ' ' && c < 0x7f;
-  if (!sound) {
-    UserError(codes::DISK_ID, kj::str("--disk ", quote(disk.getPath()), ": id ", quote(id),
-                                      " is not possible; an id has at most ", DISK_ID_BYTES,
-                                      " printable ASCII characters without spaces"))
-        .raise();
-  }
-  return kj::heapString(id);
-}
-
-DiskPlan planDisk(DiskConfig::Reader disk, uint index) {
-  if (disk.getPath().size() == 0) {
-    UserError(codes::DISK_OPTION,
-              kj::str("disk ", index, " has no path; expected --disk PATH[,ro][,id=ID]…"))
-        .raise();
-  }
-  if (disk.getFormat() != "raw") {
-    UserError(codes::NOT_A_CHOICE,
-              kj::str("--disk ", quote(disk.getPath()), ": format ", quote(disk.getFormat()),
-                      " is not known; the only format is raw"))
-        .raise();
-  }
-  if (disk.getQueues() < 1 || disk.getQueues() > MOST_QUEUES) {
-    UserError(codes::DISK_OPTION,
-              kj::str("--disk ", quote(disk.getPath()), ": queues=", disk.getQueues(),
-                      " is out of range; a disk has 1 to ", MOST_QUEUES, " queues"))
-        .raise();
-  }
-  return {kj::heapString(disk.getPath()), planDiskId(disk, index), disk.getRo(), disk.getDirect(),
-          disk.getQueues()};
-}
-
-kj::Array<DiskPlan> planDisks(capnp::List<DiskConfig>::Reader configs) {
-  if (configs.size() > MOST_DISKS) {
-    UserError(codes::TOO_MANY_DISKS,
-              kj::str(configs.size(), " disks are asked for; a VM has at most ", MOST_DISKS))
-        .raise();
-  }
-  kj::Vector<DiskPlan> disks;
-  for (auto config : configs) {
-    auto disk = planDisk(config, disks.size());
-    for (auto& earlier : disks) {
-      if (earlier.id == disk.id) {
-        UserError(codes::DISK_ID,
-                  kj::str("disks ", quote(earlier.path), " and ", quote(disk.path),
-                          " have the same id ", quote(disk.id), "; an id names one disk"))
-            .raise();
-      }
-    }
-    disks.add(kj::mv(disk));
-  }
-  return disks.releaseAsArray();
-}
-
 kj::String planCmdline(VmConfig::Reader config) {
   kj::StringPtr said = config.getCmdline();
   auto text = !config.hasCmdline()   ? kj::heapString(DEFAULT_CMDLINE)
@@ -169,35 +110,6 @@ void checkStdio(const Endpoint& console, const Endpoint& serial) {
 }
 
 }  // namespace
-
-kj::Maybe<uint64_t> parseSize(kj::StringPtr text) {
-  constexpr uint64_t LIMIT = 1ull << 63;
-  constexpr kj::StringPtr UNITS = "KMGT"_kj;
-  if (text.size() == 0) return nullptr;
-  uint shift = 0;
-  char unit = text[text.size() - 1];
-  if (unit >= 'a' && unit <= 'z') unit -= 'a' - 'A';
-  KJ_IF_MAYBE (index, UNITS.findFirst(unit)) {
-    shift = 10 * (*index + 1);
-  }
-  auto digits = kj::heapString(text.begin(), text.size() - (shift > 0 ? 1 : 0));
-  KJ_IF_MAYBE (number, parseNumber(digits, LIMIT >> shift)) {
-    return *number << shift;
-  }
-  return nullptr;
-}
-
-kj::String sizeText(uint64_t bytes) {
-  constexpr const char* UNITS[] = {"T", "G", "M", "K"};
-  for (uint i = 0; i < 4; i++) {
-    uint64_t unit = 1ull << (40 - 10 * i);
-    if (bytes < unit) continue;
-    if (bytes % unit == 0) return kj::str(bytes / unit, UNITS[i]);
-    uint64_t tenths = bytes / (unit / 1024) * 10 / 1024;  // cannot overflow
-    return kj::str(tenths / 10, ".", tenths % 10, UNITS[i]);
-  }
-  return kj::str(bytes, bytes == 1 ? " byte" : " bytes");
-}
 
 void checkVmName(kj::StringPtr name) {
   auto isPlain = [](char c) {
@@ -254,11 +166,7 @@ void spellOut(VmConfig::Builder config) {
   config.setMemory(kj::str(said.getMemory()));
   config.setRng(kj::str(said.getRng()));
   config.setJail(kj::str(said.getJail()));
-  uint32_t index = 0;
-  for (auto disk : config.getDisks()) {
-    disk.setId(planDiskId(disk.asReader(), index++));
-    disk.setFormat(kj::str(disk.asReader().getFormat()));
-  }
+  spellOutDisks(config.getDisks());
 }
 
 }  // namespace troupe

@@ -8,14 +8,12 @@
 
 #include "protos/config.capnp.h"
 #include "sandbox/launcher.h"
+#include "vmm/disk_plan.h"
 
 namespace troupe {
 
 constexpr uint32_t MOST_CPUS = 255;     // xAPIC ids are 8 bits and 255 means all
 constexpr uint64_t RAM_STEP = 2 << 20;  // the broker maps RAM in huge pages where it can
-constexpr uint MOST_DISKS = 28;         // 31 slots of PCI bus 0, less console, rng and one to spare
-constexpr uint MOST_QUEUES = 16;
-constexpr uint DISK_ID_BYTES = 20;  // §5.2.6, VIRTIO_BLK_T_GET_ID
 constexpr size_t LONGEST_NAME = 64;
 constexpr size_t LONGEST_CMDLINE = 2047;  // COMMAND_LINE_SIZE of Linux on x86, less its NUL
 
@@ -24,14 +22,6 @@ struct Endpoint {
   enum class Kind { NONE, STDIO, PTY, FILE, SOCKET };
   Kind kind;
   kj::String path;  // with FILE and SOCKET
-};
-
-struct DiskPlan {
-  kj::String path;
-  kj::String id;
-  bool readOnly;
-  bool direct;
-  uint16_t queues;
 };
 
 // A configuration that was checked as far as that is possible without looking at the host: every
@@ -58,13 +48,6 @@ VmPlan planVm(VmConfig::Reader config);
 // Writes what was left to a default, or said relative to one, out in full: what --print-config
 // shows. `config` has passed planVm().
 void spellOut(VmConfig::Builder config);
-
-// Bytes of "512M": a number with K, M, G or T (powers of 1024), or bytes without. None if malformed
-// or beyond 2^63.
-kj::Maybe<uint64_t> parseSize(kj::StringPtr text);
-
-// A size for people: "512M", "1.5G", "1000 bytes".
-kj::String sizeText(uint64_t bytes);
 
 // Throws unless `name` may name a VM: letters, digits, '.', '_' and '-', beginning with a letter or
 // a digit.

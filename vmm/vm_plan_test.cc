@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "vmm/number_text.h"
+
 namespace troupe {
 namespace {
 

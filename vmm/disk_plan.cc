@@ -1,0 +1,200 @@
+#include "vmm/disk_plan.h"
+
+#include <kj/vector.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/number_text.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr uint64_t MOST_PER_SECOND = 1ull << 40;
+constexpr uint64_t MOST_BURST_SECONDS = 3600;
+constexpr kj::StringPtr REQUESTS = "iops"_kj;
+
+bool isName(kj::StringPtr text) {
+  bool sound = text.size() <= DISK_ID_BYTES;
+  for (char c : text)
+    sound = sound && c > ' ' && c < 0x7f;
+  return sound;
+}
+
+void checkName(DiskConfig::Reader disk, kj::StringPtr what, kj::StringPtr text) {
+  if (isName(text)) return;
+  UserError(codes::DISK_ID, kj::str("--disk ", quote(disk.getPath()), ": ", what, " ", quote(text),
+                                    " is not possible; it has at most ", DISK_ID_BYTES,
+                                    " printable ASCII characters without spaces"))
+      .raise();
+}
+
+kj::String planId(DiskConfig::Reader disk, uint32_t index) {
+  if (disk.getId().size() == 0) return kj::str("disk", index);
+  checkName(disk, "id", disk.getId());
+  return kj::heapString(disk.getId());
+}
+
+[[noreturn]] void wrongRate(DiskConfig::Reader disk, kj::StringPtr why) {
+  UserError(codes::DISK_OPTION, kj::str("--disk ", quote(disk.getPath()), ": rate=",
+                                        escape(disk.getRate()), " is not possible: ", why,
+                                        "; a rate is 100M, 500iops or 100M+500iops, at most 1T a "
+                                        "second, each with a burst if wanted: 100M/1G"))
+      .raise();
+}
+
+// "500iops/1000": what a second allows, and at once after a rest (a second's worth unless said).
+void planLimit(DiskConfig::Reader disk, kj::StringPtr text, RatePlan& plan) {
+  auto rate = kj::heapString(text);
+  kj::Maybe<kj::String> burst;
+  KJ_IF_MAYBE (slash, text.findFirst('/')) {
+    burst = kj::heapString(text.slice(*slash + 1));
+    rate = kj::heapString(text.begin(), *slash);
+  }
+  bool ofRequests = rate.endsWith(REQUESTS);
+  if (ofRequests) rate = kj::heapString(rate.begin(), rate.size() - REQUESTS.size());
+  auto parse = [&](kj::StringPtr number) {
+    KJ_IF_MAYBE (value, ofRequests ? parseNumber(number, UINT64_MAX) : parseSize(number)) {
+      if (*value > 0) return *value;
+    }
+    wrongRate(disk, kj::str(quote(number), " is not a ", ofRequests ? "number" : "size"));
+  };
+  uint64_t perSecond = parse(rate);
+  uint64_t atOnce = perSecond;
+  KJ_IF_MAYBE (said, burst) atOnce = parse(*said);
+  if (perSecond > MOST_PER_SECOND) wrongRate(disk, "that is too much");
+  if (atOnce > perSecond * MOST_BURST_SECONDS)
+    wrongRate(disk, "the burst is more than an hour's worth");
+  uint64_t& target = ofRequests ? plan.requestsPerSecond : plan.bytesPerSecond;
+  if (target != 0)
+    wrongRate(disk, ofRequests ? "iops are given twice"_kj : "bytes are given twice"_kj);
+  target = perSecond;
+  (ofRequests ? plan.burstRequests : plan.burstBytes) = atOnce;
+}
+
+RatePlan planRate(DiskConfig::Reader disk) {
+  RatePlan plan;
+  kj::StringPtr rest = disk.getRate();
+  if (rest.size() == 0) return plan;
+  for (;;) {
+    KJ_IF_MAYBE (plus, rest.findFirst('+')) {
+      planLimit(disk, kj::heapString(rest.begin(), *plus), plan);
+      rest = rest.slice(*plus + 1);
+    } else {
+      planLimit(disk, rest, plan);
+      return plan;
+    }
+  }
+}
+
+DiskFormat planFormat(DiskConfig::Reader disk, kj::StringPtr what, kj::StringPtr format) {
+  if (format == "raw") return DiskFormat::RAW;
+  if (format == "qcow2") return DiskFormat::QCOW2;
+  constexpr kj::StringPtr FORMATS[] = {"raw"_kj, "qcow2"_kj};
+  UserError(codes::NOT_A_CHOICE,
+            kj::str("--disk ", quote(disk.getPath()), ": ", what, " ", quote(format),
+                    " is not known; expected raw or qcow2", didYouMean(format, FORMATS)))
+      .raise();
+}
+
+BackingPlan planBackingFile(DiskConfig::Reader disk, kj::StringPtr text) {
+  KJ_IF_MAYBE (colon, text.findLast(':')) {
+    auto format =
+        planFormat(disk, kj::str("backing=", escape(text), ": the format"), text.slice(*colon + 1));
+    if (*colon > 0) return {kj::heapString(text.begin(), *colon), format};
+  }
+  UserError(codes::DISK_OPTION,
+            kj::str("--disk ", quote(disk.getPath()), ": backing=", escape(text),
+                    " is not possible; expected backing=PATH:raw or backing=PATH:qcow2"))
+      .raise();
+}
+
+kj::Array<BackingPlan> planBacking(DiskConfig::Reader disk, DiskFormat format) {
+  auto texts = disk.getBacking();
+  if (texts.size() > 0 && format == DiskFormat::RAW) {
+    UserError(codes::DISK_OPTION,
+              kj::str("--disk ", quote(disk.getPath()), ": a raw disk has no backing file; ",
+                      "backing= goes with format=qcow2"))
+        .raise();
+  }
+  if (texts.size() > MOST_BACKING) {
+    UserError(codes::DISK_OPTION,
+              kj::str("--disk ", quote(disk.getPath()), ": ", texts.size(),
+                      " backing files are given; a disk has at most ", MOST_BACKING))
+        .raise();
+  }
+  kj::Vector<BackingPlan> backing;
+  for (auto text : texts) {
+    if (backing.size() > 0 && backing.back().format == DiskFormat::RAW) {
+      UserError(
+          codes::DISK_OPTION,
+          kj::str("--disk ", quote(disk.getPath()), ": backing file ", quote(backing.back().path),
+                  " is raw, so nothing lies below it; ", quote(text), " comes too many"))
+          .raise();
+    }
+    backing.add(planBackingFile(disk, text));
+  }
+  return backing.releaseAsArray();
+}
+
+DiskPlan planDisk(DiskConfig::Reader disk, uint32_t index) {
+  if (disk.getPath().size() == 0) {
+    UserError(codes::DISK_OPTION,
+              kj::str("disk ", index, " has no path; expected --disk PATH[,ro][,id=ID]…"))
+        .raise();
+  }
+  auto format = planFormat(disk, "format", disk.getFormat());
+  if (disk.getQueues() < 1 || disk.getQueues() > MOST_QUEUES) {
+    UserError(codes::DISK_OPTION,
+              kj::str("--disk ", quote(disk.getPath()), ": queues=", disk.getQueues(),
+                      " is out of range; a disk has 1 to ", MOST_QUEUES, " queues"))
+        .raise();
+  }
+  auto id = planId(disk, index);
+  checkName(disk, "serial", disk.getSerial());
+  auto serial = kj::heapString(disk.getSerial().size() == 0 ? id : disk.getSerial());
+  return {kj::heapString(disk.getPath()),
+          kj::mv(id),
+          kj::mv(serial),
+          disk.getRo(),
+          disk.getDirect(),
+          disk.getQueues(),
+          planRate(disk),
+          format,
+          planBacking(disk, format)};
+}
+
+}  // namespace
+
+kj::Array<DiskPlan> planDisks(capnp::List<DiskConfig>::Reader configs) {
+  if (configs.size() > MOST_DISKS) {
+    UserError(codes::TOO_MANY_DISKS,
+              kj::str(configs.size(), " disks are asked for; a VM has at most ", MOST_DISKS))
+        .raise();
+  }
+  kj::Vector<DiskPlan> disks;
+  for (auto config : configs) {
+    auto disk = planDisk(config, disks.size());
+    for (auto& earlier : disks) {
+      if (earlier.id == disk.id) {
+        UserError(codes::DISK_ID,
+                  kj::str("disks ", quote(earlier.path), " and ", quote(disk.path),
+                          " have the same id ", quote(disk.id), "; an id names one disk"))
+            .raise();
+      }
+    }
+    disks.add(kj::mv(disk));
+  }
+  return disks.releaseAsArray();
+}
+
+void spellOutDisks(capnp::List<DiskConfig>::Builder disks) {
+  uint32_t index = 0;
+  for (auto disk : disks) {
+    disk.setId(planId(disk.asReader(), index++));
+    disk.setFormat(kj::str(disk.asReader().getFormat()));
+  }
+}
+
+}  // namespace troupe

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/string.h>
+
+#include <cstdint>
+
+#include "protos/config.capnp.h"
+
+namespace troupe {
+
+constexpr uint32_t MOST_DISKS = 28;  // 31 slots of PCI bus 0, less console, rng and one to spare
+constexpr uint32_t MOST_QUEUES = 16;
+constexpr uint32_t DISK_ID_BYTES = 20;  // §5.2.6, VIRTIO_BLK_T_GET_ID
+
+// How much a guest may use of a disk. 0 a second is without limit.
+struct RatePlan {
+  uint64_t bytesPerSecond = 0;
+  uint64_t burstBytes = 0;
+  uint64_t requestsPerSecond = 0;
+  uint64_t burstRequests = 0;
+};
+
+enum class DiskFormat { RAW, QCOW2 };
+
+// A file below a qcow2 image, which is only read.
+struct BackingPlan {
+  kj::String path;
+  DiskFormat format;
+};
+
+constexpr uint32_t MOST_BACKING = 8;  // to a disk
+
+struct DiskPlan {
+  kj::String path;
+  kj::String id;
+  kj::String serial;  // what GET_ID answers
+  bool readOnly;
+  bool direct;
+  uint16_t queues;
+  RatePlan rate;
+  DiskFormat format = DiskFormat::RAW;
+  kj::Array<BackingPlan> backing = nullptr;  // from top to bottom
+};
+
+// Throws a user error for the first value that does not do.
+kj::Array<DiskPlan> planDisks(capnp::List<DiskConfig>::Reader configs);
+
+// Writes what was left to a default out in full. `disks` has passed planDisks().
+void spellOutDisks(capnp::List<DiskConfig>::Builder disks);
+
+}  // namespace troupe
