@@ -17,9 +17,9 @@ fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: t
 fd { name: "kick" number: 1024 count: 961 kind: EVENTFD from: PLACED optional: true }   # 31 a PCI slot
 fd { name: "call" number: 2048 count: 961 kind: EVENTFD from: PLACED optional: true }
 
-# The table and a little air: eventfds are put in their place one by one. Many a login allows no more
 memory { access: ALL fd: "ram" }
 
+# The table and a little air: eventfds are put in their place one by one. Many a login allows no more
 # than 4096.
 limit { resource: "NOFILE" value: 3072 }
 
