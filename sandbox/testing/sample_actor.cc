@@ -23,7 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
+#include <memory>
 
 #include "sandbox/actor_setup.h"
 #include "sandbox/testing/sample.capnp.h"
@@ -184,15 +187,22 @@ class SampleActor final: public Sample::Server {
     int events = setup.fd("events");
     auto stage = kj::heapString(context.getParams().getStage());
     auto what = kj::heapString(context.getParams().getCall());
+    auto called = std::make_shared<std::atomic<bool>>(false);
     auto thread =
-        kj::heap<kj::Thread>([this, events, stage = kj::mv(stage), what = kj::mv(what)]() {
+        kj::heap<kj::Thread>([this, events, called, stage = kj::mv(stage), what = kj::mv(what)]() {
           if (stage.size() > 0) setup.enter(stage);
           if (what.size() > 0) call(what);
+          *called = true;
           uint64_t count;
           while (::read(events, &count, sizeof(count)) >= 0) {
           }
         });
     thread->detach();
+    // Without a system call, which a filter might refuse. A call that does not return is left
+    // alone.
+    auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+    while (!*called && std::chrono::steady_clock::now() < end) {
+    }
     return kj::READY_NOW;
   }
 
