@@ -147,13 +147,6 @@ void printRound(const BenchOptions& options, unsigned number, const Round& round
         " tsc_from=", rate.source, "\n");
 }
 
-// Whether the disk says that it may be overwritten.
-bool isMarked(Disk& disk) {
-  auto sector = static_cast<uint8_t*>(allocate(SECTOR));
-  return sector && disk.run(BLK_T_IN, 0, sector, SECTOR) == BLK_S_OK &&
-         memcmp(sector, SCRATCH_MARK, sizeof(SCRATCH_MARK) - 1) == 0;
-}
-
 bool prepareSlots(Disk& disk, const BenchOptions& options) {
   for (unsigned slot = 0; slot < options.depth; ++slot) {
     void* buffer = allocate(options.size);
@@ -180,7 +173,7 @@ void benchDisk(const DriverContext& context, const PciFunction& function,
     check(false, subject, "depth", "at most ", disk.slotCount());
     return;
   }
-  if (options.write && (disk.readOnly() || !(mayScratch || isMarked(disk)))) {
+  if (options.write && (disk.readOnly() || !(mayScratch || disk.marked()))) {
     check(false, subject, "write", "only on a scratch disk");
     return;
   }

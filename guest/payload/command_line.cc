@@ -70,7 +70,7 @@ constexpr Named<End> ENDS[] = {{"poweroff", End::POWEROFF}, {"verdict", End::VER
                                {"halt", End::HALT},         {"spin", End::SPIN}};
 constexpr Named<Keys> KEYS[] = {{"echo", Keys::SERIAL}, {"console", Keys::CONSOLE}};
 constexpr Named<bool> MODES[] = {{"poll", false}, {"irq", true}};
-constexpr Named<bool> BENCHES[] = {{"blk", true}};
+constexpr Named<Bench> BENCHES[] = {{"blk", Bench::BLK}, {"durability", Bench::DURABILITY}};
 
 // False when the word is known and its value is not.
 bool apply(Word word, Options& options) {
@@ -101,7 +101,7 @@ bool apply(Word word, Options& options) {
     return value.number(options.scratch);
   }
   if (word.assigns("bench", value)) {
-    return choose(value, BENCHES, bench.wanted);
+    return choose(value, BENCHES, bench.kind);
   }
   if (word.assigns("mode", value)) {
     return choose(value, MODES, bench.interrupts);
@@ -111,6 +111,9 @@ bool apply(Word word, Options& options) {
   }
   if (word.assigns("disk", value)) {
     return value.number(bench.disk);
+  }
+  if (word.assigns("seed", value)) {
+    return value.number(bench.seed);
   }
   if (word.assigns("warmup", value)) {
     return value.number(bench.warmup);

@@ -7,12 +7,13 @@ namespace payload {
 
 enum class End { POWEROFF, VERDICT, RESET, CRASH, HALT, SPIN };
 enum class Keys { NONE, SERIAL, CONSOLE };
+enum class Bench { NONE, BLK, DURABILITY };
 
 constexpr unsigned NO_DISK = ~0u;
 constexpr unsigned EVERY_DISK = ~1u;
 
 struct BenchOptions {
-  bool wanted = false;
+  Bench kind = Bench::NONE;
   bool interrupts = false;
   bool write = false;
   unsigned disk = 0;
@@ -21,6 +22,7 @@ struct BenchOptions {
   unsigned warmup = 2000;
   unsigned rounds = 1;
   unsigned size = 4096;
+  unsigned seed = 0;
 };
 
 struct Options {

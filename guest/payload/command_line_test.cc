@@ -20,7 +20,7 @@ Options parse(const char* line) {
 TEST(CommandLine, AnEmptyLineMeansTheSelfTestAndPowerOff) {
   Options options = parse("");
   EXPECT_EQ(options.end, End::POWEROFF);
-  EXPECT_FALSE(options.bench.wanted);
+  EXPECT_EQ(options.bench.kind, Bench::NONE);
   EXPECT_TRUE(options.eventIndex);
   EXPECT_TRUE(options.indirect);
   EXPECT_EQ(options.scratch, NO_DISK);
@@ -30,7 +30,7 @@ TEST(CommandLine, EveryWordOfABenchmarkCounts) {
   BenchOptions bench =
       parse("bench=blk depth=32 count=60000 size=512 mode=irq warmup=0 rounds=7 disk=1 write=1")
           .bench;
-  EXPECT_TRUE(bench.wanted);
+  EXPECT_EQ(bench.kind, Bench::BLK);
   EXPECT_EQ(bench.depth, 32u);
   EXPECT_EQ(bench.count, 60000u);
   EXPECT_EQ(bench.size, 512u);
@@ -39,6 +39,13 @@ TEST(CommandLine, EveryWordOfABenchmarkCounts) {
   EXPECT_EQ(bench.rounds, 7u);
   EXPECT_EQ(bench.disk, 1u);
   EXPECT_TRUE(bench.write);
+  EXPECT_EQ(complaints, "");
+}
+
+TEST(CommandLine, DurabilityHasASeed) {
+  BenchOptions bench = parse("bench=durability seed=12 depth=8").bench;
+  EXPECT_EQ(bench.kind, Bench::DURABILITY);
+  EXPECT_EQ(bench.seed, 12u);
   EXPECT_EQ(complaints, "");
 }
 

@@ -103,4 +103,10 @@ uint8_t Disk::run(uint32_t type, uint64_t sector, void* buffer, uint32_t length)
   return status(finished());
 }
 
+bool Disk::marked() {
+  auto sector = static_cast<uint8_t*>(allocate(SECTOR));
+  return sector && run(BLK_T_IN, 0, sector, SECTOR) == BLK_S_OK &&
+         memcmp(sector, SCRATCH_MARK, sizeof(SCRATCH_MARK) - 1) == 0;
+}
+
 }  // namespace payload

@@ -52,6 +52,9 @@ class Disk {
   // One request alone, in slot 0; BLK_S_NONE when it does not end.
   uint8_t run(uint32_t type, uint64_t sector, void* buffer, uint32_t length);
 
+  // Whether the disk says of itself that it may be overwritten. Uses slot 0.
+  bool marked();
+
  private:
   static constexpr unsigned CHAIN = 4;  // header, data, more data, status
 

@@ -3,6 +3,7 @@
 #include "guest/payload/checks.h"
 #include "guest/payload/clock.h"
 #include "guest/payload/command_line.h"
+#include "guest/payload/durability.h"
 #include "guest/payload/interrupts.h"
 #include "guest/payload/machine.h"
 #include "guest/payload/memory.h"
@@ -81,7 +82,12 @@ void runBench(const DriverContext& context, const Options& options, TscRate rate
     check(false, Subject{"bench", options.bench.disk}, "disk", "there is none of this number");
     return;
   }
-  benchDisk(context, function, options.bench, mayScratch(options, options.bench.disk), rate);
+  bool scratch = mayScratch(options, options.bench.disk);
+  if (options.bench.kind == Bench::DURABILITY) {
+    writeDurably(context, function, options.bench, scratch);
+  } else {
+    benchDisk(context, function, options.bench, scratch, rate);
+  }
 }
 
 void checkDevices(const DriverContext& context, const Options& options) {
@@ -176,7 +182,7 @@ void examine(const Acpi& acpi, const Options& options) {
       bus, options.intx ? Delivery::INTX : Delivery::MSIX,
       (options.eventIndex ? FEATURE_EVENT_IDX : 0) | (options.indirect ? FEATURE_INDIRECT_DESC : 0),
       TIMEOUT_SECONDS * (rate.hz ? rate.hz : LIKELY_TSC_HZ)};
-  if (options.bench.wanted) {
+  if (options.bench.kind != Bench::NONE) {
     runBench(context, options, rate);
   } else {
     checkBus(bus);
