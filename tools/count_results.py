@@ -30,38 +30,57 @@ def cases(report):
     return (passed, failed) if passed or failed or root.find(".//testcase") is not None else None
 
 
+def last_attempts(path):
+    """The events of a run, of each test only its last attempt; and the labels of those tried again."""
+    events, last, again = [], {}, []
+    with open(path) as lines:
+        for event in map(json.loads, lines):
+            id = event["id"].get("testResult")
+            if id is None:
+                events.append(event)
+                continue
+            key = (id["label"], id.get("run"), id.get("shard"))
+            if key in last and id["label"] not in again:
+                again.append(id["label"])
+            if id.get("attempt", 1) >= last.get(key, event)["id"]["testResult"].get("attempt", 1):
+                last[key] = event
+    return events + list(last.values()), again
+
+
 def main():
     split = sys.argv.index("--")
     files, failed_steps = sys.argv[1:split], sys.argv[split + 1:]
-    passed, failed = 0, []
+    passed, failed, repeated = 0, [], []
     for path in files:
         failed_before = len(failed)
         step = path.rsplit("/", 1)[-1].removesuffix(".json")
-        with open(path) as events:
-            for line in events:
-                event = json.loads(line)
-                label = event["id"].get("testResult", {}).get("label")
-                if label:
-                    result = event["testResult"]
-                    ok = result["status"] == "PASSED"
-                    reports = [urllib.parse.unquote(urllib.parse.urlparse(output["uri"]).path)
-                               for output in result.get("testActionOutput", [])
-                               if output["name"] == "test.xml"]
-                    counted = cases(reports[0]) if reports else None
-                    if counted is None:
-                        counted = (1, []) if ok else (0, ["did not report"])
-                    if not ok and not counted[1]:
-                        counted = (counted[0], [result["status"].lower()])
-                    passed += counted[0]
-                    failed += [f"{step}: {label}: {name}" for name in counted[1]]
-                label = event["id"].get("targetCompleted", {}).get("label")
-                if label and not event.get("completed", {}).get("success") \
-                        and not event.get("aborted", {}).get("reason") == "SKIPPED":
-                    failed.append(f"{step}: {label}: did not build")
+        events, again = last_attempts(path)
+        repeated += [f"{step}: {label}" for label in again]
+        for event in events:
+            label = event["id"].get("testResult", {}).get("label")
+            if label:
+                result = event["testResult"]
+                ok = result["status"] == "PASSED"
+                reports = [urllib.parse.unquote(urllib.parse.urlparse(output["uri"]).path)
+                           for output in result.get("testActionOutput", [])
+                           if output["name"] == "test.xml"]
+                counted = cases(reports[0]) if reports else None
+                if counted is None:
+                    counted = (1, []) if ok else (0, ["did not report"])
+                if not ok and not counted[1]:
+                    counted = (counted[0], [result["status"].lower()])
+                passed += counted[0]
+                failed += [f"{step}: {label}: {name}" for name in counted[1]]
+            label = event["id"].get("targetCompleted", {}).get("label")
+            if label and not event.get("completed", {}).get("success") \
+                    and not event.get("aborted", {}).get("reason") == "SKIPPED":
+                failed.append(f"{step}: {label}: did not build")
         if step in failed_steps and len(failed) == failed_before:
             failed.append(f"{step}: the step failed")
     steps = {path.rsplit("/", 1)[-1].removesuffix(".json") for path in files}
     failed += [f"{step}: the step failed" for step in failed_steps if step not in steps]
+    for name in repeated:
+        print(f"TRIED AGAIN {name}")
     for name in failed:
         print(f"FAILED {name}")
     print(f"{passed} passed, {len(failed)} failed")
