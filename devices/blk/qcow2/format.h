@@ -41,14 +41,19 @@ constexpr uint32_t MAGIC = 0x514649fb;
 constexpr size_t HEADER_BYTES_V2 = 72;
 constexpr size_t HEADER_BYTES_V3 = 104;
 
-// Offsets of the header's fields that are written after the image was made.
+// Offsets of the header's fields that are written.
+constexpr size_t AT_BACKING_OFFSET = 8;
+constexpr size_t AT_BACKING_BYTES = 16;
 constexpr size_t AT_SIZE = 24;
 constexpr size_t AT_L1_ENTRIES = 36;
 constexpr size_t AT_L1_OFFSET = 40;
 constexpr size_t AT_REFCOUNT_TABLE_OFFSET = 48;
 constexpr size_t AT_REFCOUNT_TABLE_CLUSTERS = 56;
 constexpr size_t AT_INCOMPATIBLE = 72;
+constexpr size_t AT_COMPATIBLE = 80;
 constexpr size_t AT_AUTOCLEAR = 88;
+constexpr size_t AT_REFCOUNT_ORDER = 96;
+constexpr size_t AT_HEADER_BYTES = 100;
 
 constexpr uint64_t INCOMPATIBLE_DIRTY = 1 << 0;
 constexpr uint64_t INCOMPATIBLE_CORRUPT = 1 << 1;
@@ -56,6 +61,7 @@ constexpr uint64_t INCOMPATIBLE_EXTERNAL_DATA = 1 << 2;
 constexpr uint64_t INCOMPATIBLE_COMPRESSION = 1 << 3;
 constexpr uint64_t INCOMPATIBLE_EXTENDED_L2 = 1 << 4;
 constexpr uint64_t COMPATIBLE_LAZY_REFCOUNTS = 1 << 0;
+constexpr uint64_t AUTOCLEAR_BITMAPS = 1 << 0;
 
 constexpr uint32_t EXTENSION_END = 0;
 constexpr uint32_t EXTENSION_BACKING_FORMAT = 0xe2792aca;

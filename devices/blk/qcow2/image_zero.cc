@@ -180,6 +180,7 @@ int Image::growL1(uint64_t entries) {
   uint64_t oldCount = geometry.clustersFor(uint64_t(head.l1Entries) * 8);
   map.remove(oldFirst, oldCount);
   release(oldFirst, oldCount);
+  unsaved.store(true);  // what was released is given back by a commit that has something to do
   l1 = kj::mv(larger);
   head.l1Offset = place;
   head.l1Entries = entries;

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <kj/debug.h>
 
+#include "devices/blk/qcow2/count_words.h"
+
 namespace troupe::blk::qcow2 {
 namespace {
 
@@ -47,55 +49,13 @@ Refcounts::Refcounts(ImageFile& file, const Header& header, MetadataMap& map)
 }
 
 uint64_t Refcounts::read(const Block& block, uint64_t slot) const {
-  const kj::byte* at = block.counts.begin();
-  switch (geometry.refcountOrder) {
-    case 3:
-      return at[slot];
-    case 4:
-      return load16(at + slot * 2);
-    case 5:
-      return load32(at + slot * 4);
-    case 6:
-      return load64(at + slot * 8);
-    default: {  // parts of a byte, the lowest bits first
-      uint32_t bits = 1u << geometry.refcountOrder;
-      uint32_t shift = (slot * bits) % 8;
-      return (at[slot * bits / 8] >> shift) & ((1u << bits) - 1);
-    }
-  }
+  return loadCount(block.counts.begin(), geometry.refcountOrder, slot);
 }
 
 void Refcounts::write(Block& block, uint64_t slot, uint64_t count) {
-  kj::byte* at = block.counts.begin();
-  size_t width = 1;
-  size_t offset = slot;
-  switch (geometry.refcountOrder) {
-    case 3:
-      at[slot] = count;
-      break;
-    case 4:
-      width = 2;
-      store16(at + slot * 2, count);
-      break;
-    case 5:
-      width = 4;
-      store32(at + slot * 4, count);
-      break;
-    case 6:
-      width = 8;
-      store64(at + slot * 8, count);
-      break;
-    default: {
-      uint32_t bits = 1u << geometry.refcountOrder;
-      uint32_t shift = (slot * bits) % 8;
-      uint32_t mask = ((1u << bits) - 1) << shift;
-      offset = slot * bits / 8;
-      at[offset] = (at[offset] & ~mask) | (count << shift);
-      break;
-    }
-  }
-  if (geometry.refcountOrder >= 3) offset = slot * width;
-  block.counts.touch(offset, width);
+  storeCount(block.counts.begin(), geometry.refcountOrder, slot, count);
+  uint64_t firstBit = slot << geometry.refcountOrder;
+  block.counts.touch(firstBit / 8, kj::max(1u, (1u << geometry.refcountOrder) / 8));
 }
 
 // Counts may reach the disk at any time before the mappings that need them, so a block that has to
