@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "devices/blk/blk_main.h"
+#include "devices/blk/disk_tool_main.h"
 #include "devices/console/console_main.h"
 #include "devices/console/serial_main.h"
 #include "devices/rng/rng_main.h"
@@ -18,6 +19,7 @@ struct Actor {
 
 constexpr Actor ACTORS[] = {
     {"troupe-blk", troupe::blk::blkMain},
+    {"troupe-disk-tool", troupe::blk::diskToolMain},
     {"troupe-console", troupe::console::consoleMain},
     {"troupe-rng", troupe::rng::rngMain},
     {"troupe-serial", troupe::console::serialMain},

@@ -345,8 +345,9 @@ class Nursery {
 
 void play() {
   ActorSetup setup;
-  // What an actor has; it takes the numbers that its profile gives it.
-  auto io = kj::setupAsyncIo();
+  // What an actor with an event loop has; it takes the numbers that its profile gives it.
+  kj::Maybe<kj::AsyncIoContext> io;
+  if (setup.fdCount("epoll") > 0) io = kj::setupAsyncIo();
   auto config = setup.config<ProbeConfig>();
   setup.expectFds(config.getPlaced().size());
   receiveFds(setup, config);

@@ -32,7 +32,7 @@ std::vector<sandbox::CataloguedActor> builtInActors() {
 std::vector<sandbox::CataloguedActor> replaceableActors() {
   std::vector<sandbox::CataloguedActor> result;
   for (auto& actor : builtInActors()) {
-    if (actor.name != "compiler") result.push_back(std::move(actor));
+    if (actor.name != "compiler" && actor.name != "disk_tool") result.push_back(std::move(actor));
   }
   return result;
 }
