@@ -11,6 +11,15 @@
 
 namespace troupe {
 
+namespace {
+
+kj::String argumentsText(size_t most) {
+  if (most == 0) return kj::str("no argument");
+  return most == 1 ? kj::str("only one argument") : kj::str("only ", most, " arguments");
+}
+
+}  // namespace
+
 CommandLine::CommandLine(kj::StringPtr name, kj::StringPtr summary, kj::StringPtr arguments)
     : name(name), summary(summary), arguments(arguments) {}
 
@@ -90,10 +99,9 @@ kj::Maybe<kj::Array<kj::StringPtr>> CommandLine::parse(kj::ArrayPtr<const kj::St
     option.apply(KJ_ASSERT_NONNULL(value));
   }
   if (found.size() > maxArguments) {
-    UserError error(codes::ARGUMENTS, kj::str("troupe ", name, " takes ",
-                                              maxArguments == 0 ? kj::str("no argument")
-                                                                : kj::str("only one argument"),
-                                              ", but was also given ", quote(found[maxArguments])));
+    UserError error(codes::ARGUMENTS,
+                    kj::str("troupe ", name, " takes ", argumentsText(maxArguments),
+                            ", but was also given ", quote(found[maxArguments])));
     error.advice("see", kj::str("troupe ", name, " --help")).raise();
   }
   return found.releaseAsArray();

@@ -63,6 +63,16 @@ constexpr ErrorCode CONTROL_SOCKET{"TRP-host-008", ExitCode::HOST};
 constexpr ErrorCode HOST_CHECK_FAILED{"TRP-host-009", ExitCode::HOST};
 constexpr ErrorCode STANDARD_OUTPUT{"TRP-host-010", ExitCode::HOST};
 
+// `troupe disk`. Numbers from 101 on are said by its jailed process.
+constexpr ErrorCode DISK_FORMAT{"TRP-disk-001", ExitCode::USAGE};
+constexpr ErrorCode DISK_BYTES{"TRP-disk-002", ExitCode::USAGE};
+constexpr ErrorCode DISK_EXISTS{"TRP-disk-003", ExitCode::USAGE};
+constexpr ErrorCode DISK_NOT_MADE{"TRP-disk-004", ExitCode::USAGE};
+constexpr ErrorCode DISK_RESIZE{"TRP-disk-005", ExitCode::USAGE};
+constexpr ErrorCode DISK_TOOL{"TRP-disk-006", ExitCode::INTERNAL};
+constexpr ErrorCode DISK_CLUSTERS{"TRP-disk-007", ExitCode::USAGE};
+constexpr ErrorCode DISK_CHOICE{"TRP-disk-008", ExitCode::USAGE};
+
 // A VM that starts or runs.
 constexpr ErrorCode ACTOR_DIED{"TRP-run-001", ExitCode::START};
 constexpr ErrorCode START_REFUSED{"TRP-run-002", ExitCode::START};
@@ -94,7 +104,9 @@ constexpr ErrorCode ALL[] = {
     HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
     BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
     INTERNAL,          CALL_REFUSED,      LIMIT_MET,       PROFILE_FOLDER, PROFILE_BROKEN,
-    BACKING_LOOP,      PROFILE_COMPILER,  JAIL_DIFFERS,
+    BACKING_LOOP,      PROFILE_COMPILER,  JAIL_DIFFERS,    DISK_FORMAT,    DISK_BYTES,
+    DISK_EXISTS,       DISK_NOT_MADE,     DISK_RESIZE,     DISK_TOOL,      DISK_CLUSTERS,
+    DISK_CHOICE,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an
@@ -110,6 +122,7 @@ constexpr AreaExit AREAS[] = {
     {"host", ExitCode::HOST},     // the machine
     {"kvm", ExitCode::HOST},      // its hypervisor
     {"jail", ExitCode::JAIL},     // the sandbox
+    {"disk", ExitCode::USAGE},    // a disk that was named to `troupe disk`
     {"blk", ExitCode::START},     // a device could not begin
     {"con", ExitCode::START},     //
     {"rng", ExitCode::START},     //

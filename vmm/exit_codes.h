@@ -10,6 +10,8 @@ enum class ExitCode : int {
   HOST = 3,          // the host lacks something
   JAIL = 4,          // a jail could not be closed or is not what the profile says
   START = 5,         // an actor died or hung before the guest ran
+  DISK_ERRORS = 6,   // `troupe disk check` found errors in the image,
+  DISK_LEAKS = 7,    // or nothing but leaks
   GUEST_RESET = 16,  // from here on: how a guest that had started came to its end
   GUEST_CRASHED = 17,
   STOPPED = 18,  // by its user: detach key, a signal, `troupe stop`

@@ -263,6 +263,20 @@ kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks) {
   return files;
 }
 
+kj::Array<kj::AutoCloseFd> openBackingFiles(kj::ArrayPtr<const BackingPlan> backing) {
+  auto fds = KJ_MAP(plan, backing) {
+    return openBacking(plan);
+  };
+  kj::Vector<UsedFile> used;
+  for (size_t i = 0; i < fds.size(); i++) {
+    used.add(UsedFile{0, "backing file"_kj, backing[i].path, true, statOf(fds[i])});
+    for (size_t j = 0; j < i; j++)
+      checkPair(used[i], used[j]);
+    lockBacking(fds[i], backing[i].path);
+  }
+  return fds;
+}
+
 void releaseDisks(kj::Array<OpenFile> disks) {
   for (auto& disk : disks) {
     // A second open file of the same disk gets the lock once nothing of the first is left.

@@ -29,6 +29,9 @@ OpenFile openDisk(const DiskPlan& disk);
 // is writable, or if a chain of backing files loops.
 kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks);
 
+// Opens and locks the files below an image that is not there yet, as openDisks() does.
+kj::Array<kj::AutoCloseFd> openBackingFiles(kj::ArrayPtr<const BackingPlan> backing);
+
 // Gives disks back when the processes that used them have ended, and waits, within reason, until
 // the kernel has ended their last requests too: after that nobody writes to them any more.
 void releaseDisks(kj::Array<OpenFile> disks);

@@ -50,6 +50,10 @@ Programs openPrograms(kj::Maybe<kj::StringPtr> given) {
           openProgram(folder, "troupe-front")};
 }
 
+kj::AutoCloseFd openDevicesProgram() {
+  return openProgram(ownFolder(), "troupe-devices");
+}
+
 kj::AutoCloseFd openPolicyProgram(kj::Maybe<kj::StringPtr> given) {
   KJ_IF_MAYBE (path, given) {
     return openProgram(*path, "troupe-policy");

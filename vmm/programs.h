@@ -16,6 +16,9 @@ struct Programs {
 // Those in `folder`, or beside this executable. Throws a user error that names a missing one.
 Programs openPrograms(kj::Maybe<kj::StringPtr> folder = nullptr);
 
+// The second of them alone.
+kj::AutoCloseFd openDevicesProgram();
+
 // `troupe policy` and the compiler of profiles, which lies there too.
 kj::AutoCloseFd openPolicyProgram(kj::Maybe<kj::StringPtr> folder = nullptr);
 
