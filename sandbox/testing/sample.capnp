@@ -25,6 +25,7 @@ interface Sample {
   # Makes one system call that a jail should refuse, chosen by name; the result as the kernel gave it.
 
   startThread @5 (stage :Text = "thread:worker", call :Text) -> ();
-  # Starts a thread that takes the filter `stage` unless that is empty, makes the system call `call`
-  # (see `try`) unless that is empty, and then waits on the eventfd "events".
+  # Starts a thread and answers when it has taken the filter `stage`, unless that is empty. The thread
+  # then makes the system call `call` (see `try`), unless that is empty, and waits on the eventfd
+  # "events".
 }

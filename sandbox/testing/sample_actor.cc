@@ -7,6 +7,7 @@
 #include <kj/async-io.h>
 #include <kj/debug.h>
 #include <kj/main.h>
+#include <kj/mutex.h>
 #include <kj/thread.h>
 #include <linux/capability.h>
 #include <pthread.h>
@@ -187,10 +188,14 @@ class SampleActor final: public Sample::Server {
     int events = setup.fd("events");
     auto stage = kj::heapString(context.getParams().getStage());
     auto what = kj::heapString(context.getParams().getCall());
+    auto confined = std::make_shared<kj::MutexGuarded<bool>>(false);
     auto called = std::make_shared<std::atomic<bool>>(false);
-    auto thread =
-        kj::heap<kj::Thread>([this, events, called, stage = kj::mv(stage), what = kj::mv(what)]() {
-          if (stage.size() > 0) setup.enter(stage);
+    auto thread = kj::heap<kj::Thread>(
+        [this, events, confined, called, stage = kj::mv(stage), what = kj::mv(what)]() {
+          {
+            KJ_DEFER(*confined->lockExclusive() = true);
+            if (stage.size() > 0) setup.enter(stage);
+          }
           if (what.size() > 0) call(what);
           *called = true;
           uint64_t count;
@@ -198,6 +203,9 @@ class SampleActor final: public Sample::Server {
           }
         });
     thread->detach();
+    // However long that takes: the process's next filter would be that of a thread without its own,
+    // and a thread that is not yet through its start dies of it.
+    confined->when([](bool done) { return done; }, [](bool) {});
     // Without a system call, which a filter might refuse. A call that does not return is left
     // alone.
     auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
