@@ -2,52 +2,17 @@
 
 #include <linux/audit.h>
 #include <linux/seccomp.h>
-#include <seccomp.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <string>
+
+#include "sandbox/filter_code.h"
 
 namespace troupe::sandbox {
 namespace {
 
 constexpr int X32_BIT = 0x40000000;
-
-// Enough of the interface's levels for every action used here, whatever kernel the build runs on.
-constexpr uint32_t LIBSECCOMP_LEVEL = 5;
-
-void check(int result, const std::string& what) {
-  if (result < 0) throw std::runtime_error("libseccomp: " + what + ": " + strerror(-result));
-}
-
-scmp_arg_cmp comparison(const Condition& condition) {
-  if (condition.test == Condition::AT_MOST) {
-    return {condition.argument, SCMP_CMP_LE, condition.value, 0};
-  }
-  if (condition.mask == ~uint64_t{0}) {
-    return {condition.argument, SCMP_CMP_EQ, condition.value, 0};
-  }
-  return {condition.argument, SCMP_CMP_MASKED_EQ, condition.mask, condition.value};
-}
-
-std::vector<sock_filter> exportProgram(scmp_filter_ctx context) {
-  int fd = memfd_create("filter", MFD_CLOEXEC);
-  check(fd < 0 ? -errno : 0, "memfd_create");
-  int result = seccomp_export_bpf(context, fd);
-  off_t size = lseek(fd, 0, SEEK_END);
-  std::vector<sock_filter> program(size > 0 ? size / sizeof(sock_filter) : 0);
-  ssize_t bytes = pread(fd, program.data(), program.size() * sizeof(sock_filter), 0);
-  close(fd);
-  check(result, "export");
-  if (program.empty() || bytes != ssize_t(program.size() * sizeof(sock_filter))) {
-    throw std::runtime_error("libseccomp: the exported program is cut off");
-  }
-  return program;
-}
 
 void expectSame(const PolicyFilter& filter, const std::vector<sock_filter>& program, int syscall,
                 const uint64_t (&arguments)[6]) {
@@ -93,34 +58,28 @@ void verify(const PolicyFilter& filter, const std::vector<sock_filter>& program)
   }
 }
 
+// Names the rule that takes the most of it.
+ProfileError tooLong(const PolicyFilter& filter, size_t length) {
+  SourceLocation where;
+  size_t most = 0;
+  for (const PolicyRule& rule : filter.rules) {
+    size_t ways = rule.verdicts().size();
+    if (rule.where.line == 0 || ways <= most) continue;
+    most = ways;
+    where = rule.where;
+  }
+  return ProfileError(where, "the filter of " + filter.stage + " would have " +
+                                 std::to_string(length) + " instructions, and the kernel takes " +
+                                 std::to_string(BPF_MAXINSNS) +
+                                 "; most of them are for the combinations of this rule (" +
+                                 std::to_string(most) + "): give it fewer conditions or values");
+}
+
 }  // namespace
 
 std::vector<sock_filter> buildProgram(const PolicyFilter& filter) {
-  check(seccomp_api_set(LIBSECCOMP_LEVEL), "api level");
-  std::unique_ptr<void, void (*)(void*)> context(seccomp_init(SCMP_ACT_KILL_PROCESS),
-                                                 [](void* c) { seccomp_release(c); });
-  if (!context) throw std::runtime_error("libseccomp: cannot begin a filter");
-  check(seccomp_attr_set(context.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS),
-        "action for other architectures");
-  // A tree of comparisons instead of a list: the kernel tries every system call there is when the
-  // filter is installed, and walks it for each call whose arguments matter.
-  check(seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2), "a tree of system calls");
-  for (const Verdict& verdict : filter.verdicts) {
-    std::vector<scmp_arg_cmp> comparisons;
-    for (const Condition& condition : verdict.conditions) {
-      comparisons.push_back(comparison(condition));
-    }
-    uint32_t action = verdict.error == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(verdict.error);
-    check(seccomp_rule_add_exact_array(context.get(), action, verdict.syscall, comparisons.size(),
-                                       comparisons.data()),
-          "rule for system call " + std::to_string(verdict.syscall));
-  }
-  auto program = exportProgram(context.get());
-  if (program.size() > BPF_MAXINSNS) {
-    throw std::runtime_error("the program of stage " + filter.stage + " has " +
-                             std::to_string(program.size()) + " instructions; the kernel takes " +
-                             std::to_string(BPF_MAXINSNS));
-  }
+  auto program = writeFilterCode(filter.verdicts);
+  if (program.size() > BPF_MAXINSNS) throw tooLong(filter, program.size());
   verify(filter, program);
   return program;
 }

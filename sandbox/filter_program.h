@@ -9,12 +9,12 @@
 
 namespace troupe::sandbox {
 
-// The seccomp program of one filter, as libseccomp writes it: anything that `filter` does not name
-// kills the process, calls by another convention (i386, x32) included.
+// The seccomp program of one filter: anything that `filter` does not name kills the process, calls
+// by another convention (i386, x32) included. Throws ProfileError when it is longer than the kernel
+// takes.
 //
 // The program is compared with the filter, as evaluate() and decide() see them, on every call the
-// filter speaks of and on its neighbours. Throws std::runtime_error when they differ or libseccomp
-// refuses.
+// filter speaks of and on its neighbours. Throws std::runtime_error when they differ.
 std::vector<sock_filter> buildProgram(const PolicyFilter& filter);
 
 // What the kernel would answer to a call, the SECCOMP_RET_… word, reading the rules one by one.

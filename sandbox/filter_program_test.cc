@@ -71,6 +71,104 @@ TEST(FilterProgram, AgreesWithItsRulesOnEveryCallAndRandomArguments) {
   }
 }
 
+void expectAgreement(const PolicyFilter& filter, uint64_t (&arguments)[6],
+                     const std::vector<sock_filter>& program) {
+  for (int syscall = 0; syscall < 20; syscall++) {
+    ASSERT_EQ(decide(filter, syscall, arguments),
+              evaluate(program, AUDIT_ARCH_X86_64, syscall, arguments))
+        << syscall << " " << arguments[0] << " " << arguments[1];
+  }
+}
+
+TEST(FilterProgram, SomeCallsAreAllowedAndAllOthersFail) {
+  auto program = buildProgram({"run", {{1, {equal(0, 15)}, 0}, {1, {}, EPERM}}, {}});
+  uint64_t named[6] = {15}, other[6] = {16};
+  EXPECT_EQ(SECCOMP_RET_ALLOW, evaluate(program, AUDIT_ARCH_X86_64, 1, named));
+  EXPECT_EQ(SECCOMP_RET_ERRNO | uint32_t{EPERM}, evaluate(program, AUDIT_ARCH_X86_64, 1, other));
+}
+
+TEST(FilterProgram, SeveralGreatestValuesOfOneCall) {
+  Condition few{1, Condition::AT_MOST, 0, 16};
+  Condition many{1, Condition::AT_MOST, 0, 0x100000040};
+  Condition most{2, Condition::AT_MOST, 0, 0xffffffff};
+  PolicyFilter filter{
+      "run", {{1, {equal(0, 3), many}, 0}, {1, {few}, 0}, {1, {many, most}, EPERM}}, {}};
+  auto program = buildProgram(filter);
+  for (uint64_t first : {3, 4}) {
+    for (uint64_t size : {0ull, 16ull, 17ull, 0xffffffffull, 0x100000000ull, 0x100000040ull,
+                          0x100000041ull, 0x200000000ull, ~0ull}) {
+      for (uint64_t third : {0ull, 0xffffffffull, 0x100000000ull}) {
+        uint64_t arguments[6] = {first, size, third};
+        expectAgreement(filter, arguments, program);
+      }
+    }
+  }
+}
+
+TEST(FilterProgram, JumpsAreAsLongAsTheyNeedToBe) {
+  PolicyFilter filter{"run", {}, {}};
+  for (int syscall = 0; syscall < 20; syscall += 3) {
+    for (uint64_t value = 0; value < 100; value++)
+      filter.verdicts.push_back({syscall, {equal(0, 7), equal(1, value * 5)}, 0});
+    filter.verdicts.push_back({syscall, {equal(0, 9)}, EPERM});
+  }
+  auto program = buildProgram(filter);
+  EXPECT_GT(program.size(), 2000u);
+  for (uint64_t first : {7, 8, 9}) {
+    for (uint64_t second = 0; second < 505; second++) {
+      uint64_t arguments[6] = {first, second};
+      expectAgreement(filter, arguments, program);
+    }
+  }
+}
+
+// Conditions of every kind at random, whose values lie close together so that they meet.
+TEST(FilterProgram, AgreesWithRandomRules) {
+  std::mt19937_64 random(7);
+  auto value = [&]() -> uint64_t {
+    uint64_t high = random() % 3, low = random() % 4;
+    return high << 32 | low;
+  };
+  for (int round = 0; round < 2000; round++) {
+    PolicyFilter filter{"run", {}, {}};
+    for (size_t i = 0, count = 1 + random() % 12; i < count; i++) {
+      Verdict verdict{int(random() % 5), {}, random() % 3 == 0 ? EPERM : 0};
+      for (uint32_t argument = 0; argument < 3; argument++) {
+        uint64_t mask = random() % 2 == 0 ? ~uint64_t{0} : ~uint64_t{0} << random() % 3;
+        if (random() % 2 == 0) continue;
+        if (random() % 3 == 0) {
+          verdict.conditions.push_back({argument, Condition::AT_MOST, 0, value()});
+        } else {
+          verdict.conditions.push_back({argument, Condition::MASKED_EQUAL, mask, value() & mask});
+        }
+      }
+      filter.verdicts.push_back(verdict);
+    }
+    auto program = buildProgram(filter);
+    for (int call = 0; call < 100; call++) {
+      uint64_t arguments[6] = {value(), value(), value(), value(), value(), value()};
+      expectAgreement(filter, arguments, program);
+    }
+  }
+}
+
+TEST(FilterProgram, TooLongForTheKernelIsAnErrorOfTheLongestRule) {
+  PolicyRule rule{"run", {"a", 7, 3}, {"a", 7, 10}, "read", 0, {}, 0, "", "x", {}};
+  rule.arguments.push_back({1, "", {}, {}});
+  PolicyFilter filter{"run", {}, {}};
+  for (uint64_t value = 0; value < 1024; value++)
+    rule.arguments[0].alternatives.push_back(equal(1, value << 32 | value));
+  filter.rules = {rule};
+  filter.verdicts = rule.verdicts();
+  try {
+    buildProgram(filter);
+    ADD_FAILURE();
+  } catch (const ProfileError& error) {
+    EXPECT_EQ(7, error.where.line);
+    EXPECT_NE(std::string::npos, error.message.find("the kernel takes 4096")) << error.message;
+  }
+}
+
 TEST(FilterProgram, OtherConventionsDie) {
   auto program = buildProgram(mixed());
   uint64_t none[6] = {};

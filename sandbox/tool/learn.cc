@@ -46,9 +46,8 @@ bool isAllowed(const Policy& policy, const CallRecord& record) {
 
 class Learning {
  public:
-  Learning(const ProfileFiles& files, const std::string& path, const CallSiteOf& siteOf,
-           bool pinsSizes)
-      : files(files), path(path), siteOf(siteOf), pinsSizes(pinsSizes), text(read()) {
+  Learning(const ProfileFiles& files, const std::string& path, const CallSiteOf& siteOf)
+      : files(files), path(path), siteOf(siteOf), text(read()) {
     // The budget is what the rules come to in the end.
     text.eraseAll("budget");
   }
@@ -98,7 +97,6 @@ class Learning {
         continue;
       }
       rules.push_back(ruleFor(policy, record, name, siteOf(record)));
-      if (!pinsSizes) std::fill_n(rules.back().atMost, 6, 0);
     }
     for (const auto& [what, count] : impossible) {
       learned.refused.push_back(what + " (" + std::to_string(count) +
@@ -195,7 +193,6 @@ class Learning {
   const ProfileFiles& files;
   const std::string& path;
   const CallSiteOf& siteOf;
-  bool pinsSizes;
   ProfileText text;
   Learned learned;
 };
@@ -204,14 +201,7 @@ class Learning {
 
 Learned learn(const ProfileFiles& files, const std::string& path,
               const std::vector<CallRecord>& records, const CallSiteOf& siteOf) {
-  try {
-    return Learning(files, path, siteOf, true).from(records);
-  } catch (const ProfileError&) {
-    throw;
-  } catch (const std::runtime_error&) {
-    // libseccomp gets some sizes wrong beside others, and buildProgram() notices.
-    return Learning(files, path, siteOf, false).from(records);
-  }
+  return Learning(files, path, siteOf).from(records);
 }
 
 }  // namespace troupe::sandbox

@@ -215,7 +215,7 @@ bool hasSmallSize(const LearnedRule& rule, const std::string& kind, uint32_t ind
   return moves && index == 2 && (kind == "eventfd" || kind == "timerfd" || kind == "signalfd");
 }
 
-// One greatest size for a call: it says more than two, and libseccomp cannot tell several apart.
+// One greatest size for a call: two would say less, for more words.
 void shareSizes(std::vector<LearnedRule>& rules) {
   for (LearnedRule& rule : rules) {
     for (const LearnedRule& other : rules) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "sandbox/filter_program.h"
 #include "sandbox/policy.h"
 #include "sandbox/profile_overlay.h"
 #include "sandbox/tool/budget_table.h"
@@ -217,6 +218,7 @@ class Tool {
     size_t errors = 0, warnings = 0;
     for (const std::string& name : words) {
       PolicyReading reading = examine(name);
+      if (reading.errors.empty()) addFilterError(reading);
       for (const ProfileError& error : reading.errors)
         result.out += describe(error.where) + ": error: " + error.message + "\n";
       errors += reading.errors.size();
@@ -231,6 +233,16 @@ class Tool {
     };
     result.out += count(errors, "error") + ", " + count(warnings, "warning") + "\n";
     if (errors > 0) result.exit = USAGE;
+  }
+
+  // Of the first filter that its rules make too long for the kernel.
+  static void addFilterError(PolicyReading& reading) {
+    try {
+      for (const PolicyFilter& filter : reading.policy.filters)
+        buildProgram(filter);
+    } catch (const ProfileError& error) {
+      reading.errors.push_back(error);
+    }
   }
 
   void diff() {

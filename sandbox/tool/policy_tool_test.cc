@@ -345,6 +345,37 @@ TEST(PolicyCheck, FindsEveryMistakeWithItsPlace) {
       without(result.out, file.path));
 }
 
+TEST(PolicyCheck, FiltersTooLongForTheKernelAreAnErrorOfTheirLongestRule) {
+  std::string values;
+  for (int i = 0; i < 1000; i++)
+    values += " value: '" + std::to_string(i * 0x100000001) + "'";
+  File file(
+      "actor: 'a'\nrun {\n  rule { syscall: 'read' reason: 'x' }\n  rule { syscall: 'lseek' arg { "
+      "index: 1" +
+      values + " } reason: 'x' }\n}\n");
+  ToolResult result = tool({"check", file.path});
+  EXPECT_EQ(2, result.exit);
+  std::string text = without(result.out, file.path);
+  EXPECT_EQ(0u, text.find(":4:3: error: the filter of start would have ")) << text;
+  EXPECT_NE(std::string::npos, text.find("1 error, 0 warnings")) << text;
+}
+
+// libseccomp made something else of both.
+TEST(PolicyCheck, SeveralSizesOfOneCallAndACallThatElseFailsAreRight) {
+  File file(
+      "actor: 'a'\n"
+      "fd { name: 'x' number: 16 kind: FILE }\n"
+      "run {\n"
+      "  rule { syscall: 'pread64' fd: 'x' arg { index: 2 at_most: '512' } reason: 'x' }\n"
+      "  rule { syscall: 'pread64' arg { index: 2 at_most: '16' } arg { index: 3 at_most: "
+      "'0x100000000' } reason: 'x' }\n"
+      "  rule { syscall: 'prctl' arg { index: 0 value: 'PR_SET_NAME' } reason: 'x' }\n"
+      "  rule { syscall: 'prctl' fail: 'EPERM' reason: 'x' }\n"
+      "}\n"
+      "budget { filter: 'run' syscalls: 9 unconditional: 9 }\n");
+  EXPECT_EQ("0 errors, 0 warnings\n", out({"check", file.path}));
+}
+
 TEST(PolicyCheck, WarnsOfWhatIsIdleOrUnused) {
   File file(
       "actor: 'a'\n"

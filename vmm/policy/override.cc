@@ -114,6 +114,9 @@ class OverrideCompiler {
     try {
       for (const auto& filter : compiled.policy.filters)
         compiled.programs.push_back(buildProgram(filter));
+    } catch (const sandbox::ProfileError& error) {
+      result.errors.push_back(error.what());
+      return;
     } catch (const std::exception& error) {
       return fail(beginning(actor.path), error.what());
     }
