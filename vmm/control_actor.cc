@@ -15,10 +15,12 @@ kj::Promise<void> ControlActor::stop(StopContext) {
 }
 
 kj::Promise<void> ControlActor::powerButton(PowerButtonContext) {
+  requireRoom();
   return bounded(vm.powerButton());
 }
 
 kj::Promise<void> ControlActor::counters(CountersContext context) {
+  requireRoom();
   return bounded(vm.counters().then([context](BrokerCounters counts) mutable {
     auto counters = context.getResults().initCounters();
     counters.setExits(counts.exits);
@@ -28,15 +30,21 @@ kj::Promise<void> ControlActor::counters(CountersContext context) {
 }
 
 kj::Promise<void> ControlActor::inspectJails(InspectJailsContext context) {
-  vm.inspectJails(context.getResults().initJails());
-  return kj::READY_NOW;
+  requireRoom();
+  // One is over before the next begins: looking waits for nothing.
+  auto turn = kj::max(timer.now(), nextInspection);
+  nextInspection = turn + INSPECTION_PAUSE;
+  return bounded(timer.atTime(turn).then(
+      [this, context]() mutable { vm.inspectJails(context.getResults().initJails()); }));
+}
+
+void ControlActor::requireRoom() const {
+  if (calls < MOST_CALLS) return;
+  kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+                                        kj::str("too many calls are under way")));
 }
 
 kj::Promise<void> ControlActor::bounded(kj::Promise<void> call) {
-  if (calls >= MOST_CALLS) {
-    kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
-                                          kj::str("too many calls are under way")));
-  }
   calls++;
   return call.attach(kj::defer([this]() { calls--; }));
 }

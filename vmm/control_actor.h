@@ -1,16 +1,22 @@
 #pragma once
 
+#include <kj/timer.h>
+
 #include "protos/control.capnp.h"
 #include "vmm/vm_model.h"
 
 namespace troupe {
 
 // Serves the interface Vm of protos/control.capnp, the model behind a VM's control socket. Whoever
-// calls may be a hijacked front end: an answer costs little and at most MOST_CALLS to the broker
-// are under way at once.
+// calls may be a hijacked front end: an answer costs little, at most MOST_CALLS that cost more are
+// under way at once, and the jails are looked at INSPECTION_PAUSE apart, however often that is
+// asked for.
 class ControlActor final: public Vm::Server {
  public:
-  explicit ControlActor(RunningVm& vm) : vm(vm) {}
+  ControlActor(RunningVm& vm, kj::Timer& timer) : vm(vm), timer(timer) {}
+
+  static constexpr uint32_t MOST_CALLS = 16;
+  static constexpr kj::Duration INSPECTION_PAUSE = 100 * kj::MILLISECONDS;
 
   kj::Promise<void> status(StatusContext context) override;
   kj::Promise<void> stop(StopContext context) override;
@@ -19,11 +25,12 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> inspectJails(InspectJailsContext context) override;
 
  private:
-  static constexpr uint32_t MOST_CALLS = 16;
-
+  void requireRoom() const;
   kj::Promise<void> bounded(kj::Promise<void> call);
 
   RunningVm& vm;
+  kj::Timer& timer;
+  kj::TimePoint nextInspection = kj::origin<kj::TimePoint>();
   uint32_t calls = 0;
 };
 

@@ -153,7 +153,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   stopFulfiller = kj::mv(stopping.fulfiller);
   stopRequested = kj::mv(stopping.promise);
   frontDoor = kj::heap<FrontDoor>(
-      io, place.socket(), kj::heap<ControlActor>(*this),
+      io, place.socket(), kj::heap<ControlActor>(*this, io.provider->getTimer()),
       [this](int pipe) { return launchFront(this->io, launcher, programs, profiles, pipe); },
       [this](Actor& front) { return inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);

@@ -1,0 +1,96 @@
+#include "vmm/control_actor.h"
+
+#include <gtest/gtest.h>
+#include <kj/async.h>
+#include <kj/debug.h>
+#include <kj/timer.h>
+
+namespace troupe {
+namespace {
+
+class FakeVm final: public RunningVm {
+ public:
+  kj::StringPtr name() const override { return "vm"; }
+  kj::Promise<void> onRunning() override { return kj::NEVER_DONE; }
+  kj::Promise<VmEnd> onEnd() override { return kj::NEVER_DONE; }
+  void stop(kj::String) override {}
+  kj::Promise<void> powerButton() override { return kj::NEVER_DONE; }
+  kj::Promise<BrokerCounters> counters() override { return kj::NEVER_DONE; }
+  void terminalResized() override {}
+  void terminalResumed() override {}
+  void describe(VmStatus::Builder status) override { status.setName("vm"); }
+  void inspectJails(VmJails::Builder) override { inspections++; }
+  kj::Vector<kj::String> notes() override { return {}; }
+
+  uint32_t inspections = 0;
+};
+
+class ControlActorBench {
+ public:
+  void inspect() {
+    underWay.add(vmClient.inspectJailsRequest().send().ignoreResult().eagerlyEvaluate(
+        [this](kj::Exception&& exception) {
+          refused++;
+          EXPECT_EQ(kj::Exception::Type::OVERLOADED, exception.getType());
+        }));
+    scope.poll();
+  }
+
+  void advance(kj::Duration time) {
+    timer.advanceTo(timer.now() + time);
+    scope.poll();
+  }
+
+  kj::EventLoop loop;
+  kj::WaitScope scope{loop};
+  kj::TimerImpl timer{kj::origin<kj::TimePoint>() + 1 * kj::HOURS};
+  FakeVm vm;
+  Vm::Client vmClient = kj::heap<ControlActor>(vm, timer);
+  kj::Vector<kj::Promise<void>> underWay;
+  uint32_t refused = 0;
+};
+
+constexpr kj::Duration PAUSE = ControlActor::INSPECTION_PAUSE;
+
+TEST(ControlActor, OneInspectionIsAnsweredAtOnceAndTheNextAfterAPause) {
+  ControlActorBench bench;
+  bench.inspect();
+  bench.advance(0 * kj::SECONDS);
+  EXPECT_EQ(1u, bench.vm.inspections);
+  bench.inspect();
+  bench.inspect();
+  bench.advance(PAUSE - 1 * kj::MILLISECONDS);
+  EXPECT_EQ(1u, bench.vm.inspections);
+  bench.advance(1 * kj::MILLISECONDS);
+  EXPECT_EQ(2u, bench.vm.inspections);
+  bench.advance(PAUSE);
+  EXPECT_EQ(3u, bench.vm.inspections);
+  EXPECT_EQ(0u, bench.refused);
+}
+
+TEST(ControlActor, OfManyInspectionsAtOnceSomeWaitAndTheRestAreRefused) {
+  ControlActorBench bench;
+  for (uint32_t i = 0; i < ControlActor::MOST_CALLS + 9; i++)
+    bench.inspect();
+  EXPECT_EQ(9u, bench.refused);
+  // Those that wait have their turns, whether somebody still wants the answer or not.
+  bench.underWay.clear();
+  for (uint32_t i = 0; i < ControlActor::MOST_CALLS; i++)
+    bench.advance(PAUSE);
+  EXPECT_EQ(ControlActor::MOST_CALLS, bench.vm.inspections);
+  bench.inspect();
+  bench.advance(PAUSE);
+  EXPECT_EQ(9u, bench.refused);
+  EXPECT_EQ(ControlActor::MOST_CALLS + 1, bench.vm.inspections);
+}
+
+TEST(ControlActor, CallsToTheBrokerAreBoundedToo) {
+  ControlActorBench bench;
+  for (uint32_t i = 0; i < ControlActor::MOST_CALLS; i++)
+    bench.underWay.add(bench.vmClient.powerButtonRequest().send().ignoreResult());
+  bench.inspect();
+  EXPECT_EQ(1u, bench.refused);
+}
+
+}  // namespace
+}  // namespace troupe
