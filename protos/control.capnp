@@ -28,6 +28,8 @@ struct VmStatus {
   actors @6 :List(ActorStatus);
   filters @7 :Text;
   # How the actors' filters were attested; empty with the jail off.
+  missing @8 :List(Text);
+  # What the jails lack on this host because their profiles let it be missing.
 }
 
 struct JailRow {

@@ -58,6 +58,10 @@ void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
   to.setCpus(from.getCpus());
   to.setMemoryBytes(from.getMemoryBytes());
   to.setFilters(escape(from.getFilters(), 200));
+  constexpr kj::uint MOST_MISSING = 64;
+  auto missing = to.initMissing(kj::min(from.getMissing().size(), MOST_MISSING));
+  for (kj::uint i = 0; i < missing.size(); i++)
+    missing.set(i, escape(from.getMissing()[i], 400));
   auto actors = from.getActors();
   constexpr kj::uint MOST_ACTORS = 64;
   auto copies = to.initActors(kj::min(actors.size(), MOST_ACTORS));
@@ -143,7 +147,11 @@ ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words) {
                      "\n", table.render(),
                      status.getFilters().size() == 0
                          ? kj::str()
-                         : kj::str("filters are attested ", status.getFilters(), "\n")));
+                         : kj::str("filters are attested ", status.getFilters(), "\n"),
+                     status.getMissing().size() == 0
+                         ? kj::str()
+                         : kj::str("missing on this host, as the profiles let it be: ",
+                                   kj::strArray(status.getMissing(), "; "), "\n")));
   }
   return ExitCode::POWERED_OFF;
 }

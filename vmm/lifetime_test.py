@@ -64,7 +64,12 @@ class Lifetime(ProgramTest):
         kinds = sorted(actor["kind"] for actor in status["actors"])
         self.assertEqual(kinds, ["blk", "broker", "front", "rng", "serial"])
         self.assertTrue(all(actor["jail"] == "attested" for actor in status["actors"]), status)
-        self.assertIn(self.name, self.run_troupe("status", self.name).stdout)
+        shown = self.run_troupe("status", self.name).stdout
+        self.assertIn(self.name, shown)
+        # Whatever this host lacks stands in both.
+        for layer in status.get("missing", []):
+            self.assertIn(layer, shown)
+        self.assertEqual("missing on this host" in shown, bool(status.get("missing")), status)
 
     def testANameIsTaken(self):
         self.start(self.sleeper)

@@ -216,6 +216,11 @@ void LocalVm::describe(VmStatus::Builder status) {
 
   if (plan.jail == sandbox::Jail::ON && !onlyReports) status.setFilters(inspection.filterMethod());
 
+  auto missing = missingLayers();
+  auto texts = status.initMissing(missing.size());
+  for (kj::uint i = 0; i < missing.size(); i++)
+    texts.set(i, missing[i]);
+
   auto actors = everyActor();
   auto list = status.initActors(actors.size());
   for (kj::uint i = 0; i < actors.size(); i++) {
@@ -224,6 +229,15 @@ void LocalVm::describe(VmStatus::Builder status) {
     list[i].setPid(actors[i]->child().pid());
     list[i].setJail(jailState());
   }
+}
+
+kj::Vector<kj::String> LocalVm::missingLayers() {
+  kj::Vector<kj::String> missing;
+  for (auto& layer : jailer.missingLayers())
+    missing.add(kj::heapString(layer));
+  auto limits = groups.missing();
+  if (limits.size() > 0) missing.add(kj::mv(limits));
+  return missing;
 }
 
 kj::StringPtr LocalVm::jailState() const {

@@ -69,6 +69,8 @@ class LocalVm final: public RunningVm {
   bool userDetached();
   VmEnd verdict();
   kj::StringPtr jailState() const;
+  // What its jails lack because their profiles let it be missing.
+  kj::Vector<kj::String> missingLayers();
   VmEnd deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor);
 
   kj::AsyncIoContext& io;
