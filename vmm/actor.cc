@@ -43,6 +43,7 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
       actorKind(kj::heapString(start.kind)),
       role(kj::mv(start.role)),
       actorProfile(launcher.launcher.inForce(start.profile)),
+      profileFolder(launcher.profileDir.map([](kj::StringPtr dir) { return kj::heapString(dir); })),
       begun(nullptr),
       exited(nullptr) {
   auto pipe = makeLogPipe();
@@ -63,6 +64,10 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
                  return waitStatus;
                })
                .fork();
+}
+
+kj::Maybe<kj::StringPtr> Actor::profileDir() const {
+  return profileFolder.map([](const kj::String& folder) { return folder.asPtr(); });
 }
 
 kj::Maybe<const sandbox::ActorCgroup&> Actor::group() const {

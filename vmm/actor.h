@@ -26,6 +26,7 @@ struct ActorStart {
 struct ActorLauncher {
   sandbox::Launcher& launcher;
   sandbox::VmCgroups& groups;
+  kj::Maybe<kj::StringPtr> profileDir = nullptr;  // whose profiles replace those built in
 };
 
 // One process of a VM, from its start to its reaping, with what it prints. Destruction kills it.
@@ -38,6 +39,9 @@ class Actor {
   kj::StringPtr kind() const { return actorKind; }
   const sandbox::Profile& profile() const { return actorProfile; }
   sandbox::Child& child() { return *process; }
+
+  // The --profile-dir it was started with.
+  kj::Maybe<kj::StringPtr> profileDir() const;
 
   // Where its limits are in force, if it has any that this host can enforce.
   kj::Maybe<const sandbox::ActorCgroup&> group() const;
@@ -64,6 +68,7 @@ class Actor {
   kj::String actorKind;
   kj::String role;
   const sandbox::Profile& actorProfile;
+  kj::Maybe<kj::String> profileFolder;
   kj::Own<ChildLog> messages;
   kj::Maybe<kj::Own<sandbox::ActorCgroup>> limits;  // outlives the process in it
   kj::Own<sandbox::Child> process;

@@ -84,7 +84,8 @@ class LocalVm final: public RunningVm {
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   sandbox::VmCgroups groups;
   sandbox::Launcher jailer;
-  ActorLauncher launcher = {jailer, groups};
+  ActorLauncher launcher = {jailer, groups,
+                            plan.profileDir.map([](kj::String& dir) { return dir.asPtr(); })};
   Inspection inspection;
   Company company;
   kj::Maybe<kj::Own<BrokerLink>> link;

@@ -67,7 +67,8 @@ class ProfileDir(ProgramTest):
         self.edit(RNG, 'arg { index: 1 at_most: "65536" } arg { index: 2 value: "0" }', "")
         self.edit(RNG, "syscalls: 12 unconditional: 4", "syscalls: 13 unconditional: 9")
         self.assertError(self.payload("--cmdline", "end=poweroff"), 19, "TRP-run-009", "lost rng0",
-                         "in stage run it called getrandom(", os.path.join(self.mine, RNG))
+                         "in stage run it called getrandom(", os.path.join(self.mine, RNG),
+                         f"`troupe policy show --profile-dir {self.mine} rng`")
 
     def testEachBrokenFormIsOneErrorAndNoVm(self):
         place = os.path.join(self.mine, RNG) + ":"

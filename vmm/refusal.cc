@@ -1,9 +1,11 @@
 #include "vmm/refusal.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "sandbox/limits/limit_report.h"
+#include "vmm/quote.h"
 
 namespace troupe {
 
@@ -20,9 +22,22 @@ kj::Array<sandbox::MetLimit> limitsMet(Actor& actor) {
   return nullptr;
 }
 
+// As a word of a shell's command line.
+kj::String shellWord(kj::StringPtr text) {
+  for (char c : text) {
+    bool plain = isalnum(static_cast<unsigned char>(c)) || strchr("/._-+,:@", c) != nullptr;
+    if (!plain) return quote(text);
+  }
+  return kj::str(text);
+}
+
 void addSource(UserError& error, Actor& actor) {
-  error.advice(
-      "see", kj::str(actor.profile().source, "; `troupe policy show ", actor.profile().actor, "`"));
+  kj::String folder;
+  KJ_IF_MAYBE (dir, actor.profileDir()) {
+    folder = kj::str(" --profile-dir ", shellWord(*dir));
+  }
+  error.advice("see", kj::str(actor.profile().source, "; `troupe policy show", folder, " ",
+                              actor.profile().actor, "`"));
 }
 
 void addRemedy(UserError& error, Actor& actor, kj::StringPtr remedy) {
