@@ -2,6 +2,10 @@
 # Debian's cloud kernel, unmodified, on `troupe run` inside the lab: see linux/boot_checks.py.
 #
 # usage: linux_boot_test.sh [SCRIPT [ARG...]]    another script of linux/ than boot_checks.py
+#
+# Environment: LAB_GUEST, the guest's first process (of linux/); LAB_ROOT, the size of its root disk;
+# LAB_PROGRAMS, what it needs beside busybox; LAB_STUBS, libraries of fio that it shall not have;
+# LAB_SECONDS, the time limit.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 source_root=$(cd "$here/../.." && pwd)
@@ -12,8 +16,11 @@ chmod 755 "$work"
 
 cache=$("$here/kernel")
 "$source_root/guest/linux/make_initrd" "$cache"/tree/lib/modules/*/kernel "$work/initrd"
-# shellcheck disable=SC2086 # the programs are words
-"$source_root/guest/linux/make_root" "$here/linux/${LAB_GUEST:-guest_init}" "${LAB_ROOT:-64M}" \
+mkdir "$work/stubs"
+# shellcheck disable=SC2086 # libraries and programs are words
+[ -z "${LAB_STUBS:-}" ] || "$here/linux/make_stubs" fio "$work/stubs" $LAB_STUBS
+# shellcheck disable=SC2086
+"$source_root/guest/linux/make_root" -L "$work/stubs" "$here/linux/${LAB_GUEST:-guest_init}" "${LAB_ROOT:-64M}" \
   "$work/root.ext4" ${LAB_PROGRAMS:-} > /dev/null
 
 # An ordinary user must be able to reach the executables: they are copied out of root's folders.
