@@ -63,6 +63,8 @@ ProfileLayer LayerSources::need(const std::string& text, const SourceLocation& w
   if (text.compare(0, sizeof(SINCE) - 1, SINCE) == 0) {
     if (auto version = parseVersion(text.substr(sizeof(SINCE) - 1))) {
       if (*version > minimumKernel) return {ProfileLayer::REQUIRED_SINCE, *version};
+      // What is shared is written for older kernels, too.
+      if (where.file != sources.back()->path) return {ProfileLayer::REQUIRED, 0};
       throw ProfileError(where, "every kernel from `minimum_kernel` (" +
                                     versionText(minimumKernel) +
                                     ") on is that new; drop "

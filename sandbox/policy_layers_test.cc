@@ -34,6 +34,16 @@ const ProfileLayer& of(const PolicyLayers& layers, NamespaceKind kind) {
   return layers.namespaces[size_t(kind)].layer;
 }
 
+// What includes say of older kernels holds for none that the profile starts on.
+TEST(PolicyLayers, ProfileMayAskForAYoungerKernelThanItsIncludes) {
+  ProfileTree tree;
+  tree.add("shared", "mdwe { optional: 'since 6.3' } landlock { deny: TCP optional: 'since 6.7' }");
+  tree.add("a", ACTOR + std::string("include: 'shared' minimum_kernel: '6.5'"));
+  PolicyLayers layers = tree.read("a").layers;
+  EXPECT_EQ("required", needText(layers.mdwe.layer));
+  EXPECT_EQ("since 6.7", needText(of(layers, LandlockAccess::TCP)));
+}
+
 TEST(PolicyLayers, AreTheClosestWhereNothingIsSaid) {
   PolicyLayers layers = layersOf("");
   for (const PolicyLayer& one : layers.namespaces)
@@ -229,9 +239,10 @@ TEST(PolicyLayersError, NamesThePlaceAndWhatToDo) {
   expect("memory { access: RANGES fd: 'ram' range { address: 4096 } }", pages);
   expect("memory { access: RANGES fd: 'ram' range { address: 18446744073709547520 size: 8192 } }",
          "a:5:35: this range goes beyond the last address");
-  expect("memory { access: RANGES fd: 'ram' range { size: 8192 }\n"
-         "range { address: 4096 size: 4096 } }",
-         "a:6:1: this range begins before the end of the one above it");
+  expect(
+      "memory { access: RANGES fd: 'ram' range { size: 8192 }\n"
+      "range { address: 4096 size: 4096 } }",
+      "a:6:1: this range begins before the end of the one above it");
   expect("io_uring { opcode: 'READV' sqe_flag: 'FIXED' reason: 'x' }",
          "a:5:28: there is no flag of io_uring operations \"FIXED\"; the nearest is FIXED_FILE");
   expect("io_uring { reason: 'x' }", "a:5:1: `io_uring` names each `opcode`; without any, drop it");
