@@ -139,7 +139,8 @@ void printRound(const BenchOptions& options, unsigned number, const Round& round
   };
   print("bench blk disk=", options.disk, " round=", number,
         " mode=", options.interrupts ? "irq" : "poll", " op=", options.write ? "write" : "read",
-        " depth=", options.depth, " size=", options.size, " count=", count);
+        " depth=", options.depth, " queues=", options.queues, " size=", options.size,
+        " count=", count);
   print(" iops=", perSecond(count, round.cycles, rate), " p50_ns=", at(500), " p90_ns=", at(900),
         " p99_ns=", at(990), " p999_ns=", at(999), " max_ns=", at(1000));
   print(" notifications=", round.notifications, " interrupts=", round.interrupts,
@@ -165,7 +166,11 @@ void benchDisk(const DriverContext& context, const PciFunction& function,
   Subject subject{"bench", options.disk};
   Disk disk;
   Completion completion = options.interrupts ? Completion::INTERRUPT : Completion::POLL;
-  bool started = disk.start(context, function, completion, options.depth);
+  bool started = disk.start(context, function, completion, options.depth, options.queues);
+  if (disk.queuesOffered() < options.queues) {
+    check(false, subject, "queues", "the disk has ", disk.queuesOffered());
+    return;
+  }
   if (!check(started, subject, "start", disk.slotCount(), " slots")) {
     return;
   }

@@ -121,6 +121,9 @@ bool apply(Word word, Options& options) {
   if (word.assigns("depth", value)) {
     return value.number(bench.depth) && bench.depth > 0;
   }
+  if (word.assigns("queues", value)) {
+    return value.number(bench.queues) && bench.queues > 0;
+  }
   if (word.assigns("count", value)) {
     return value.number(bench.count) && bench.count > 0;
   }

@@ -18,6 +18,7 @@ struct BenchOptions {
   bool write = false;
   unsigned disk = 0;
   unsigned depth = 1;
+  unsigned queues = 1;
   unsigned count = 20000;
   unsigned warmup = 2000;
   unsigned rounds = 1;

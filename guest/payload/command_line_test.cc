@@ -28,10 +28,13 @@ TEST(CommandLine, AnEmptyLineMeansTheSelfTestAndPowerOff) {
 
 TEST(CommandLine, EveryWordOfABenchmarkCounts) {
   BenchOptions bench =
-      parse("bench=blk depth=32 count=60000 size=512 mode=irq warmup=0 rounds=7 disk=1 write=1")
+      parse(
+          "bench=blk depth=32 queues=2 count=60000 size=512 mode=irq warmup=0 rounds=7 disk=1 "
+          "write=1")
           .bench;
   EXPECT_EQ(bench.kind, Bench::BLK);
   EXPECT_EQ(bench.depth, 32u);
+  EXPECT_EQ(bench.queues, 2u);
   EXPECT_EQ(bench.count, 60000u);
   EXPECT_EQ(bench.size, 512u);
   EXPECT_TRUE(bench.interrupts);
@@ -58,9 +61,9 @@ TEST(CommandLine, WordsOfOthersAreLeftAlone) {
 }
 
 TEST(CommandLine, AValueItDoesNotUnderstandIsNamed) {
-  parse("end=never depth=0 size=1000 count=99999999999 mode= eventidx=2 rounds=7x");
+  parse("end=never depth=0 queues=0 size=1000 count=99999999999 mode= eventidx=2 rounds=7x");
   EXPECT_EQ(complaints,
-            "end=never;depth=0;size=1000;count=99999999999;mode=;eventidx=2;rounds=7x;");
+            "end=never;depth=0;queues=0;size=1000;count=99999999999;mode=;eventidx=2;rounds=7x;");
 }
 
 TEST(CommandLine, FlagsStandAlone) {

@@ -7,7 +7,9 @@ namespace {
 
 constexpr uint64_t FEATURE_RO = 1 << 5;  // §5.2.3
 constexpr uint64_t FEATURE_FLUSH = 1 << 9;
+constexpr uint64_t FEATURE_MQ = 1 << 12;
 constexpr unsigned CONFIG_CAPACITY = 0;  // §5.2.4
+constexpr unsigned CONFIG_NUM_QUEUES = 34;
 
 uint16_t powerOfTwoAtLeast(unsigned value) {
   unsigned result = 1;
@@ -20,19 +22,30 @@ uint16_t powerOfTwoAtLeast(unsigned value) {
 }  // namespace
 
 bool Disk::start(const DriverContext& context, const PciFunction& function, Completion completion,
-                 unsigned slotsWanted) {
+                 unsigned slotsWanted, unsigned queuesWanted) {
   device = VirtioDevice();
-  if (!device.attach(context, function) || !device.negotiate(FEATURE_RO | FEATURE_FLUSH)) {
+  if (!device.attach(context, function) ||
+      !device.negotiate(FEATURE_RO | FEATURE_FLUSH | FEATURE_MQ)) {
     return false;
   }
+  offeredQueues = device.has(FEATURE_MQ) ? device.config<uint16_t>(CONFIG_NUM_QUEUES) : 1;
+  if (queuesWanted > offeredQueues || queuesWanted > VirtioDevice::MAX_QUEUES) {
+    return false;
+  }
+  queues = queuesWanted;
   indirect = device.has(FEATURE_INDIRECT_DESC);
   unsigned perSlot = indirect ? 1 : CHAIN;
   // Not less than a driver in earnest would take.
-  unsigned descriptors = slotsWanted * perSlot < 256 ? 256 : slotsWanted * perSlot;
-  if (!device.addQueue(0, powerOfTwoAtLeast(descriptors), completion, ring)) {
-    return false;
+  unsigned descriptors = (slotsWanted + queues - 1) / queues * perSlot;
+  descriptors = descriptors < 256 ? 256 : descriptors;
+  unsigned smallest = ~0u;
+  for (unsigned i = 0; i < queues; ++i) {
+    if (!device.addQueue(i, powerOfTwoAtLeast(descriptors), completion, rings[i])) {
+      return false;
+    }
+    smallest = rings[i].size() < smallest ? rings[i].size() : smallest;
   }
-  slots = ring.size() / perSlot;
+  slots = smallest / perSlot * queues;
   memory = static_cast<Slot*>(allocate(slots * sizeof(Slot)));
   capacity = device.config<uint32_t>(CONFIG_CAPACITY) |
              static_cast<uint64_t>(device.config<uint32_t>(CONFIG_CAPACITY + 4)) << 32;
@@ -49,7 +62,8 @@ bool Disk::canFlush() const {
 
 void Disk::prepare(unsigned slot, uint32_t type, void* buffer, uint32_t length, bool split) {
   Slot& own = memory[slot];
-  uint16_t base = indirect ? 0 : slot * CHAIN;
+  Ring& ring = ringOf(slot);
+  uint16_t base = indirect ? 0 : headOf(slot);
   Descriptor* chain = indirect ? own.table : &ring.descriptor(base);
   uint16_t direction = type == BLK_T_OUT ? 0 : DESCRIPTOR_WRITE;
   unsigned count = 0;
@@ -72,24 +86,39 @@ void Disk::prepare(unsigned slot, uint32_t type, void* buffer, uint32_t length, 
   add(&own.status, 1, DESCRIPTOR_WRITE);
   chain[count - 1].flags &= ~DESCRIPTOR_NEXT;
   if (indirect) {
-    ring.descriptor(slot) = {reinterpret_cast<uint64_t>(own.table),
-                             static_cast<uint32_t>(count * sizeof(Descriptor)), DESCRIPTOR_INDIRECT,
-                             0};
+    ring.descriptor(headOf(slot)) = {reinterpret_cast<uint64_t>(own.table),
+                                     static_cast<uint32_t>(count * sizeof(Descriptor)),
+                                     DESCRIPTOR_INDIRECT, 0};
   }
 }
 
 void Disk::offer(unsigned slot, uint64_t sector) {
   memory[slot].header.sector = sector;
   memory[slot].status = BLK_S_NONE;
-  ring.offer(indirect ? slot : slot * CHAIN);
+  ringOf(slot).offer(headOf(slot));
 }
 
 void Disk::publish() {
-  device.publish(ring, 0);
+  for (unsigned i = 0; i < queues; ++i) {
+    device.publish(rings[i], i);
+  }
+}
+
+bool Disk::hasFinished() const {
+  for (unsigned i = 0; i < queues; ++i) {
+    if (rings[i].hasUsed()) {
+      return true;
+    }
+  }
+  return false;
 }
 
 unsigned Disk::finished() {
-  unsigned slot = ring.take().id / (indirect ? 1 : CHAIN);
+  unsigned queue = 0;
+  while (queue + 1 < queues && !rings[queue].hasUsed()) {
+    ++queue;
+  }
+  unsigned slot = rings[queue].take().id / (indirect ? 1 : CHAIN) * queues + queue;
   return slot < slots ? slot : 0;
 }
 

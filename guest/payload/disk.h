@@ -25,26 +25,29 @@ constexpr char SCRATCH_MARK[] = "TROUPE-SCRATCH";
 
 class Disk {
  public:
-  // Resets the device and brings it up with one queue of at least `slots` slots, or as many as fit.
+  // Resets the device and brings it up with at least `slots` slots, or as many as fit, spread over
+  // `queues` queues. False also when it does not have so many queues.
   bool start(const DriverContext& context, const PciFunction& function, Completion completion,
-             unsigned slots);
+             unsigned slots, unsigned queues = 1);
 
   unsigned slotCount() const { return slots; }
+  // How many queues the device has, as far as it was asked.
+  unsigned queuesOffered() const { return offeredQueues; }
   uint64_t sectors() const { return capacity; }
   bool readOnly() const;
   bool canFlush() const;
   VirtioDevice& virtioDevice() { return device; }
-  Ring& virtioRing() { return ring; }
+  Ring& virtioRing() { return rings[0]; }
 
   // Fixes what requests in `slot` do: `length` bytes of data, read into or written from `buffer`.
   // Data of more than a sector is split over two descriptors when `split`.
   void prepare(unsigned slot, uint32_t type, void* buffer, uint32_t length, bool split = false);
-  // Queues the request of `slot` for `sector`.
+  // Queues the request of `slot` for `sector`; which queue it takes lies in the slot.
   void offer(unsigned slot, uint64_t sector);
   void publish();
-  bool hasFinished() const { return ring.hasUsed(); }
+  bool hasFinished() const;
   // Waits for a request; false after the time-out.
-  bool await(Completion completion) { return device.await(ring, completion); }
+  bool await(Completion completion) { return device.await(rings, queues, completion); }
   // The slot of a request that ended, after await() or hasFinished() said so.
   unsigned finished();
   uint8_t status(unsigned slot) const { return memory[slot].status; }
@@ -69,8 +72,14 @@ class Disk {
     volatile uint8_t status;
   };
 
+  Ring& ringOf(unsigned slot) { return rings[slot % queues]; }
+  // The head of a slot's chain in its ring's table.
+  uint16_t headOf(unsigned slot) const { return slot / queues * (indirect ? 1 : CHAIN); }
+
   VirtioDevice device;
-  Ring ring;
+  Ring rings[VirtioDevice::MAX_QUEUES];
+  unsigned queues = 1;
+  unsigned offeredQueues = 1;
   Slot* memory = nullptr;
   unsigned slots = 0;
   uint64_t capacity = 0;

@@ -27,7 +27,8 @@ CPUS = {"kvm": "host,-arch-capabilities", "tcg": "max"}
 class Machine:
     """A machine with a scratch disk, a read-only disk, a console and a random number device."""
 
-    def __init__(self, folder, machine, accel="kvm", words="", disks=True, mark=MARK):
+    def __init__(self, folder, machine, accel="kvm", words="", disks=True, mark=MARK,
+                 queues=1):
         self.console = os.path.join(folder, "console")
         self.scratch = os.path.join(folder, "scratch")
         fixed = os.path.join(folder, "fixed")
@@ -42,7 +43,8 @@ class Machine:
         if disks:
             self.command += [
                 "-drive", f"if=none,id=d0,format=raw,file={self.scratch}",
-                "-device", "virtio-blk-pci,disable-legacy=on,drive=d0,serial=the-scratch-disk",
+                "-device", "virtio-blk-pci,disable-legacy=on,drive=d0,serial=the-scratch-disk,"
+                f"num-queues={queues}",
                 "-drive", f"if=none,id=d1,format=raw,readonly=on,file={fixed}",
                 "-device", "virtio-blk-pci,disable-legacy=on,drive=d1",
                 "-device", "virtio-serial-pci,disable-legacy=on",
@@ -136,9 +138,9 @@ class SelfTest(unittest.TestCase):
 
 
 class Bench(unittest.TestCase):
-    def lines(self, words, machine="microvm"):
+    def lines(self, words, machine="microvm", queues=1):
         with tempfile.TemporaryDirectory() as folder:
-            text = Machine(folder, machine, words=words).run()
+            text = Machine(folder, machine, words=words, queues=queues).run()
         self.assertRegex(text, r"passed, 0 failed\n$")
         found = [dict(pair.split("=", 1) for pair in line.split()[2:])
                  for line in text.splitlines() if line.startswith("bench blk ")]
@@ -168,6 +170,18 @@ class Bench(unittest.TestCase):
     def test_event_index_spares_notifications(self):
         line, = self.lines("bench=blk depth=32 count=10000 mode=poll")
         self.assertLess(int(line["notifications"]), 10000)
+
+    def test_requests_are_dealt_to_the_queues(self):
+        for words in ("mode=poll", "mode=irq", "mode=irq eventidx=0", "mode=poll indirect=0"):
+            with self.subTest(words=words):
+                line, = self.lines(f"bench=blk depth=7 queues=3 count=500 {words}", queues=3)
+                self.assertEqual(line["queues"], "3")
+
+    def test_more_queues_than_the_disk_has_are_a_failure(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text = Machine(folder, "microvm", words="bench=blk depth=2 queues=2").run()
+        self.assertRegex(text, r"FAIL +bench0 +queues +the disk has 1\n")
+        self.assertNotIn("bench blk", text)
 
     def test_writes_go_to_a_scratch_disk_only(self):
         line, = self.lines("bench=blk count=200 write=1")

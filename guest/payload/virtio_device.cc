@@ -46,6 +46,15 @@ void write64(uint64_t address, uint64_t value) {
   writeRegister<uint32_t>(address + 4, value >> 32);
 }
 
+bool anyUsed(const Ring* rings, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) {
+    if (rings[i].hasUsed()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 unsigned VirtioDevice::typeOf(const PciFunction& function) {
@@ -116,6 +125,9 @@ bool VirtioDevice::negotiate(uint64_t wanted) {
 }
 
 bool VirtioDevice::addQueue(uint16_t index, uint16_t maxSize, Completion completion, Ring& ring) {
+  if (index >= MAX_QUEUES) {
+    return false;
+  }
   writeRegister<uint16_t>(commonBlock + QUEUE_SELECT, index);
   uint16_t size = readRegister<uint16_t>(commonBlock + QUEUE_SIZE);
   if (size > maxSize) {
@@ -162,16 +174,16 @@ bool VirtioDevice::publishForInterrupt(Ring& ring, uint16_t queue) {
       return false;
     }
   }
-  return sleepUntilUsed(ring);
+  return sleepUntilUsed(&ring, 1);
 }
 
-bool VirtioDevice::await(Ring& ring, Completion completion) {
+bool VirtioDevice::await(Ring* rings, unsigned count, Completion completion) {
   if (completion == Completion::INTERRUPT) {
-    return sleepUntilUsed(ring);
+    return sleepUntilUsed(rings, count);
   }
   uint64_t start = readTsc();
   // The clock is looked at now and then only: a used index is seen sooner.
-  for (unsigned spins = 1; !ring.hasUsed(); ++spins) {
+  for (unsigned spins = 1; !anyUsed(rings, count); ++spins) {
     pause();
     if (spins % 1024 == 0 && readTsc() - start > context->timeoutCycles) {
       return false;
@@ -180,16 +192,20 @@ bool VirtioDevice::await(Ring& ring, Completion completion) {
   return true;
 }
 
-bool VirtioDevice::sleepUntilUsed(Ring& ring) {
+bool VirtioDevice::sleepUntilUsed(Ring* rings, unsigned count) {
   uint64_t start = readTsc();
-  while (!ring.hasUsed()) {
-    ring.wantInterrupt();
-    if (!ring.hasUsed() && sleepOnce() == Wake::TIMER &&
+  while (!anyUsed(rings, count)) {
+    for (unsigned i = 0; i < count; ++i) {
+      rings[i].wantInterrupt();
+    }
+    if (!anyUsed(rings, count) && sleepOnce() == Wake::TIMER &&
         readTsc() - start > context->timeoutCycles) {
       return false;
     }
   }
-  ring.refuseInterrupts();
+  for (unsigned i = 0; i < count; ++i) {
+    rings[i].refuseInterrupts();
+  }
   return true;
 }
 

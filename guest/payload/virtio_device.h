@@ -53,8 +53,10 @@ class VirtioDevice {
   // the time-out.
   bool publishForInterrupt(Ring& ring, uint16_t queue);
 
-  // Waits until `ring` has a used chain; false after the time-out. INTERRUPT sleeps.
-  bool await(Ring& ring, Completion completion);
+  // Waits until one of the `count` rings has a used chain; false after the time-out. INTERRUPT
+  // sleeps.
+  bool await(Ring* rings, unsigned count, Completion completion);
+  bool await(Ring& ring, Completion completion) { return await(&ring, 1, completion); }
 
   template <typename T>
   T config(unsigned offset) const {
@@ -63,13 +65,13 @@ class VirtioDevice {
 
   uint8_t status() const;
 
+  static constexpr unsigned MAX_QUEUES = 16;
+
   // Notifications written, and device interrupts that ended a sleep.
   uint64_t notifications = 0;
   uint64_t interrupts = 0;
 
  private:
-  static constexpr unsigned MAX_QUEUES = 2;
-
   const DriverContext* context = nullptr;
   uint64_t commonBlock = 0;
   uint64_t notifyBlock = 0;
@@ -80,7 +82,7 @@ class VirtioDevice {
   uint64_t offeredFeatures = 0;
   uint64_t acceptedFeatures = 0;
 
-  bool sleepUntilUsed(Ring& ring);
+  bool sleepUntilUsed(Ring* rings, unsigned count);
   Wake sleepOnce();
 };
 

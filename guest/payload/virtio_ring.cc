@@ -46,6 +46,9 @@ void Ring::offer(uint16_t head) {
 
 bool Ring::publish() {
   uint16_t before = published;
+  if (before == offered) {
+    return false;
+  }
   compilerBarrier();
   available[1] = offered;
   published = offered;

@@ -38,7 +38,8 @@ class Ring {
   // Puts the chain that starts at `head` on the available ring; the device sees it after publish().
   void offer(uint16_t head);
 
-  // Shows the device what was offered. True when it asks to be notified of that (§2.7.10).
+  // Shows the device what was offered, if anything. True when it asks to be notified of that
+  // (§2.7.10).
   bool publish();
 
   // Whether take() has something.

@@ -82,6 +82,13 @@ class Payload(unittest.TestCase):
                         "--disk", self.folder.disk("a"))
         self.assertRegex(out, r"(?m)^bench .*iops=[1-9]")
 
+    def testRequestsOnTwoQueues(self):
+        for mode in ("poll", "irq"):
+            with self.subTest(mode):
+                out = self.boot(f"bench=blk depth=6 queues=2 count=1000 mode={mode} warmup=10",
+                                "--disk", f"{self.folder.disk(mode)},queues=2")
+                self.assertRegex(out, r"(?m)^bench .*queues=2 .*iops=[1-9]")
+
     def testManyBootsLeaveNoProcess(self):
         for _ in range(5):
             self.boot("hello")
