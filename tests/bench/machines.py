@@ -1,5 +1,6 @@
 """How one and the same payload guest is started on us and on QEMU 7.2."""
 
+import collections
 import os
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAYLOAD = os.path.join(ROOT, "bazel-bin/guest/payload/payload.elf")
 MEMORY_MIB = 128
+
+# A disk of the guest: `format` is raw or qcow2, `direct` past the page cache.
+Disk = collections.namedtuple("Disk", "path format direct queues", defaults=("raw", False, 1))
 
 
 class Machine:
@@ -20,10 +24,10 @@ class Machine:
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, words, disks=(), direct=False, devices=True):
-        """Starts the guest; its serial output is the process's stdout."""
+    def start(self, words, disks=(), devices=True):
+        """Starts the guest with each Disk; its serial output is the process's stdout."""
         return subprocess.Popen(
-            self.command(words, disks, direct, devices), stdin=subprocess.DEVNULL,
+            self.command(words, disks, devices), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment(), bufsize=0)
 
     def environment(self):
@@ -31,7 +35,7 @@ class Machine:
 
 
 class Troupe(Machine):
-    """Ours, jail on, release build. One disk queue, as the peer's."""
+    """Ours, jail on, release build."""
 
     def __init__(self):
         super().__init__("troupe")
@@ -40,18 +44,23 @@ class Troupe(Machine):
     def environment(self):
         return dict(os.environ, XDG_RUNTIME_DIR=self.folder)
 
-    def command(self, words, disks, direct, devices):
+    def command(self, words, disks, devices):
         command = [self.executable, "run", "--kernel", PAYLOAD, "--cmdline", words,
                    "--memory", f"{MEMORY_MIB}M", "--serial", "stdio",
                    "--rng", "on" if devices else "off"]
         if devices:
             command += ["--console", f"file={self.folder}/console"]
         for disk in disks:
-            command += ["--disk", disk + (",direct" if direct else "")]
+            command += ["--disk", f"{disk.path},format={disk.format},queues={disk.queues}"
+                        + (",direct" if disk.direct else "")]
         return command
 
     vcpu_thread = "vp-0"
-    disk_thread = "blk-q0"
+    disk_threads = "blk-q"
+
+    @staticmethod
+    def disk_thread_count(disk):
+        return disk.queues
 
 
 class Qemu(Machine):
@@ -67,11 +76,15 @@ class Qemu(Machine):
     def __init__(self, board="microvm", io="iothread"):
         super().__init__(f"qemu-{board}/{io}")
         self.board, self.io = board, self.IO[io]
-        self.disk_thread = "IO iothread0" if self.io["iothread"] else "qemu-system-x86"
+        self.disk_threads = "IO iothread0" if self.io["iothread"] else "qemu-system-x86"
 
     vcpu_thread = "CPU 0/KVM"
 
-    def command(self, words, disks, direct, devices):
+    @staticmethod
+    def disk_thread_count(_disk):
+        return 1
+
+    def command(self, words, disks, devices):
         command = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,-arch-capabilities",
                    "-m", f"{MEMORY_MIB}M", "-smp", "1", "-nodefaults", "-no-user-config",
                    "-display", "none", "-no-reboot", "-name", "bench,debug-threads=on",
@@ -85,10 +98,11 @@ class Qemu(Machine):
         if self.io["iothread"]:
             command += ["-object", f"iothread,id=iothread0,{self.io['iothread']}"]
         for index, disk in enumerate(disks):
-            cache = "cache.direct=on" if direct else "cache.direct=off"
-            command += ["-drive", f"if=none,id=d{index},file={disk},format=raw,{cache},"
-                        f"aio={self.io['aio']}",
-                        "-device", f"virtio-blk-pci,drive=d{index},disable-legacy=on,num-queues=1"
+            cache = "cache.direct=on" if disk.direct else "cache.direct=off"
+            command += ["-drive", f"if=none,id=d{index},file={disk.path},format={disk.format},"
+                        f"{cache},aio={self.io['aio']}",
+                        "-device", f"virtio-blk-pci,drive=d{index},disable-legacy=on,"
+                        f"num-queues={disk.queues}"
                         + (",iothread=iothread0" if self.io["iothread"] else "")]
         if devices:
             command += ["-device", "virtio-rng-pci,disable-legacy=on",

@@ -65,19 +65,28 @@ class Series:
 HEADER = (f"{'what':<44} {'ours':>10} {'peer':>10} {'unit':<9} {'ratio':>6} [min-max]  goal")
 
 
-def measure(ours, peer, pairs=5):
-    """Calls `ours()` and `peer()` alternately; each returns one number."""
-    left, right, discarded = [], [], 0
+def measure_all(sides, pairs=5):
+    """Calls each of `sides` in turn, forwards and backwards (A-B-C-C-B-A); each returns one number.
+
+    The numbers of each side, and how many rounds were thrown away.
+    """
+    values, discarded = [[] for _ in sides], 0
     reference = control()[1]
-    while len(left) < pairs:
+    while len(values[0]) < pairs:
         moved = abs(control()[1] / reference - 1) > 0.2
-        if len(left) % 2 == 0:
-            a, b = ours(), peer()
-        else:
-            b, a = peer(), ours()
+        order = list(range(len(sides)))
+        if len(values[0]) % 2:
+            order.reverse()
+        got = {index: sides[index]() for index in order}
         if (moved or abs(control()[1] / reference - 1) > 0.2) and discarded < pairs:
             discarded += 1
             continue
-        left.append(a)
-        right.append(b)
+        for index, value in got.items():
+            values[index].append(value)
+    return values, discarded
+
+
+def measure(ours, peer, pairs=5):
+    """The two sides of a row."""
+    (left, right), discarded = measure_all([ours, peer], pairs)
     return Series(left, right, discarded)

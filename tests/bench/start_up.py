@@ -5,7 +5,9 @@ import resource
 import statistics
 import time
 
+import machines
 import pairs
+import plot
 import processes
 
 DISK_COUNTS = (1, 2, 4, 8, 16)
@@ -79,11 +81,15 @@ def slope(points):
             / sum((x - mean_x) ** 2 for x, _ in points))
 
 
-def report(ours, peers, disk_files, count, out):
-    disks = disk_files[:1]
-    out("\n## Start-up: blk + console + rng, 128 MiB, 1 vCPU")
-    best = min(peers, key=lambda peer: statistics.median(
+def fastest(peers, disks):
+    return min(peers, key=lambda peer: statistics.median(
         first_byte_ms(peer, disks) for _ in range(3)))
+
+
+def report(ours, peers, disk_files, count, out):
+    disks = [machines.Disk(disk_files[0])]
+    out("\n## Start-up: blk + console + rng, 128 MiB, 1 vCPU")
+    best = fastest(peers, disks)
     out(f"peer: the faster to its first byte, {best.name}")
     out(pairs.HEADER)
     for label, call, unit, goal in [
@@ -102,24 +108,36 @@ def report(ours, peers, disk_files, count, out):
         f"{'met' if percent <= 0.1 else 'MISSED'}); {best.name}: "
         f"{idle_cpu_percent(best, disks):.3f} %")
 
+
+# What one more disk may cost: column of growth(), unit, goal.
+SLOPES = [("time to the first byte", "ms", 0.7), ("CPU time", "ms", 1.1),
+          ("private memory", "MB", 0.5)]
+
+
+def growth(ours, peers, disk_files, count, out):
+    """The same with more and more disks; the curve for the plot."""
     out("\n## Growth with the number of disks")
-    out(f"{'disks':>6} {'ours ms':>9} {'peer ms':>9} {'ours private MB':>16} "
-        f"{'peer private MB':>16}")
-    times, privates, peer_times, peer_privates = [], [], [], []
+    best = fastest(peers, [machines.Disk(disk_files[0])])
+    out(f"peer: {best.name}; medians of {count}, one idle VM for the memory")
+    out(f"{'disks':>6} {'ours ms':>9} {'peer ms':>9} {'ours CPU ms':>12} {'peer CPU ms':>12} "
+        f"{'ours private MB':>16} {'peer private MB':>16}")
+    columns = {machine: [[], [], []] for machine in (ours, best)}
     for number in DISK_COUNTS:
-        some = disk_files[:number]
-        a = statistics.median(first_byte_ms(ours, some) for _ in range(count))
-        b = statistics.median(first_byte_ms(best, some) for _ in range(count))
-        a_private = memory_mb(ours, some)["private"]
-        b_private = memory_mb(best, some)["private"]
-        out(f"{number:>6} {a:>9.2f} {b:>9.2f} {a_private:>16.2f} {b_private:>16.2f}")
-        times.append((number, a))
-        privates.append((number, a_private))
-        peer_times.append((number, b))
-        peer_privates.append((number, b_private))
-    for label, points, peer_points, unit, goal in [
-            ("time to the first byte", times, peer_times, "ms", 0.7),
-            ("private memory", privates, peer_privates, "MB", 0.5)]:
-        per_disk = slope(points)
+        disks = [machines.Disk(path) for path in disk_files[:number]]
+        sides = [lambda machine=machine, call=call: call(machine, disks)
+                 for call in (first_byte_ms, cpu_ms) for machine in (ours, best)]
+        values, _ = pairs.measure_all(sides, count)
+        row = [statistics.median(value) for value in values]
+        row += [memory_mb(machine, disks)["private"] for machine in (ours, best)]
+        out(f"{number:>6} {row[0]:>9.2f} {row[1]:>9.2f} {row[2]:>12.2f} {row[3]:>12.2f} "
+            f"{row[4]:>16.2f} {row[5]:>16.2f}")
+        for side, machine in enumerate((ours, best)):
+            for column in range(3):
+                columns[machine][column].append((number, row[2 * column + side]))
+    for column, (label, unit, goal) in enumerate(SLOPES):
+        per_disk = slope(columns[ours][column])
         out(f"{label} per disk: {per_disk:.2f} {unit} (goal <= {goal} "
-            f"{'met' if per_disk <= goal else 'MISSED'}); peer {slope(peer_points):.2f} {unit}")
+            f"{'met' if per_disk <= goal else 'MISSED'}); peer "
+            f"{slope(columns[best][column]):.2f} {unit}")
+    return plot.Curve("start-up by the number of disks", "disks", "ms to the guest's first byte",
+                      {"ours": columns[ours][0], best.name: columns[best][0]})
