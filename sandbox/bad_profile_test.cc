@@ -136,6 +136,16 @@ TEST(BadProfile, BudgetExceeded) {
                     "budget { filter: 'run' syscalls: 1 unconditional: 2 }"));
 }
 
+TEST(BadProfile, LimitThatLeavesAnFdNoPlace) {
+  EXPECT_EQ(
+      "a:3:28: NOFILE is 35, and fd \"kick\" has numbers up to 35; leave the limit out, and it is "
+      "what the fds need",
+      errorOf("limit { resource: 'NOFILE' value: 35 }\n"
+              "fd { name: 'kick' number: 32 count: 4 kind: EVENTFD from: PLACED }"));
+  EXPECT_EQ("", errorOf("limit { resource: 'NOFILE' value: 36 }\n"
+                        "fd { name: 'kick' number: 32 count: 4 kind: EVENTFD from: PLACED }"));
+}
+
 TEST(BadProfile, WrongEncoding) {
   EXPECT_EQ("a:1:1: is UTF-16; a profile is plain ASCII text: save it as such",
             errorOfFile(std::string("\xff\xfe") + std::string("a\0c\0", 4)));

@@ -50,6 +50,7 @@ class Resolver {
     std::function<void(const ProfileError&)> report = [&](const ProfileError& error) {
       reading.errors.push_back(error);
     };
+    attempt([&] { requireRoomForFds(); });
     policy.layers = readLayers(sources, policy.fds, report);
     policy.filters = resolveFilters(files, sources, policy, report);
     guardLayers(policy, report);
@@ -163,6 +164,22 @@ class Resolver {
                              ", the largest number of an fd there may be in a profile");
     }
     policy.limits.push_back({int(*resource), limit.value(), limit.resource()});
+    if (*resource == RLIMIT_NOFILE) fileLimitAt = locate(file, tree, limit, "value");
+  }
+
+  // Of fds that the actor itself puts in their place; those it is handed are there before its
+  // limits.
+  void requireRoomForFds() const {
+    for (const PolicyLimit& limit : policy.limits) {
+      if (limit.resource != RLIMIT_NOFILE) continue;
+      for (const PolicyFd& fd : policy.fds) {
+        if (fd.handed || fd.number + fd.count <= limit.value) continue;
+        throw ProfileError(fileLimitAt, "NOFILE is " + std::to_string(limit.value) + ", and fd \"" +
+                                            fd.name + "\" has numbers up to " +
+                                            std::to_string(fd.number + fd.count - 1) +
+                                            "; leave the limit out, and it is what the fds need");
+      }
+    }
   }
 
   void addBudgets() {
@@ -216,6 +233,7 @@ class Resolver {
   const std::string& path;
   std::vector<std::unique_ptr<SourceFile>> sources;
   PolicyReading reading;
+  SourceLocation fileLimitAt;
   Policy& policy = reading.policy;
 };
 

@@ -91,9 +91,10 @@ TEST(Policy, ProgramIsExecutedOnceFromTheFirstNumberItsLimitForbids) {
 TEST(Policy, ProgramsNumberIsBeyondTheTableToo) {
   Policy policy = Tree()
                       .add("a", withFds("run { rule { syscall: 'read' reason: 'x' } }\n"
-                                        "limit { resource: 'NOFILE' value: 3 }"))
+                                        "limit { resource: 'NOFILE' value: 66 }\n"
+                                        "fd { name: 'handed' number: 66 count: 4 kind: FILE }"))
                       .read("a");
-  for (uint64_t number = 0; number < 66; number++) {
+  for (uint64_t number = 0; number < 70; number++) {
     bool taken = false;
     for (const PolicyFd& fd : policy.fds)
       taken |= fd.number <= number && number < fd.number + fd.count;
