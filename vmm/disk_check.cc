@@ -59,6 +59,7 @@ void copyResult(kj::StringPtr path, DiskCheck::Reader from, DiskCheckJson::Build
   to.setAllocatedClusters(from.getAllocatedClusters());
   to.setCompressedClusters(from.getCompressedClusters());
   to.setEndOffset(from.getEndOffset());
+  to.setDirty(from.getIsDirty());
   auto findings = from.getFindings();
   constexpr kj::uint MOST_FINDINGS = 32;
   auto copies = to.initFindings(kj::min(findings.size(), MOST_FINDINGS));
@@ -104,7 +105,10 @@ kj::String describe(DiskCheckJson::Reader result, bool wasToRepair) {
           kj::str("nothing was repaired: what is used cannot be told in an image with "
                   "errors\n"));
     }
-    lines.add(kj::str("do not write to it; `qemu-img check -r all` may repair it\n"));
+    lines.add(kj::str(
+        result.getDirty()
+            ? "it was not closed: a VM that may write it, or `qemu-img check -r all`, counts anew\n"
+            : "do not write to it; `qemu-img check -r all` may repair it\n"));
   } else if (result.getLeaks() > 0) {
     lines.add(kj::str("nothing is lost but space; --repair leaks gives it back\n"));
   }
@@ -141,6 +145,7 @@ ExitCode check(kj::StringPtr path, CheckWords&& words) {
         .raise();
   }
   auto files = openDisks(plans);
+  if (words.repairLeaks) settle(files[0]);
   ToolAnswer answer;
   {
     Ticker ticker;

@@ -207,6 +207,17 @@ class DiskCommand(ProgramTest):
         self.sound("a")
         self.qemu("qemu-io", "-f", "qcow2", "-c", "read -P 3 0 2M", "a")
 
+    def testAnImageThatWasNotClosed(self):
+        path = self.image("a", "16M", "-o", "lazy_refcounts=on")
+        block = self.word(path, self.word(path, 48))
+        self.patch(path, block + 2 * 10, b"\0\0")
+        self.patch(path, 72, struct.pack(">Q", 1))
+        result = self.disk("check", "a", "--format", "qcow2", "--repair", "leaks")
+        self.assertEqual(result.returncode, 6)
+        self.assertIn("it was not closed", result.stdout)
+        self.done("resize", "a", "17M", "--format", "qcow2")
+        self.expectAsQemu("a", 0)
+
     def testADamagedMapping(self):
         path = self.image()
         table = self.word(path, self.word(path, 40)) & 0x00fffffffffffe00

@@ -65,6 +65,8 @@ struct DiskCheckJson {
   endOffset @7 :UInt64;
   findings @8 :List(Finding);
   # The first 32.
+  dirty @9 :Bool;
+  # It was not closed, so counts may be wrong that are repaired when it is next written.
 
   struct Finding {
     flaw @0 :Text;

@@ -44,6 +44,7 @@ void resizeRaw(const DiskPlan& plan, const OpenFile& file, uint64_t bytes, bool 
 
 uint64_t growImage(const DiskPlan& plan, const OpenFile& file, uint64_t bytes, bool mayShrink) {
   if (mayShrink) refuse(plan, "a qcow2 image can be made larger only; --shrink is for raw disks");
+  settle(file);
   auto answer = askDiskTool(
       {plan.path, file.fd, plan.backing, file.backing},
       [&](DiskToolRequest::Builder request) { request.setGrow(bytes); }, DiskToolReport::GROWN,

@@ -1,5 +1,8 @@
 #include "vmm/disk_words.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #include "vmm/error_codes.h"
 #include "vmm/number_text.h"
 #include "vmm/quote.h"
@@ -108,6 +111,13 @@ uint64_t parseDiskSize(kj::StringPtr text) {
   }
   refuse("expected a number of bytes, or one with K, M, G or T: 20G");
   KJ_UNREACHABLE;
+}
+
+void settle(const OpenFile& file) {
+  if (fdatasync(file.fd) == 0) return;
+  UserError(codes::DISK_NOT_MADE,
+            kj::str("what was written to the disk cannot be taken there: ", errnoText(errno)))
+      .raise();
 }
 
 kj::StringPtr formatName(DiskFormat format) {

@@ -5,6 +5,7 @@
 
 #include "vmm/command_line.h"
 #include "vmm/disk_plan.h"
+#include "vmm/open_file.h"
 
 namespace troupe {
 
@@ -24,6 +25,10 @@ DiskPlan planNamedDisk(kj::StringPtr path, DiskWords&& words, bool readOnly);
 
 // The size of a disk: a multiple of 512 bytes. Throws a user error.
 uint64_t parseDiskSize(kj::StringPtr text);
+
+// Takes to the disk what others wrote to `file`: the process that changes an image syncs it often,
+// and is not to be thought hung while the host writes gigabytes of somebody's.
+void settle(const OpenFile& file);
 
 kj::StringPtr formatName(DiskFormat format);
 

@@ -117,10 +117,18 @@ void NewFile::linkTo(kj::StringPtr name) {
   failed("given its name", errno);
 }
 
+// What nobody else could read is not to be readable because it was made anew.
+void NewFile::keepMode() {
+  struct stat info;
+  auto& old = KJ_ASSERT_NONNULL(replaced);
+  if (fstat(old.fd, &info) != 0 || fchmod(file, info.st_mode & 0777) != 0) failed("made", errno);
+}
+
 void NewFile::publish() {
   if (replaced == nullptr) {
     linkTo(path);
   } else {
+    keepMode();
     if (ownName == nullptr) {
       auto name = temporaryName();
       linkTo(name);

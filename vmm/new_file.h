@@ -27,6 +27,7 @@ class NewFile {
 
  private:
   void makeNamed();
+  void keepMode();
   void linkTo(kj::StringPtr name);
   [[noreturn]] void failed(kj::StringPtr doing, int error) const;
   kj::String temporaryName() const;

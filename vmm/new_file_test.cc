@@ -96,6 +96,17 @@ TEST_F(NewFileTest, ReplacesAtOnceAndOnlyWhenPublished) {
   EXPECT_EQ(entries(), 1u);
 }
 
+TEST_F(NewFileTest, KeepsTheModeOfWhatItReplaces) {
+  write("a", "private");
+  {
+    NewFile file(path("a").c_str(), Existing::REPLACE);
+    file.publish();
+  }
+  struct stat info;
+  ASSERT_EQ(stat(path("a").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+}
+
 TEST_F(NewFileTest, ReplacesWhatALinkNamesAndKeepsTheLink) {
   write("a", "old");
   ASSERT_EQ(symlink("a", path("link").c_str()), 0);

@@ -95,6 +95,8 @@ struct DiskCheck {
   clusterBytes @7 :UInt32;
   findings @8 :List(Finding);
   # The first 32.
+  isDirty @9 :Bool;
+  # It was not closed; then counts may be too low without anything being wrong.
 
   struct Finding {
     flaw @0 :Flaw;

@@ -200,6 +200,7 @@ class DiskTool::Work {
       to.setCompressedClusters(result.compressedClusters);
       to.setEndOffset(result.endOffset);
       to.setClusterBytes(header.geometry.clusterBytes());
+      to.setIsDirty(header.isDirty());
       auto findings = to.initFindings(result.findings.size());
       for (size_t i = 0; i < findings.size(); i++) {
         const auto& found = result.findings[i];
