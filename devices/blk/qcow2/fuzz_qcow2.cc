@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "devices/blk/qcow2/check.h"
 #include "devices/blk/qcow2/format.h"
 #include "devices/blk/qcow2/testing/blank_image.h"
 #include "devices/blk/qcow2/testing/memory_file.h"
@@ -100,6 +101,10 @@ class Session {
 
   void finish() {
     host->memory.failReads(0);
+    host->memory.shortTransfers(false);
+    if (image.get() != nullptr) image->close();
+    image = nullptr;
+    lookOver();
     if (!open()) return;
     image->close();
     image = nullptr;
@@ -124,6 +129,35 @@ class Session {
       isRefused = true;
     }
     return !isRefused;
+  }
+
+  // Checks the file, and once more after a repair.
+  void lookOver() {
+    uint64_t changes = host->memory.changes();
+    auto before = tryCheck(Repair::NOTHING);
+    if (host->memory.changes() != changes) finding("a check wrote to the image");
+    KJ_IF_MAYBE (found, before) {
+      if (isTrusted && found->errors > 0) finding("a sound image is found to have errors");
+      if (found->errors > 0) return;
+      tryCheck(Repair::LEAKS);
+      KJ_IF_MAYBE (left, tryCheck(Repair::NOTHING)) {
+        if (left->errors + left->leaks > 0) finding("a repair left flaws, or made them");
+      }
+    }
+  }
+  kj::Maybe<CheckResult> tryCheck(Repair repair) {
+    kj::Maybe<CheckResult> result;
+    KJ_IF_MAYBE (refusal, kj::runCatchingExceptions([&]() {
+                   constexpr uint64_t WINDOW = 100;  // several of them
+                   AlignedBytes start(64 << 10);
+                   if (readFully(*host, start.all(), 0) != 0) return;
+                   auto header = parseHeader(start.all(), host->size(), Access::READ_ONLY);
+                   result =
+                       checkInWindows(*host, header, repair, WINDOW, [](uint64_t, uint64_t) {});
+                 })) {
+      if (isTrusted) finding(kj::str("a sound image cannot be checked: ", *refusal));
+    }
+    return result;
   }
 
   void ask(const Op& op) {
