@@ -40,6 +40,8 @@ struct ProbeConfig {
   closed @6 :List(Int32);
   # Numbers to close before "ready".
   outside @7 :Outside;
+  hasEventLoop @8 :Bool;
+  # The actor makes the fds of one.
 
   enum Mode {
     actor @0;

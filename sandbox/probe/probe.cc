@@ -347,8 +347,8 @@ void play() {
   ActorSetup setup;
   // What an actor with an event loop has; it takes the numbers that its profile gives it.
   kj::Maybe<kj::AsyncIoContext> io;
-  if (setup.fdCount("epoll") > 0) io = kj::setupAsyncIo();
   auto config = setup.config<ProbeConfig>();
+  if (config.getHasEventLoop()) io = kj::setupAsyncIo();
   setup.expectFds(config.getPlaced().size());
   receiveFds(setup, config);
   Greeting greeting = look();

@@ -257,8 +257,10 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
     if (!fd.slot.handed) placed.add(&fd);
     if (fd.slot.closed) closed.add(fd.number());
   }
+  bool hasEventLoop = false;
   for (size_t i = 0; i < profile.fdCount; i++) {
     const ProfileFd& slot = profile.fds[i];
+    if (kj::StringPtr(slot.name) == "epoll") hasEventLoop = true;
     if (slot.number == RPC_FD) handed.add(HandedFd{slot.name, 0, theirs});
     if (slot.number == LOG_FD) handed.add(HandedFd{slot.name, 0, logEnd});
   }
@@ -266,6 +268,7 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
   capnp::MallocMessageBuilder message;
   auto config = message.initRoot<ProbeConfig>();
   config.setMode(order.mode);
+  config.setHasEventLoop(hasEventLoop);
   config.setStage(order.stage);
   config.setScenarios(kj::arrayPtr(order.scenarios.data(), order.scenarios.size()));
   auto filters = config.initFilters(order.filters.size());
