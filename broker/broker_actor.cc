@@ -201,7 +201,7 @@ kj::Promise<void> BrokerActor::hostEvent(HostEventContext context) {
   uint16_t index = context.getParams().getDevice();
   KJ_REQUIRE(index < devices.size(), "no such device", index);
   KJ_IF_MAYBE (remote, devices[index]->remote) {
-    (*remote)->hostEvent(context.getParams().getEvent());
+    return (*remote)->hostEvent(context.getParams().getEvent());
   }
   return kj::READY_NOW;
 }

@@ -169,11 +169,17 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
         .catch_([this](kj::Exception&& error) { failStart(error); });
   }
 
-  void hostEvent(HostEvent::Reader event) {
+  kj::Promise<void> hostEvent(HostEvent::Reader event) {
+    if (isLost) return KJ_EXCEPTION(DISCONNECTED, "the device is lost");
+    auto paf = kj::newPromiseAndFulfiller<void>();
     auto copy = kj::heap<capnp::MallocMessageBuilder>();
     copy->setRoot(event);
-    nextEvent = kj::mv(copy);
+    KJ_IF_MAYBE (earlier, nextEvent) {
+      earlier->told->reject(KJ_EXCEPTION(OVERLOADED, "another event came before it was told"));
+    }
+    nextEvent = WaitingEvent{kj::mv(copy), kj::mv(paf.fulfiller)};
     pump();
+    return kj::mv(paf.promise);
   }
 
   void activate(uint64_t features, kj::Array<QueueSettings> queues) {
@@ -207,6 +213,10 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   uint64_t callCount() const { return calls; }
 
  private:
+  struct WaitingEvent {
+    kj::Own<capnp::MallocMessageBuilder> message;
+    kj::Own<kj::PromiseFulfiller<void>> told;
+  };
   struct Activation {
     uint64_t features;
     kj::Array<QueueSettings> queues;
@@ -291,10 +301,15 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   }
 
   void sendEvent() {
-    auto request = call().hostEventRequest();
-    request.setEvent(KJ_ASSERT_NONNULL(nextEvent)->getRoot<HostEvent>().asReader());
+    auto event = kj::mv(KJ_ASSERT_NONNULL(nextEvent));
     nextEvent = nullptr;
-    send(telling, request.send().ignoreResult(), [](kj::Exception&&) {});
+    auto request = call().hostEventRequest();
+    request.setEvent(event.message->getRoot<HostEvent>().asReader());
+    auto& told = *event.told;
+    send(telling, request.send().ignoreResult().then([&told]() { told.fulfill(); }),
+         [told = kj::mv(event.told)](kj::Exception&& error) mutable {
+           told->reject(kj::mv(error));
+         });
   }
 
   // `underWay` is true until the call has been answered, and then what waited for it goes on.
@@ -365,7 +380,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   kj::Maybe<VirtioDeviceClient&> client;
 
   kj::Maybe<Activation> nextActivation;
-  kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> nextEvent;
+  kj::Maybe<WaitingEvent> nextEvent;
   UntoldConfig untoldConfig;
   uint32_t resetDeadlineMs = 500;
   uint64_t calls = 0;
@@ -397,8 +412,8 @@ kj::Promise<void> RemoteDevice::attach(const RamGrant& ram, kj::ArrayPtr<const Q
   return session->attach(ram, queues, client);
 }
 
-void RemoteDevice::hostEvent(HostEvent::Reader event) {
-  session->hostEvent(event);
+kj::Promise<void> RemoteDevice::hostEvent(HostEvent::Reader event) {
+  return session->hostEvent(event);
 }
 
 void RemoteDevice::activate(uint64_t features, kj::Array<QueueSettings> queues) {

@@ -57,8 +57,9 @@ class RemoteDevice final: public VirtioDevice {
   kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
                            VirtioDeviceClient& client);
 
-  // Passes `event` on. Of events that come faster than the device takes them the last counts.
-  void hostEvent(HostEvent::Reader event);
+  // Passes `event` on; resolves when the device has dealt with it, and throws what it answers. Of
+  // events that come faster than the device takes them the last counts: the others throw.
+  kj::Promise<void> hostEvent(HostEvent::Reader event);
 
   void activate(uint64_t features, kj::Array<QueueSettings> queues) override;
   void reset() override;

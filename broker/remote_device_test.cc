@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstring>
 #include <vector>
 
 #include "broker/remote_device_bench.h"
@@ -245,6 +246,38 @@ TEST(RemoteDevice, BRK02ADeviceThatAnswersNothingKeepsOneCallOfEachKindWaiting) 
     fulfiller->fulfill();
   link.turn();
   EXPECT_EQ(link.called(), "config 0+1;size 0;config 0+4096;size 34463;");
+}
+
+TEST(RemoteDevice, AnEventIsAnsweredWithWhatTheDeviceAnswers) {
+  Script script;
+  script.answersEvents = false;
+  Link link(kj::mv(script));
+  link.start();
+  capnp::MallocMessageBuilder message;
+  auto event = message.initRoot<HostEvent>();
+  event.initConsoleSize();
+  auto outcome = [](kj::Promise<void> promise) {
+    return promise
+        .then([] { return kj::str("done"); },
+              [](kj::Exception&& e) { return kj::str(e.getDescription()); })
+        .eagerlyEvaluate(nullptr);
+  };
+  auto first = outcome(link.remote->hostEvent(event));
+  auto second = outcome(link.remote->hostEvent(event));
+  auto third = outcome(link.remote->hostEvent(event));
+  link.turn();
+  EXPECT_EQ(link.device->unanswered.size(), 1u);
+  EXPECT_NE(strstr(second.wait(link.io.waitScope).cStr(), "another event came"), nullptr);
+  link.device->unanswered[0]->fulfill();
+  EXPECT_STREQ(first.wait(link.io.waitScope).cStr(), "done");
+  link.turn();
+  ASSERT_EQ(link.device->unanswered.size(), 2u);
+  link.device->unanswered[1]->reject(KJ_EXCEPTION(FAILED, "TRP-blk-011: not so"));
+  EXPECT_NE(strstr(third.wait(link.io.waitScope).cStr(), "TRP-blk-011: not so"), nullptr);
+  auto last = outcome(link.remote->hostEvent(event));
+  link.turn();
+  link.hangUp();
+  EXPECT_STRNE(last.wait(link.io.waitScope).cStr(), "done") << "the device is lost";
 }
 
 TEST(RemoteDevice, AnActivationFollowsTheConfigurationWrittenBeforeIt) {

@@ -92,7 +92,8 @@ interface Broker {
   waitForEnd @5 () -> (end :End);
 
   hostEvent @6 (device :UInt16, event :Device.HostEvent) -> ();
-  # Passes `event` to the device with this index.
+  # Passes `event` to the device with this index, and returns what that answers. Of events that come
+  # faster than the device takes them the last counts; the others fail.
 
   powerButton @7 () -> ();
   # Presses the ACPI power button.

@@ -26,6 +26,8 @@ struct DiskConfig {
   backing @8 :List(Text);
   # The backing files of a qcow2 image from top to bottom, each "PATH:raw" or "PATH:qcow2". What a
   # header names has to be the next of them, with a relative name meant from the image's folder.
+  volatile @9 :Bool;
+  # The file is only read: what the guest writes is kept in memory and vanishes. Not with `ro`.
 }
 
 struct VmConfig {

@@ -68,4 +68,7 @@ interface Vm {
   counters @3 () -> (counters :Broker.Counters);
   inspectJails @4 () -> (jails :VmJails);
   # Looks at every actor's jail from outside, now.
+  resizeDisk @5 (disk :Text, bytes :UInt64) -> (bytes :UInt64);
+  # Makes the disk with this id larger and tells the guest. `bytes`: what it is to have, 0 for as many
+  # as its block device has now.
 }

@@ -83,6 +83,9 @@ struct HostEvent {
       rows @1 :UInt16;
     }
     unused @2 :Void;
+    diskSize @3 :UInt64;
+    # A disk has grown to this many bytes, or is to if it is an image. The device looks for itself
+    # whether it has them; it answers when the driver has been told, and throws if it cannot be.
   }
 }
 
@@ -117,5 +120,5 @@ interface Device {
   # The driver wrote these bytes; they are already masked and in the broker's copy.
 
   hostEvent @5 (event :HostEvent) -> ();
-  # An event the device does not know is ignored.
+  # Returns when it has been dealt with. An event the device does not know is ignored.
 }

@@ -16,6 +16,8 @@ struct HandedFd {
   kj::StringPtr name;
   kj::uint index;
   int fd;  // borrowed
+  // How much memory the actor may come to use by writing to it; of files in a tmpfs that is known.
+  uint64_t memory = 0;
 };
 
 // The handed fds as the profile numbers them. Throws (TRP-jail-004) when one is missing, unknown,

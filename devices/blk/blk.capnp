@@ -22,6 +22,12 @@ struct BlkConfig {
   # Of a disk that is no raw one, as its user said it: names in its header are compared with paths.
   backing @7 :List(Backing);
   # The backing files, from top to bottom: the fds "backing", open for reading only.
+  volatileBytes @8 :UInt64;
+  # Not 0: the disk is only read, and what the guest writes goes to the fd "overlay", a memfd of at
+  # least the disk's size. It uses at most this many bytes of memory; readOnly is then false.
+
+  const mostVolatileBytes :UInt64 = 70368744177664;
+  # 64 TiB.
 
   enum Format {
     raw @0;

@@ -11,6 +11,7 @@ include: "sandbox/common/threads.profile"
 
 fd { name: "disk" number: 17 kind: FILE }
 fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }
+fd { name: "overlay" number: 19 kind: MEMFD optional: true }
 fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
 fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
 fd { name: "kick" number: 48 count: 16 kind: EVENTFD from: PLACED optional: true }
@@ -70,8 +71,9 @@ thread {
   rule {
     syscall: "fallocate"
     fd: "disk"
+    fd: "overlay"
     arg { index: 1 value: "FALLOC_FL_KEEP_SIZE|FALLOC_FL_PUNCH_HOLE" value: "FALLOC_FL_KEEP_SIZE|FALLOC_FL_ZERO_RANGE" }
-    reason: "discards and zeroes of a disk in memory; space that an image gives back"
+    reason: "discards and zeroes of a disk in memory; space that an image or a volatile disk gives back"
   }
   rule { syscall: "ftruncate" fd: "disk" reason: "an image grows by whole clusters" }
   rule { syscall: "io_uring_enter" reason: "everything else, within the ring's restrictions" }

@@ -21,25 +21,35 @@ kj::AutoCloseFd makeEventFd() {
   return kj::AutoCloseFd(fd);
 }
 
+// Its text crosses two processes and begins with its code.
+kj::Exception failure(kj::String text) {
+  return kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::mv(text));
+}
+
+[[noreturn]] void refuse(kj::String text) {
+  kj::throwFatalException(failure(kj::mv(text)));
+}
+
 BlkSettings settingsOf(const Disk& disk, RateLimit& limit, const BlkOptions& options) {
   KJ_REQUIRE(options.id.size() <= virtio::BLK_ID_BYTES,
              "TRP-blk-007: the id of a disk has at most 20 bytes", options.id);
   KJ_REQUIRE(options.queues >= 1 && options.queues <= MAX_QUEUES,
              "TRP-blk-008: a disk has 1 to 16 queues", options.queues);
-  BlkSettings settings{disk, limit, {}, options.spinMicros, options.image};
+  BlkSettings settings{disk, limit, {}, options.spinMicros, options.image, options.overlay};
   memcpy(settings.id, options.id.begin(), options.id.size());
   return settings;
 }
 
 }  // namespace
 
-BlkEngine::BlkEngine(kj::UnixEventPort& port, const Disk& disk, const BlkOptions& options,
+BlkEngine::BlkEngine(kj::UnixEventPort& port, Disk& disk, const BlkOptions& options,
                      BlkProcess& process)
     : disk(disk),
       limit{{options.bytesPerSecond, options.burstBytes},
             {options.requestsPerSecond, options.burstRequests}},
       settings(settingsOf(disk, limit, options)),
       events(process.keep("events", 0, makeEventFd())),
+      toldCapacity(settings.shape().bytes),
       observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       watching(nullptr) {
   auto made = kj::heapArrayBuilder<Queue>(options.queues);
@@ -79,6 +89,9 @@ virtio::DeviceDescription BlkEngine::describe() {
   if (settings.image != nullptr) {
     config.discardSectorAlignment = settings.image->clusterBytes() / virtio::BLK_SECTOR_BYTES;
   }
+  if (settings.overlay != nullptr) {
+    config.discardSectorAlignment = settings.overlay->clusterBytes() / virtio::BLK_SECTOR_BYTES;
+  }
   config.maxWriteZeroesSectors = MAX_ZEROES_BYTES / virtio::BLK_SECTOR_BYTES;
   config.maxWriteZeroesSegments = 1;
   config.writeZeroesMayUnmap = 1;
@@ -88,7 +101,7 @@ virtio::DeviceDescription BlkEngine::describe() {
   description.features = virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX | virtio::BLK_F_SIZE_MAX |
                          virtio::BLK_F_SEG_MAX | virtio::BLK_F_BLK_SIZE | virtio::BLK_F_FLUSH |
                          virtio::BLK_F_MQ | virtio::BLK_F_TOPOLOGY;
-  if (disk.shape().readOnly) {
+  if (settings.shape().readOnly) {
     description.features |= virtio::BLK_F_RO;
   } else {
     description.features |=
@@ -100,7 +113,7 @@ virtio::DeviceDescription BlkEngine::describe() {
   description.config = kj::heapArray<kj::byte>(kj::arrayPtr(&config, 1).asBytes());
   description.configWriteMask = kj::heapArray<kj::byte>(sizeof(config));
   memset(description.configWriteMask.begin(), 0, sizeof(config));
-  if (!disk.shape().readOnly) {
+  if (!settings.shape().readOnly) {
     description.configWriteMask[offsetof(virtio::BlkConfigSpace, writeback)] = 1;
   }
   description.resetDeadlineMs = RESET_DEADLINE_MS;
@@ -116,6 +129,7 @@ void BlkEngine::start(const virtio::GuestMemory&, uint64_t features,
   for (virtio::ActiveQueue& ring : KJ_ASSERT_NONNULL(active).queues) {
     queues[ring.index].queue->start(BlkWork{ring.ring.get(), ring.kick, ring.call, &durability});
   }
+  tellCapacity();
 }
 
 // The one byte the driver may write. It stays as written over a reset, as the driver reads it.
@@ -140,6 +154,59 @@ kj::Promise<void> BlkEngine::stop() {
   return kj::mv(paf.promise);
 }
 
+// The main thread never touches the disk: the first queue's does, under its own filter.
+kj::Promise<void> BlkEngine::hostEvent(HostEvent::Reader event) {
+  if (!event.isDiskSize()) return kj::READY_NOW;
+  uint64_t bytes = event.getDiskSize();
+  auto shape = settings.shape();
+  if (shape.readOnly || settings.overlay != nullptr) {
+    refuse(kj::str("TRP-blk-014: a read-only or volatile disk keeps its size"));
+  }
+  if (bytes % virtio::BLK_SECTOR_BYTES != 0) {
+    refuse(kj::str("TRP-blk-014: the size of a disk is a multiple of 512 bytes, not ", bytes));
+  }
+  if (bytes < shape.bytes) {
+    refuse(kj::str("TRP-blk-011: a disk of ", shape.bytes, " bytes becomes larger, never smaller"));
+  }
+  if (growth != nullptr) {
+    refuse(kj::str("TRP-blk-014: another resize of this disk is under way"));
+  }
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  Growth& task = growth.emplace(Growth{bytes, 0, kj::mv(paf.fulfiller)});
+  queues[0].queue->haveDone([this, &task] {
+    task.error =
+        settings.image == nullptr ? disk.grow(task.bytes) : settings.image->grow(task.bytes);
+  });
+  return kj::mv(paf.promise);
+}
+
+void BlkEngine::lookAtGrowth() {
+  if (growth == nullptr || !queues[0].queue->isChoreDone()) return;
+  auto task = kj::mv(KJ_ASSERT_NONNULL(growth));
+  growth = nullptr;
+  if (task.error == 0) {
+    tellCapacity();
+    task.done->fulfill();
+  } else {
+    auto what = settings.image == nullptr
+                    ? "TRP-blk-013: the disk has no byte where its new end is to be"_kj
+                    : "TRP-blk-012: the image cannot be made larger"_kj;
+    task.done->reject(failure(kj::str(what, ": ", strerror(-task.error))));
+  }
+}
+
+// While no driver is there, the next one is told when it begins.
+void BlkEngine::tellCapacity() {
+  static_assert(offsetof(virtio::BlkConfigSpace, capacity) == 0, "the first field, §5.2.4");
+  uint64_t bytes = settings.shape().bytes;
+  if (bytes == toldCapacity) return;
+  KJ_IF_MAYBE (held, active) {
+    uint64_t sectors = bytes / virtio::BLK_SECTOR_BYTES;
+    held->link.configChanged(0, kj::arrayPtr(&sectors, 1).asBytes());
+    toldCapacity = bytes;
+  }
+}
+
 kj::Promise<void> BlkEngine::finish() {
   if (settings.image == nullptr || active == nullptr) return kj::READY_NOW;
   return stop();
@@ -149,6 +216,7 @@ kj::Promise<void> BlkEngine::watch() {
   return observer.whenBecomesReadable().then([this] {
     eventfd_t count;
     eventfd_read(events, &count);  // it only says: look
+    lookAtGrowth();
     lookAtQueues();
     return watch();
   });

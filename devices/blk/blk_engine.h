@@ -29,6 +29,8 @@ struct BlkOptions {
   uint64_t burstRequests = 0;
   // What is in the disk; null: the guest's bytes as they are. Must outlive the engine.
   ImageDisk* image = nullptr;
+  // What is written to it, if that is not the disk; null: the disk is. Must outlive the engine.
+  VolatileDisk* overlay = nullptr;
 };
 
 // What an engine asks of the process it is in.
@@ -45,8 +47,7 @@ class BlkProcess {
 class BlkEngine final: public virtio::DeviceEngine {
  public:
   // `disk` must outlive it, `process` this constructor. Throws (TRP-blk-…).
-  BlkEngine(kj::UnixEventPort& port, const Disk& disk, const BlkOptions& options,
-            BlkProcess& process);
+  BlkEngine(kj::UnixEventPort& port, Disk& disk, const BlkOptions& options, BlkProcess& process);
   ~BlkEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
@@ -54,6 +55,9 @@ class BlkEngine final: public virtio::DeviceEngine {
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
+  // A disk that has grown, or an image that is to, has its new capacity told to the driver. Throws
+  // TRP-blk-….
+  kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   // Marks an image clean.
   kj::Promise<void> finish() override;
 
@@ -69,11 +73,20 @@ class BlkEngine final: public virtio::DeviceEngine {
     kj::Own<BlkQueue> queue;  // above its fd: ends first
   };
 
+  // A resize, until a queue's thread has done it.
+  struct Growth {
+    uint64_t bytes;
+    int error;  // the thread's to set
+    kj::Own<kj::PromiseFulfiller<void>> done;
+  };
+
   kj::Promise<void> watch();
+  void lookAtGrowth();
+  void tellCapacity();
   void lookAtQueues();
   void chooseDurability();
 
-  const Disk& disk;
+  Disk& disk;
   RateLimit limit;
   const BlkSettings settings;
   bool canFlush = true;   // negotiated
@@ -81,6 +94,8 @@ class BlkEngine final: public virtio::DeviceEngine {
   std::atomic<DiskIo::Durability> durability{DiskIo::Durability::VOLATILE};
   kj::AutoCloseFd events;
   kj::Maybe<Active> active;
+  kj::Maybe<Growth> growth;
+  uint64_t toldCapacity;  // what the broker has, in bytes
   kj::Array<Queue> queues;
   kj::UnixEventPort::FdObserver observer;
   kj::Promise<void> watching;

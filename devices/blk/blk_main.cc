@@ -8,6 +8,7 @@
 #include "devices/blk/blk_engine.h"
 #include "devices/blk/disk.h"
 #include "devices/blk/image_disk.h"
+#include "devices/blk/volatile_disk.h"
 #include "devices/virtio/device_main.h"
 
 namespace troupe::blk {
@@ -63,7 +64,9 @@ int blkMain() {
   mallopt(M_ARENA_MAX, 1);
   return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
     auto config = setup.config<BlkConfig>();
-    auto access = config.getReadOnly() ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
+    bool isVolatile = config.getVolatileBytes() > 0;
+    auto access =
+        config.getReadOnly() || isVolatile ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
     RingRules rings{setup.ioUringOpcodes(), setup.ioUringSqeFlags()};
     bool isRaw = config.getFormat() == BlkConfig::Format::RAW;
     auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
@@ -74,10 +77,16 @@ int blkMain() {
       image = openImage(config, *disk, setup);
       options.image = image;
     }
+    kj::Own<VolatileDisk> overlay;
+    if (isVolatile) {
+      overlay = kj::heap<VolatileDisk>(setup.fd("overlay"), *disk, options.image,
+                                       config.getVolatileBytes());
+      options.overlay = overlay;
+    }
     JailedProcess process(setup);
     kj::Own<virtio::DeviceEngine> engine =
         kj::heap<BlkEngine>(io.unixEventPort, *disk, options, process);
-    return engine.attach(kj::mv(image), kj::mv(disk));
+    return engine.attach(kj::mv(overlay), kj::mv(image), kj::mv(disk));
   });
 }
 

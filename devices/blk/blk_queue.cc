@@ -54,6 +54,13 @@ void BlkQueue::stop() {
   moveTo(State::STOPPING);
 }
 
+void BlkQueue::haveDone(kj::Function<void()> newChore) {
+  KJ_REQUIRE(isChoreDone(), "one at a time");
+  chore = kj::mv(newChore);
+  hasChore.store(true);
+  eventfd_write(wake, 1);
+}
+
 void BlkQueue::moveTo(State next) {
   state.store(next);
   eventfd_write(wake, 1);
@@ -85,6 +92,7 @@ void BlkQueue::run(kj::Function<void()>& confine) {
 
 void BlkQueue::serveUntilEnded(BlkWorker& worker) {
   for (;;) {
+    if (hasChore.load()) doChore();
     switch (state.load(std::memory_order_acquire)) {
       case State::AT_REST:
         waitFor({wake});
@@ -103,8 +111,16 @@ void BlkQueue::serveUntilEnded(BlkWorker& worker) {
   }
 }
 
+void BlkQueue::doChore() {
+  KJ_ASSERT_NONNULL(chore)();
+  hasChore.store(false, std::memory_order_release);
+  eventfd_write(events, 1);
+}
+
 void BlkQueue::serve(BlkWorker& worker) {
-  auto serving = [this] { return state.load(std::memory_order_acquire) == State::SERVING; };
+  auto serving = [this] {
+    return state.load(std::memory_order_acquire) == State::SERVING && isChoreDone();
+  };
   bool reported = false;
   virtio::AdaptiveSpin<> spin(settings.spinMicros);
   worker.setNotifications(false);
@@ -123,7 +139,8 @@ void BlkQueue::serve(BlkWorker& worker) {
 
 void BlkQueue::sleep(BlkWorker& worker) {
   worker.setNotifications(true);
-  // stop() stores its state before it writes `wake`, so a stop not seen here ends the wait.
+  // stop() and haveDone() store what they want before they write `wake`, so one that is not seen
+  // here ends the wait.
   if (!worker.hasWork()) {
     // Nothing a driver does after it broke the ring matters, and it shall not keep us awake.
     if (worker.ringIsBroken()) {

@@ -39,6 +39,11 @@ class BlkQueue {
   // Whether the thread touches neither ring nor buffers.
   bool atRest() const { return state.load(std::memory_order_acquire) == State::AT_REST; }
 
+  // Has the thread call `chore` between two of its turns, whether it serves or not, while the
+  // queue's requests wait. One at a time; `events` is written when it is done.
+  void haveDone(kj::Function<void()> chore);
+  bool isChoreDone() const { return !hasChore.load(std::memory_order_acquire); }
+
   // Whether the driver broke the ring since this was last asked.
   bool takeBroken() { return broken.exchange(false); }
 
@@ -55,6 +60,7 @@ class BlkQueue {
   void sleep(BlkWorker& worker);
   void comeToRest(BlkWorker& worker);
   void moveTo(State next);
+  void doChore();
 
   const BlkSettings& settings;
   const uint16_t index;
@@ -63,6 +69,9 @@ class BlkQueue {
   BlkWork work{};
   std::atomic<State> state{State::STARTING};
   std::atomic<bool> broken{false};
+  // The thread's while `hasChore` is set, which hands it over and back.
+  kj::Maybe<kj::Function<void()>> chore;
+  std::atomic<bool> hasChore{false};
   kj::Maybe<kj::Exception> startFailure;
   kj::Own<kj::Thread> thread;
 };

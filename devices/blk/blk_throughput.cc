@@ -58,7 +58,7 @@ kj::AutoCloseFd makeEventFd() {
   return kj::AutoCloseFd(fd);
 }
 
-testing::LeanFigures measureDevice(const Disk& disk, ImageDisk* image, const LeanDriver::Load& load,
+testing::LeanFigures measureDevice(Disk& disk, ImageDisk* image, const LeanDriver::Load& load,
                                    double seconds) {
   auto io = kj::setupAsyncIo();
   FakeRam ram(16 << 20);
@@ -97,7 +97,7 @@ uint64_t threadNs() {
 double measureRead(const Disk& disk, ImageDisk* image) {
   constexpr uint64_t READS = 100000;
   auto wake = makeEventFd();
-  FormatIo io(disk, image, CAPACITY, wake);
+  FormatIo io(disk, image, nullptr, CAPACITY, wake);
   auto buffer = kj::heapArray<kj::byte>(BLOCK);
   iovec piece{buffer.begin(), BLOCK};
   testing::RandomBlocks blocks(DISK_BYTES, BLOCK);

@@ -29,7 +29,7 @@ kj::Maybe<DiskIo::Change> changeOf(Request::Kind kind) {
 
 BlkWorker::BlkWorker(const BlkSettings& settings, int wake)
     : settings(settings),
-      io(settings.disk, settings.image, QUEUE_SIZE, wake),
+      io(settings.disk, settings.image, settings.overlay, QUEUE_SIZE, wake),
       background(kj::heapArray<kj::Maybe<Transfer>>(QUEUE_SIZE)) {}
 
 void BlkWorker::begin(const BlkWork& newWork) {

@@ -23,9 +23,13 @@ struct BlkSettings {
   RateLimit& limit;
   kj::byte id[virtio::BLK_ID_BYTES];  // padded with NUL
   uint32_t spinMicros;
-  ImageDisk* image = nullptr;  // what is in `disk`; null: the guest's bytes
+  ImageDisk* image = nullptr;       // what is in `disk`; null: the guest's bytes
+  VolatileDisk* overlay = nullptr;  // where writes go; null: to `disk`
 
-  const DiskShape& shape() const { return image == nullptr ? disk.shape() : image->shape(); }
+  DiskShape shape() const {
+    if (overlay != nullptr) return overlay->shape();
+    return image == nullptr ? disk.shape() : image->shape();
+  }
 };
 
 // One queue as its thread gets it, for as long as the driver keeps it enabled. Borrowed.

@@ -7,10 +7,13 @@
 #include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cstring>
+
+#include "devices/blk/qcow2/aligned_bytes.h"
 
 namespace troupe::blk {
 namespace {
@@ -120,7 +123,24 @@ Disk::Disk(int fd, Access access, const RingRules& rings, Contents contents)
              size, block);
   diskTopology = topologyOf(fd, info, block);
   uint64_t unused = contents == Contents::RAW ? size % block : 0;
-  diskShape = DiskShape{size - unused, block, access == Access::READ_ONLY};
+  fixedShape = DiskShape{size - unused, block, access == Access::READ_ONLY};
+  bytes = fixedShape.bytes;
+}
+
+int Disk::grow(uint64_t newBytes) {
+  uint32_t block = fixedShape.blockBytes;
+  uint64_t usable = newBytes - newBytes % block;
+  if (usable < bytes) return -EINVAL;
+  qcow2::AlignedBytes last(block);
+  iovec piece{last.begin(), block};
+  for (;;) {
+    ssize_t got = preadv2(file, &piece, 1, usable - block, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -errno;
+    if (got != ssize_t(block)) return -ENODATA;
+    bytes.store(usable);
+    return 0;
+  }
 }
 
 }  // namespace troupe::blk

@@ -4,6 +4,7 @@
 #include <kj/io.h>
 #include <kj/string.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "devices/blk/blk_request.h"
@@ -12,7 +13,7 @@
 namespace troupe::blk {
 
 // The file or block device behind a disk, and what was found out about it once, at the start.
-// Immutable, so safe on any thread.
+// Immutable but for its size, and safe on any thread.
 class Disk {
  public:
   enum class Access { READ_WRITE, READ_ONLY };
@@ -35,9 +36,15 @@ class Disk {
   KJ_DISALLOW_COPY(Disk);
 
   int fd() const { return file; }
-  const DiskShape& shape() const { return diskShape; }
+  DiskShape shape() const {
+    return {bytes.load(std::memory_order_relaxed), fixedShape.blockBytes, fixedShape.readOnly};
+  }
   Backing backing() const { return kind; }
   const RingRules& ringRules() const { return rings; }
+
+  // The file has `bytes` bytes now, no fewer than before; what is behind them is not asked. Looks
+  // whether they can be read, waiting for it. 0 or -errno; -ENODATA: the file ends before them.
+  int grow(uint64_t bytes);
 
   // What the host says of the blocks beneath (§5.2.4, TOPOLOGY), in units of shape().blockBytes.
   struct Topology {
@@ -57,7 +64,8 @@ class Disk {
   const RingRules rings;
   Backing kind;
   uint32_t alignment = 1;
-  DiskShape diskShape;
+  DiskShape fixedShape;  // but for its size
+  std::atomic<uint64_t> bytes;
   Topology diskTopology;
 };
 

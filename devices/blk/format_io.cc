@@ -13,14 +13,17 @@ constexpr int MOST_ATTEMPTS = 16;
 
 }  // namespace
 
-FormatIo::FormatIo(const Disk& disk, ImageDisk* image, uint32_t capacity, int eventFd)
-    : io(disk, capacity, eventFd), image(image), capacity(capacity) {
+FormatIo::FormatIo(const Disk& disk, ImageDisk* image, VolatileDisk* overlay, uint32_t capacity,
+                   int eventFd)
+    : io(disk, capacity, eventFd), image(image), overlay(overlay), capacity(capacity) {
   if (image != nullptr) {
     lane = image->takeLane();
     KJ_REQUIRE(lane < qcow2::InFlight::MOST_LANES, "more queues than lanes", lane);
     phases = kj::heapArray<uint8_t>(capacity);
     for (uint8_t& phase : phases)
       phase = NONE;
+  }
+  if (image != nullptr || overlay != nullptr) {
     parts = kj::heapArray<iovec>(size_t(capacity) * capacity);  // pages are used as they are needed
   }
 }
@@ -48,6 +51,15 @@ void FormatIo::ended(uint64_t token) {
   if (phases[token] == NONE) return;  // a flush
   image->image().inFlight().end(lane, phases[token]);
   phases[token] = NONE;
+}
+
+kj::Maybe<int64_t> FormatIo::readVolatile(kj::ArrayPtr<const iovec> pieces, uint64_t offset,
+                                          uint64_t token) {
+  uint64_t bytes = qcow2::sizeOf(pieces);
+  auto run = overlay->locate(offset, bytes);
+  auto part = run.bytes == bytes ? pieces : clipped(pieces, run.bytes, token);
+  if (run.isWritten) return overlay->read(part, offset);
+  return readBelow(part, offset, token);
 }
 
 kj::Maybe<int64_t> FormatIo::readImage(kj::ArrayPtr<const iovec> pieces, uint64_t offset,

@@ -24,12 +24,21 @@ ImageDisk::ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Ba
   chain =
       qcow2::openChain(chainFiles, readOnly ? qcow2::Access::READ_ONLY : qcow2::Access::READ_WRITE);
   uint32_t block = disk.shape().blockBytes;
-  uint64_t bytes = chain->size() - chain->size() % block;
+  bytes = chain->size() - chain->size() % block;
   KJ_REQUIRE(bytes > 0,
              "TRP-blk-005: the disk is smaller than one block of what O_DIRECT can transfer; "
              "open it without direct",
              chain->size(), block);
-  diskShape = DiskShape{bytes, block, readOnly};
+  fixedShape = DiskShape{bytes, block, readOnly};
+}
+
+int ImageDisk::grow(uint64_t newBytes) {
+  // Counts as a queue, or what a table leaves behind would stay until one rests.
+  queueBegins();
+  KJ_DEFER(queueRests());
+  int error = chain->grow(newBytes);
+  if (error == 0) bytes.store(chain->size() - chain->size() % fixedShape.blockBytes);
+  return error;
 }
 
 }  // namespace troupe::blk

@@ -29,7 +29,11 @@ class ImageDisk {
 
   qcow2::Image& image() { return *chain; }
   // Capacity and blocks as the guest has them.
-  const DiskShape& shape() const { return diskShape; }
+  DiskShape shape() const {
+    return {bytes.load(std::memory_order_relaxed), fixedShape.blockBytes, fixedShape.readOnly};
+  }
+  // Any thread; waits for the disk. 0 or -errno.
+  int grow(uint64_t newBytes);
   uint32_t clusterBytes() const { return chain->header().geometry.clusterBytes(); }
   // By their index in extents; 0 is the disk itself.
   DiskFile& file(uint32_t index) { return *files[index]; }
@@ -46,7 +50,8 @@ class ImageDisk {
   kj::Array<kj::Own<Disk>> backingDisks;
   kj::Array<kj::Own<DiskFile>> files;
   kj::Own<qcow2::Image> chain;
-  DiskShape diskShape;
+  DiskShape fixedShape;  // but for its size
+  std::atomic<uint64_t> bytes;
   std::atomic<uint32_t> lanes{0};
   std::atomic<uint32_t> working{0};
 };

@@ -95,11 +95,12 @@ void ConsoleEngine::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> da
   line.output.write(data.slice(at, at + 1));
 }
 
-void ConsoleEngine::hostEvent(HostEvent::Reader event) {
-  if (!event.isConsoleSize()) return;
+kj::Promise<void> ConsoleEngine::hostEvent(HostEvent::Reader event) {
+  if (!event.isConsoleSize()) return kj::READY_NOW;
   columns = event.getConsoleSize().getColumns();
   rows = event.getConsoleSize().getRows();
   tellSize();
+  return kj::READY_NOW;
 }
 
 kj::Promise<void> ConsoleEngine::finish() {

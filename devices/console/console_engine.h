@@ -21,7 +21,7 @@ class ConsoleEngine final: public virtio::DeviceEngine {
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
-  void hostEvent(HostEvent::Reader event) override;
+  kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   kj::Promise<void> finish() override;
 
  private:

@@ -172,8 +172,7 @@ kj::Promise<void> DeviceActor::writeConfig(WriteConfigContext context) {
 
 kj::Promise<void> DeviceActor::hostEvent(HostEventContext context) {
   requireAttached();
-  engine.hostEvent(context.getParams().getEvent());
-  return kj::READY_NOW;
+  return engine.hostEvent(context.getParams().getEvent());
 }
 
 void DeviceActor::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {

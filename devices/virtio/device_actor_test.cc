@@ -69,7 +69,10 @@ class ScriptedEngine final: public DeviceEngine {
     script.written.add(offset);
     script.written.addAll(data);
   }
-  void hostEvent(HostEvent::Reader) override { ++script.hostEvents; }
+  kj::Promise<void> hostEvent(HostEvent::Reader) override {
+    ++script.hostEvents;
+    return kj::READY_NOW;
+  }
 
  private:
   Script& script;

@@ -60,7 +60,8 @@ class DeviceEngine {
   // The driver changed these bytes of the configuration space.
   virtual void writeConfig(uint32_t /*offset*/, kj::ArrayPtr<const kj::byte> /*data*/) {}
 
-  virtual void hostEvent(HostEvent::Reader /*event*/) {}
+  // Resolves when it has been dealt with; `event` is read before it returns.
+  virtual kj::Promise<void> hostEvent(HostEvent::Reader /*event*/) { return kj::READY_NOW; }
 
   // The broker is gone and the process is about to end. Resolves, within seconds at most, when what
   // the guest has handed over has reached the host.

@@ -82,6 +82,7 @@ uint64_t costOfGuestMemory(uint64_t guestMemory) {
 uint64_t costOfFilesInMemory(const Profile& profile, kj::ArrayPtr<const HandedFd> fds) {
   uint64_t cost = 0;
   for (const HandedFd& fd : fds) {
+    cost += fd.memory;
     struct statfs system;
     struct stat info;
     if (!isFile(profile, fd.name) || fstatfs(fd.fd, &system) < 0 || fstat(fd.fd, &info) < 0)

@@ -26,7 +26,7 @@ struct CgroupSetting {
 uint64_t costOfGuestMemory(uint64_t guestMemory);
 
 // The size of those of `fds` that are files kept in memory (tmpfs): what is written to a disk there
-// counts as memory of the actor that writes.
+// counts as memory of the actor that writes. And what is said of the others (HandedFd::memory).
 uint64_t costOfFilesInMemory(const Profile& profile, kj::ArrayPtr<const HandedFd> fds);
 
 // The controllers that the limits of `profile` need.

@@ -232,6 +232,14 @@ TEST(CgroupLimits, DiskThatIsKeptInMemoryCounts) {
   close(memory);
 }
 
+TEST(CgroupLimits, MemoryThatAnFdMayComeToUseCounts) {
+  Limited limited{{{ProfileCgroupLimit::MEMORY_MAX, 8 * MIB, MAY_LACK}}, {}, {}};
+  auto settings = cgroupSettings(limited.profile(), 0, kj::arr(HandedFd{"ram", 0, 0, 16 * MIB}));
+  EXPECT_EQ("memory.max=" + std::to_string(24 * MIB) +
+                ";memory.swap.max=" + std::to_string(16 * MIB) + ";",
+            text(settings));
+}
+
 TEST(CgroupLimits, IoIsThatOfTheDiskBehindTheFile) {
   Limited limited{{}, {{"disk", 1000, 0, 0, 20, MAY_LACK}}, {}};
   int null = open("/proc/self/exe", O_RDONLY);

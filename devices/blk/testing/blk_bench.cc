@@ -1,6 +1,9 @@
 #include "devices/blk/testing/blk_bench.h"
 
+#include <kj/debug.h>
 #include <kj/vector.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -19,6 +22,11 @@ BlkBench::BlkBench(int fd, const Options& options)
       device(ram, [&](kj::AsyncIoContext& io) {
         BlkOptions of = options.limits;
         of.id = "disk-of-a-test";
+        if (options.volatileBytes > 0) {
+          memory = makeMemory(disk.shape().bytes);
+          overlay = kj::heap<VolatileDisk>(memory, disk, nullptr, options.volatileBytes);
+          of.overlay = overlay;
+        }
         of.queues = options.queues;
         of.spinMicros = options.spinMicros;
         return kj::heap<BlkEngine>(io.unixEventPort, disk, of, process);
@@ -72,6 +80,14 @@ BlkDriver::Reply BlkDriver::wait(virtio::testing::FakeBroker& broker, const Sent
   auto used = broker.waitForUsed(queue, driver(queue));
   KJ_ASSERT(used.head == sent.head);
   return Reply{status(sent), used.written};
+}
+
+kj::AutoCloseFd makeMemory(uint64_t bytes) {
+  int fd;
+  KJ_SYSCALL(fd = memfd_create("disk-overlay", MFD_CLOEXEC));
+  kj::AutoCloseFd memory(fd);
+  KJ_SYSCALL(ftruncate(memory, bytes));
+  return memory;
 }
 
 kj::Array<kj::byte> filled(size_t size, kj::byte value) {

@@ -8,6 +8,7 @@
 
 #include "devices/blk/blk_engine.h"
 #include "devices/blk/blk_wire.h"
+#include "devices/blk/volatile_disk.h"
 #include "devices/virtio/testing/device_bench.h"
 #include "devices/virtio/testing/fake_broker.h"
 #include "devices/virtio/testing/fake_driver.h"
@@ -70,7 +71,8 @@ class BlkBench: public BlkDriver {
     uint32_t spinMicros = 50;
     uint64_t features = FEATURES;
     bool activated = true;
-    BlkOptions limits;  // only its rates
+    BlkOptions limits;           // only its rates
+    uint64_t volatileBytes = 0;  // of memory for what is written; 0: that goes to the disk
   };
   explicit BlkBench(int fd) : BlkBench(fd, Options()) {}
   BlkBench(int fd, const Options& options);
@@ -80,6 +82,8 @@ class BlkBench: public BlkDriver {
 
  private:
   Disk disk;
+  kj::AutoCloseFd memory;
+  kj::Own<VolatileDisk> overlay;
   OpenProcess process;
   uint64_t features;
 
@@ -90,6 +94,9 @@ class BlkBench: public BlkDriver {
   // A new ring on queue 0 after a reset.
   void activateAgain();
 };
+
+// What troupe hands over with a volatile disk: `bytes` bytes of zeroes.
+kj::AutoCloseFd makeMemory(uint64_t bytes);
 
 kj::Array<kj::byte> filled(size_t size, kj::byte value);
 // The bytes a ScratchDisk is made with.

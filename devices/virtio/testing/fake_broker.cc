@@ -138,6 +138,12 @@ void FakeBroker::consoleSize(uint16_t columns, uint16_t rows) {
   await(request.send().ignoreResult());
 }
 
+void FakeBroker::diskSize(uint64_t bytes) {
+  auto request = client.hostEventRequest();
+  request.initEvent().setDiskSize(bytes);
+  await(request.send().ignoreResult());
+}
+
 void FakeBroker::kick(uint16_t queue) {
   KJ_SYSCALL(eventfd_write(events[queue].kick, 1));
 }

@@ -54,6 +54,7 @@ class FakeBroker {
   void reset();
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data);
   void consoleSize(uint16_t columns, uint16_t rows);
+  void diskSize(uint64_t bytes);
 
   // The parameters of attach() as the broker sends them, for a test to spoil.
   capnp::Request<Device::AttachParams, Device::AttachResults> attachRequest();
