@@ -126,7 +126,7 @@ class Launching {
     capnp::MallocMessageBuilder message(64);
     auto config = message.initRoot<BlkConfig>();
     config.setId(disk.serial);
-    config.setReadOnly(disk.readOnly);
+    config.setReadOnly(disk.readOnly && !disk.isVolatile);
     config.setQueues(disk.queues);
     auto rate = config.getRate();
     rate.setBytesPerSecond(disk.rate.bytesPerSecond);
@@ -134,6 +134,9 @@ class Launching {
     rate.setRequestsPerSecond(disk.rate.requestsPerSecond);
     rate.setBurstRequests(disk.rate.burstRequests);
     describeFormat(disk, config);
+    KJ_IF_MAYBE (overlay, file.overlay) {
+      config.setVolatileBytes(overlay->mostBytes);
+    }
     auto name = kj::str("blk", index);
     ActorStart start = {profiles.of(BLK_PROFILE),
                         programs.devices,
@@ -146,6 +149,9 @@ class Launching {
     start.fds.add(HandedFd{"disk", 0, file.fd});
     for (uint i = 0; i < file.backing.size(); i++)
       start.fds.add(HandedFd{"backing", i, file.backing[i]});
+    KJ_IF_MAYBE (overlay, file.overlay) {
+      start.fds.add(HandedFd{"overlay", 0, overlay->memory, overlay->mostBytes});
+    }
     return device(kj::mv(start));
   }
 

@@ -38,6 +38,15 @@ kj::Promise<void> ControlActor::inspectJails(InspectJailsContext context) {
       [this, context]() mutable { vm.inspectJails(context.getResults().initJails()); }));
 }
 
+kj::Promise<void> ControlActor::resizeDisk(ResizeDiskContext context) {
+  requireRoom();
+  auto params = context.getParams();
+  KJ_REQUIRE(params.getDisk().size() <= LONGEST_DISK_ID, "no disk has such an id");
+  auto resized = vm.resizeDisk(params.getDisk(), params.getBytes());
+  return bounded(
+      resized.then([context](uint64_t bytes) mutable { context.getResults().setBytes(bytes); }));
+}
+
 void ControlActor::requireRoom() const {
   if (calls < MOST_CALLS) return;
   kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,

@@ -23,8 +23,11 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> powerButton(PowerButtonContext context) override;
   kj::Promise<void> counters(CountersContext context) override;
   kj::Promise<void> inspectJails(InspectJailsContext context) override;
+  kj::Promise<void> resizeDisk(ResizeDiskContext context) override;
 
  private:
+  static constexpr size_t LONGEST_DISK_ID = 256;
+
   void requireRoom() const;
   kj::Promise<void> bounded(kj::Promise<void> call);
 

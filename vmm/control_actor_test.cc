@@ -16,6 +16,7 @@ class FakeVm final: public RunningVm {
   void stop(kj::String) override {}
   kj::Promise<void> powerButton() override { return kj::NEVER_DONE; }
   kj::Promise<BrokerCounters> counters() override { return kj::NEVER_DONE; }
+  kj::Promise<uint64_t> resizeDisk(kj::StringPtr, uint64_t) override { return kj::NEVER_DONE; }
   void terminalResized() override {}
   void terminalResumed() override {}
   void describe(VmStatus::Builder status) override { status.setName("vm"); }

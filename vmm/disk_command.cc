@@ -10,6 +10,7 @@
 #include "vmm/child_log.h"
 #include "vmm/commands.h"
 #include "vmm/disk_commands.h"
+#include "vmm/disk_resize_vm.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
 
@@ -33,7 +34,7 @@ constexpr DiskVerb DISK_VERBS[] = {
 kj::String diskOverview() {
   kj::Vector<kj::String> lines;
   lines.add(kj::str("usage: troupe disk VERB ..."));
-  lines.add(kj::str("Disks that no VM uses.\n"));
+  lines.add(kj::str("Disks that no VM uses; with --vm, `resize` is about a disk of a running one.\n"));
   for (auto& verb : DISK_VERBS)
     lines.add(
         kj::str("  ", verb.name, kj::StringPtr("        ").slice(verb.name.size()), verb.help));
@@ -56,6 +57,7 @@ ExitCode dispatchDisk(kj::ArrayPtr<const kj::StringPtr> words) {
     printOut(diskOverview());
     return ExitCode::POWERED_OFF;
   }
+  if (name == "resize" && isAboutVm(words)) return resizeDiskOfVm(words.slice(1, words.size()));
   for (auto& verb : DISK_VERBS) {
     if (verb.name == name) return verb.command(words.slice(1, words.size()));
   }

@@ -48,6 +48,7 @@ using Disk = DiskConfig::Builder;
 const Part PARTS[] = {
     {"ro"_kj, false, [](Value, Disk disk) { disk.setRo(true); }},
     {"rw"_kj, false, [](Value, Disk disk) { disk.setRo(false); }},
+    {"volatile"_kj, false, [](Value, Disk disk) { disk.setVolatile(true); }},
     {"format"_kj, true, [](Value value, Disk disk) { disk.setFormat(value); }},
     {BACKING, true, addBacking},
     {"id"_kj, true, [](Value value, Disk disk) { disk.setId(value); }},
@@ -66,7 +67,8 @@ const Part& partNamed(kj::StringPtr name, kj::StringPtr said, kj::StringPtr text
   UserError(
       codes::DISK_OPTION,
       kj::str("--disk ", quote(text), ": unknown part ", quote(said), didYouMean(name, names),
-              "; after the path come ro or rw, format=raw or qcow2, backing=PATH:FORMAT, id=ID, "
+              "; after the path come ro, rw or volatile, format=raw or qcow2, backing=PATH:FORMAT, "
+              "id=ID, "
               "serial=TEXT, direct, queues=N or rate=RATE, and a comma in the path is written "
               "twice"))
       .raise();
@@ -74,7 +76,9 @@ const Part& partNamed(kj::StringPtr name, kj::StringPtr said, kj::StringPtr text
 
 // Two names for one thing count as one.
 bool excludeEachOther(kj::StringPtr one, kj::StringPtr other) {
-  auto isMode = [](kj::StringPtr name) { return name == "ro" || name == "rw"; };
+  auto isMode = [](kj::StringPtr name) {
+    return name == "ro" || name == "rw" || name == "volatile";
+  };
   return one == other || (isMode(one) && isMode(other));
 }
 

@@ -45,6 +45,16 @@ TEST(DiskOption, EveryPartReachesThePlan) {
   EXPECT_EQ(plan.rate.burstRequests, 1000);
 }
 
+TEST(DiskOption, AVolatileDiskIsOnlyRead) {
+  auto plan = planned("a.img,volatile");
+  EXPECT_TRUE(plan.isVolatile);
+  EXPECT_TRUE(plan.readOnly);
+  EXPECT_FALSE(planned("a.img,ro").isVolatile);
+  EXPECT_EQ(codeOf("a.img,volatile,rw"), "TRP-cfg-005");
+  EXPECT_EQ(codeOf("a.img,ro,volatile"), "TRP-cfg-005");
+  EXPECT_EQ(codeOf("a.img,volatile=1"), "TRP-cfg-014");
+}
+
 TEST(DiskOption, BackingFilesComeFromTopToBottom) {
   auto plan = planned("a.qcow2,format=qcow2,backing=/i/b,,c.qcow2:qcow2,backing=d:e.img:raw");
   EXPECT_EQ(plan.format, DiskFormat::QCOW2);
@@ -129,7 +139,7 @@ TEST(DiskOption, MistakesNameWhatIsPossible) {
             "TRP-cfg-005: --disk \"a,ro,rw\": \"ro\" and \"rw\" exclude each other");
   EXPECT_EQ(errorOf("a,queue=2"),
             "TRP-cfg-014: --disk \"a,queue=2\": unknown part \"queue=2\"; did you mean "
-            "queues?; after the path come ro or rw, format=raw or qcow2, backing=PATH:FORMAT, "
+            "queues?; after the path come ro, rw or volatile, format=raw or qcow2, backing=PATH:FORMAT, "
             "id=ID, serial=TEXT, direct, "
             "queues=N or rate=RATE, and a comma in the path is written twice");
 }

@@ -151,18 +151,24 @@ DiskPlan planDisk(DiskConfig::Reader disk, uint32_t index) {
                       " is out of range; a disk has 1 to ", MOST_QUEUES, " queues"))
         .raise();
   }
+  if (disk.getRo() && disk.getVolatile()) {
+    UserError(codes::DISK_OPTION,
+              kj::str("--disk ", quote(disk.getPath()), ": ro and volatile exclude each other"))
+        .raise();
+  }
   auto id = planId(disk, index);
   checkName(disk, "serial", disk.getSerial());
   auto serial = kj::heapString(disk.getSerial().size() == 0 ? id : disk.getSerial());
   return {kj::heapString(disk.getPath()),
           kj::mv(id),
           kj::mv(serial),
-          disk.getRo(),
+          disk.getRo() || disk.getVolatile(),
           disk.getDirect(),
           disk.getQueues(),
           planRate(disk),
           format,
-          planBacking(disk, format)};
+          planBacking(disk, format),
+          disk.getVolatile()};
 }
 
 }  // namespace

@@ -35,12 +35,13 @@ struct DiskPlan {
   kj::String path;
   kj::String id;
   kj::String serial;  // what GET_ID answers
-  bool readOnly;
+  bool readOnly;      // its file is only read
   bool direct;
   uint16_t queues;
   RatePlan rate;
   DiskFormat format = DiskFormat::RAW;
   kj::Array<BackingPlan> backing = nullptr;  // from top to bottom
+  bool isVolatile = false;                   // readOnly, and what the guest writes goes to memory
 };
 
 // Throws a user error for the first value that does not do.

@@ -50,6 +50,11 @@ constexpr ErrorCode CPU_MASK{"TRP-cfg-032", ExitCode::USAGE};
 constexpr ErrorCode PROFILE_FOLDER{"TRP-cfg-033", ExitCode::USAGE};
 constexpr ErrorCode PROFILE_BROKEN{"TRP-cfg-034", ExitCode::USAGE};
 constexpr ErrorCode BACKING_LOOP{"TRP-cfg-035", ExitCode::USAGE};
+constexpr ErrorCode NO_SUCH_DISK{"TRP-cfg-036", ExitCode::USAGE};
+constexpr ErrorCode VM_DISK_RESIZE{"TRP-cfg-037", ExitCode::USAGE};
+// Said by a disk's actor.
+constexpr ErrorCode DISK_SHRINKS{"TRP-blk-011", ExitCode::USAGE};
+constexpr ErrorCode IMAGE_NOT_GROWN{"TRP-blk-012", ExitCode::HOST};
 
 // The host.
 constexpr ErrorCode NO_KVM{"TRP-host-001", ExitCode::HOST};
@@ -62,6 +67,7 @@ constexpr ErrorCode NO_PTY{"TRP-host-007", ExitCode::HOST};
 constexpr ErrorCode CONTROL_SOCKET{"TRP-host-008", ExitCode::HOST};
 constexpr ErrorCode HOST_CHECK_FAILED{"TRP-host-009", ExitCode::HOST};
 constexpr ErrorCode STANDARD_OUTPUT{"TRP-host-010", ExitCode::HOST};
+constexpr ErrorCode DISK_NOT_GROWN{"TRP-host-011", ExitCode::HOST};
 
 // `troupe disk`. Numbers from 101 on are said by its jailed process.
 constexpr ErrorCode DISK_FORMAT{"TRP-disk-001", ExitCode::USAGE};
@@ -106,7 +112,8 @@ constexpr ErrorCode ALL[] = {
     INTERNAL,          CALL_REFUSED,      LIMIT_MET,       PROFILE_FOLDER, PROFILE_BROKEN,
     BACKING_LOOP,      PROFILE_COMPILER,  JAIL_DIFFERS,    DISK_FORMAT,    DISK_BYTES,
     DISK_EXISTS,       DISK_NOT_MADE,     DISK_RESIZE,     DISK_TOOL,      DISK_CLUSTERS,
-    DISK_CHOICE,
+    DISK_CHOICE,       NO_SUCH_DISK,      VM_DISK_RESIZE,  DISK_SHRINKS,   IMAGE_NOT_GROWN,
+    DISK_NOT_GROWN,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

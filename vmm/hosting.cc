@@ -24,6 +24,8 @@ void captureSignals() {
   for (int number : STOPPING_SIGNALS) {
     if (!isIgnored(number)) kj::UnixEventPort::captureSignal(number);
   }
+  // A disk that may not grow (`ulimit -f`) is an error, and no reason to die.
+  KJ_REQUIRE(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
   kj::UnixEventPort::captureSignal(SIGWINCH);
   kj::UnixEventPort::captureSignal(SIGCONT);
 }

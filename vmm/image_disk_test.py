@@ -44,20 +44,6 @@ class ImageDisks(ProgramTest):
         self.assertGreater(os.stat(overlay).st_blocks, 1000)
         self.assertEqual(os.stat(base).st_blocks, 0)
 
-    def testADiskMadeHereIsAGuests(self):
-        """As `troupe disk create` says it is to be used."""
-        self.file("base.raw", size=32 << 20)
-        made = self.run_troupe("disk", "create", self.path("vm.qcow2"), "64M", "--format", "qcow2",
-                               "--backing", self.path("base.raw") + ":raw")
-        self.assertEqual(made.returncode, 0, made.stderr)
-        disk = made.stdout.split("--disk ")[1].strip()
-        result = self.run_with(disk)
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.assertIn("blk0      verify        64 of 64 as written", result.stdout)
-        checked = self.run_troupe("disk", "check", self.path("vm.qcow2"), "--format", "qcow2")
-        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
-        self.assertIn("no errors and no leaks", checked.stdout)
-
     def testBackingFilesAreThoseThatAreNamed(self):
         base = self.file("base.raw", size=1 << 20)
         other = self.file("other.raw", size=1 << 20)

@@ -37,6 +37,7 @@ class LocalVm final: public RunningVm {
   void stop(kj::String reason) override;
   kj::Promise<void> powerButton() override;
   kj::Promise<BrokerCounters> counters() override;
+  kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) override;
   void terminalResized() override;
   void terminalResumed() override;
   void describe(VmStatus::Builder status) override;
@@ -65,6 +66,7 @@ class LocalVm final: public RunningVm {
 
   kj::Vector<Actor*> everyActor();
   kj::Promise<void> anyDeath();
+  uint16_t diskNamed(kj::StringPtr id);
   kj::Maybe<Actor&> firstToBlame();
   bool userDetached();
   VmEnd verdict();
@@ -91,6 +93,7 @@ class LocalVm final: public RunningVm {
   kj::Maybe<kj::Own<BrokerLink>> link;
   kj::Maybe<Broker::Client> broker;
   bool running = false;
+  bool resizing = false;  // a disk
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();
   bool attested = false;
   bool onlyReports = false;  // its filters: `troupe policy learn`

@@ -9,6 +9,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "devices/blk/blk.capnp.h"
+#include "sandbox/shared_memory.h"
 #include "vmm/error_codes.h"
 #include "vmm/number_text.h"
 #include "vmm/quote.h"
@@ -103,11 +105,13 @@ void lockDisk(int fd, const DiskPlan& disk) {
               kj::str("disk ", quote(disk.path), " cannot be locked: ", errnoText(error)))
         .raise();
   }
-  UserError(codes::DISK_IN_USE,
-            kj::str("disk ", quote(disk.path), " is in use",
-                    disk.readOnly ? " by something that may write it"
-                                  : "; a disk that is written belongs to one VM alone",
-                    disk.readOnly ? "; it can be shared only while all open it with ,ro" : ""))
+  UserError(
+      codes::DISK_IN_USE,
+      kj::str(
+          "disk ", quote(disk.path), " is in use",
+          disk.readOnly ? " by something that may write it"
+                        : "; a disk that is written belongs to one VM alone",
+          disk.readOnly ? "; it can be shared only while all open it with ,ro or ,volatile" : ""))
       .advice("see", "troupe list")
       .advice("see", kj::str("lslocks --output COMMAND,PID,MODE,PATH"))
       .raise();
@@ -154,7 +158,8 @@ void checkPair(const UsedFile& file, const UsedFile& earlier) {
   if (file.readOnly && earlier.readOnly) return;
   UserError(codes::DISK_TWICE,
             kj::str(file.what, " ", quote(file.path), " is the same file as ", earlier.what, " ",
-                    quote(earlier.path), "; one file can be two disks only if both have ,ro"))
+                    quote(earlier.path),
+                    "; one file can be two disks only if both have ,ro or ,volatile"))
       .raise();
 }
 
@@ -171,6 +176,24 @@ void checkSharing(kj::ArrayPtr<const DiskPlan> disks, kj::ArrayPtr<const OpenFil
     for (size_t j = 0; j < i; j++)
       checkPair(used[i], used[j]);
   }
+}
+
+uint64_t hostMemory() {
+  struct sysinfo info;
+  KJ_SYSCALL(sysinfo(&info));
+  return uint64_t(info.totalram) * info.mem_unit;
+}
+
+// A sparse file, so its size costs nothing. How large the disk in an image is only its actor knows.
+kj::Maybe<Overlay> makeOverlay(const DiskPlan& disk, uint64_t fileBytes) {
+  if (!disk.isVolatile) return nullptr;
+  constexpr uint64_t PAGE = 4096;
+  uint64_t bytes = BlkConfig::MOST_VOLATILE_BYTES;
+  if (disk.format == DiskFormat::RAW) {
+    bytes = kj::min((fileBytes + PAGE - 1) / PAGE * PAGE, bytes);
+  }
+  auto memory = sandbox::makeSharedMemory("disk-overlay", bytes);
+  return Overlay{kj::mv(memory.writable), kj::min(bytes, hostMemory() / 2 / PAGE * PAGE)};
 }
 
 kj::AutoCloseFd openBacking(const BackingPlan& plan) {
@@ -201,7 +224,7 @@ OpenFile openDiskUnlocked(const DiskPlan& disk) {
   auto backing = KJ_MAP(plan, disk.backing) {
     return openBacking(plan);
   };
-  return {kj::mv(fd), size, kj::mv(backing)};
+  return {kj::mv(fd), size, kj::mv(backing), makeOverlay(disk, size)};
 }
 
 void lockAll(const OpenFile& file, const DiskPlan& disk) {
@@ -318,9 +341,7 @@ kj::AutoCloseFd openKvm() {
 }
 
 void checkHostMemory(uint64_t memoryBytes) {
-  struct sysinfo info;
-  KJ_SYSCALL(sysinfo(&info));
-  uint64_t host = uint64_t(info.totalram) * info.mem_unit;
+  uint64_t host = hostMemory();
   if (memoryBytes <= host) return;
   UserError(codes::MEMORY_EXCEEDS_HOST,
             kj::str("--memory ", sizeText(memoryBytes), " is more RAM than this host has (",

@@ -11,10 +11,18 @@ namespace troupe {
 // Files of the user's that a VM reads. `troupe` opens them and looks at their metadata only: what
 // is in them is parsed in the actor they are passed to.
 
+// Where the writes to a volatile disk go: a memfd as large as the disk, and sealed. `troupe` keeps
+// it for as long as the VM lives and never looks into it.
+struct Overlay {
+  kj::AutoCloseFd memory;
+  uint64_t mostBytes;  // of memory that may be used for it
+};
+
 struct OpenFile {
   kj::AutoCloseFd fd;
   uint64_t size;
   kj::Array<kj::AutoCloseFd> backing = nullptr;  // of a disk, from top to bottom; locked as it is
+  kj::Maybe<Overlay> overlay = nullptr;          // of a volatile disk
 };
 
 // Opens the kernel or the initrd (`what`: "kernel"), read-only. Throws a user error unless it is a
@@ -22,7 +30,7 @@ struct OpenFile {
 OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes);
 
 // Opens and locks one disk for as long as the fd, or a copy of it in another process, stays open:
-// many may read it, or one may write it, across all VMs of the host.
+// many may read it, or one may write it, across all VMs of the host. A volatile disk is read.
 OpenFile openDisk(const DiskPlan& disk);
 
 // Opens all disks of a VM. Throws if two of them, backing files included, are the same file and one

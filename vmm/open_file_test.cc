@@ -88,6 +88,30 @@ TEST(OpenDisk, ReadersShareADisk) {
   EXPECT_EQ(codeOf([&]() { openDisk(disk(path, false)); }), "TRP-cfg-024");
 }
 
+TEST(OpenDisk, AVolatileDiskIsReadAndComesWithItsMemory) {
+  Folder folder;
+  auto path = folder.file("d", 1024);
+  auto plan = disk(path, true);
+  plan.isVolatile = true;
+  auto first = openDisk(plan);
+  EXPECT_EQ(fcntl(first.fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+  auto& overlay = KJ_ASSERT_NONNULL(first.overlay);
+  struct stat info;
+  ASSERT_EQ(fstat(overlay.memory, &info), 0);
+  EXPECT_EQ(info.st_size, 4096) << "whole pages";
+  EXPECT_EQ(overlay.mostBytes, 4096u);
+  EXPECT_EQ(fcntl(overlay.memory, F_GET_SEALS) & (F_SEAL_GROW | F_SEAL_SEAL),
+            F_SEAL_GROW | F_SEAL_SEAL);
+  auto second = openDisk(plan);
+  EXPECT_EQ(codeOf([&]() { openDisk(disk(path, false)); }), "TRP-cfg-024");
+  plan.format = DiskFormat::QCOW2;
+  auto image = openDisk(plan);
+  ASSERT_EQ(fstat(KJ_ASSERT_NONNULL(image.overlay).memory, &info), 0);
+  EXPECT_EQ(info.st_size, 64ll << 40);
+  EXPECT_EQ(info.st_blocks, 0);
+  EXPECT_TRUE(openDisk(disk(path, true)).overlay == nullptr);
+}
+
 TEST(OpenDisk, ALockEndsWithTheLastCopyOfItsFd) {
   Folder folder;
   auto path = folder.file("d", 512);

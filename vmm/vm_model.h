@@ -47,6 +47,10 @@ class RunningVm {
   virtual kj::Promise<void> powerButton() = 0;
   virtual kj::Promise<BrokerCounters> counters() = 0;
 
+  // Makes a disk larger and tells the guest: to `bytes` bytes, 0 for what its block device has now.
+  // Resolves with what it has then. Throws a user error.
+  virtual kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) = 0;
+
   // Of the terminal behind its console, if it has one there.
   virtual void terminalResized() = 0;
   virtual void terminalResumed() = 0;

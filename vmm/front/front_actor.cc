@@ -7,12 +7,13 @@ namespace troupe::front {
 
 namespace {
 
-// No call of Vm has a parameter, but the limit is for both directions, and what is told of the jails
-// of a VM with every disk has 160 KiB.
+// No call of Vm has more than a short parameter, but the limit is for both directions, and what is
+// told of the jails of a VM with every disk has 160 KiB.
 constexpr size_t MESSAGE_LIMIT_WORDS = 32 * 1024;
 constexpr size_t FLOW_LIMIT_WORDS = 4 * 1024;  // calls under way
 constexpr size_t UNTAKEN_LIMIT_BYTES = 256
                                        << 10;  // answers waiting for a client that does not read
+constexpr size_t LONGEST_DISK_ID = 256;
 constexpr uint32_t CALLS_PER_CONNECTION = 10000;
 constexpr kj::Duration LONGEST_CONNECTION = 1 * kj::HOURS;  // idle clients give their place back
 
@@ -57,9 +58,19 @@ class BoundedVm final: public Vm::Server {
 
   kj::Promise<void> inspectJails(InspectJailsContext context) override {
     count();
-    return vm.inspectJailsRequest().send().then([context](auto&& response) mutable {
-      context.getResults().setJails(response.getJails());
-    });
+    return vm.inspectJailsRequest().send().then(
+        [context](auto&& response) mutable { context.getResults().setJails(response.getJails()); });
+  }
+
+  kj::Promise<void> resizeDisk(ResizeDiskContext context) override {
+    count();
+    auto params = context.getParams();
+    KJ_REQUIRE(params.getDisk().size() <= LONGEST_DISK_ID, "no disk has such an id");
+    auto request = vm.resizeDiskRequest();
+    request.setDisk(params.getDisk());
+    request.setBytes(params.getBytes());
+    return request.send().then(
+        [context](auto&& response) mutable { context.getResults().setBytes(response.getBytes()); });
   }
 
  private:

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstring>
+
 namespace troupe::front {
 namespace {
 
@@ -17,6 +19,12 @@ class FakeVm final: public Vm::Server {
   kj::Promise<void> status(StatusContext context) override {
     calls++;
     context.getResults().initStatus().setName("vm");
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> resizeDisk(ResizeDiskContext context) override {
+    calls++;
+    KJ_REQUIRE(context.getParams().getDisk() == "root", "TRP-cfg-036: no such disk");
+    context.getResults().setBytes(context.getParams().getBytes());
     return kj::READY_NOW;
   }
 
@@ -113,6 +121,27 @@ TEST(FrontActor, ForwardsATypedCall) {
     EXPECT_STREQ(response.getStatus().getName().cStr(), "vm");
   }
   EXPECT_EQ(bench.calls, 1);
+  EXPECT_TRUE(bench.endsSoon(kj::mv(served)));
+}
+
+TEST(FrontActor, ForwardsACallWithItsWordsAndItsRefusal) {
+  Bench bench;
+  auto served = bench.connect();
+  {
+    Client client(bench);
+    auto resize = [&](kj::StringPtr disk) {
+      auto request = client.vm().resizeDiskRequest();
+      request.setDisk(disk);
+      request.setBytes(4096);
+      return request.send().wait(bench.io.waitScope).getBytes();
+    };
+    EXPECT_EQ(resize("root"), 4096u);
+    auto refusal = kj::runCatchingExceptions([&] { resize("boot"); });
+    EXPECT_NE(strstr(KJ_ASSERT_NONNULL(refusal).getDescription().cStr(), "TRP-cfg-036"), nullptr);
+    EXPECT_EQ(bench.calls, 2);
+    EXPECT_ANY_THROW(resize(kj::str(kj::repeat('x', 257))));
+    EXPECT_EQ(bench.calls, 2) << "no disk has such an id";
+  }
   EXPECT_TRUE(bench.endsSoon(kj::mv(served)));
 }
 
