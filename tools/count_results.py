@@ -1,10 +1,12 @@
 """Counts the test cases of one or more `bazel test` runs and prints the closing line.
 
-usage: count_results.py EVENTS.json... -- [FAILED_STEP...]
+usage: count_results.py collect EVENTS.json            at once after each run: prints what it came to
+       count_results.py total RUN... -- [FAILED_STEP...]    at the end, of the files of the above
 
-Reads Bazel's build event files, then each test's own XML report: a googletest program counts with
-each of its cases but those it skips, any other test as one. A target that failed to build, or a step that failed
-without a failed case, counts as one failure. The exit status is 0 when nothing failed.
+Reads Bazel's build event file, then each test's own XML report, which the next run writes over. A
+googletest program counts with each of its cases but those it skips, any other test as one. A test that
+was tried again counts as it came out the last time, and is named. A target that failed to build, or a
+step that failed without a failed case, counts as one failure. The exit status is 0 when nothing failed.
 """
 
 import json
@@ -47,44 +49,57 @@ def last_attempts(path):
     return events + list(last.values()), again
 
 
-def main():
-    split = sys.argv.index("--")
-    files, failed_steps = sys.argv[1:split], sys.argv[split + 1:]
-    passed, failed, repeated = 0, [], []
+def collect(path):
+    """What one run came to: how many cases passed, which failed, which tests were tried again."""
+    step = path.rsplit("/", 1)[-1].removesuffix(".json")
+    passed, failed = 0, []
+    events, again = last_attempts(path)
+    for event in events:
+        label = event["id"].get("testResult", {}).get("label")
+        if label:
+            result = event["testResult"]
+            ok = result["status"] == "PASSED"
+            reports = [urllib.parse.unquote(urllib.parse.urlparse(output["uri"]).path)
+                       for output in result.get("testActionOutput", [])
+                       if output["name"] == "test.xml"]
+            counted = cases(reports[0]) if reports else None
+            if counted is None:
+                counted = (1, []) if ok else (0, ["did not report"])
+            if not ok and not counted[1]:
+                counted = (counted[0], [result["status"].lower()])
+            passed += counted[0]
+            failed += [f"{step}: {label}: {name}" for name in counted[1]]
+        label = event["id"].get("targetCompleted", {}).get("label")
+        if label and not event.get("completed", {}).get("success") \
+                and not event.get("aborted", {}).get("reason") == "SKIPPED":
+            failed.append(f"{step}: {label}: did not build")
+    return {"step": step, "passed": passed, "failed": failed,
+            "again": [f"{step}: {label}" for label in again]}
+
+
+def total(files, failed_steps):
+    runs = []
     for path in files:
-        failed_before = len(failed)
-        step = path.rsplit("/", 1)[-1].removesuffix(".json")
-        events, again = last_attempts(path)
-        repeated += [f"{step}: {label}" for label in again]
-        for event in events:
-            label = event["id"].get("testResult", {}).get("label")
-            if label:
-                result = event["testResult"]
-                ok = result["status"] == "PASSED"
-                reports = [urllib.parse.unquote(urllib.parse.urlparse(output["uri"]).path)
-                           for output in result.get("testActionOutput", [])
-                           if output["name"] == "test.xml"]
-                counted = cases(reports[0]) if reports else None
-                if counted is None:
-                    counted = (1, []) if ok else (0, ["did not report"])
-                if not ok and not counted[1]:
-                    counted = (counted[0], [result["status"].lower()])
-                passed += counted[0]
-                failed += [f"{step}: {label}: {name}" for name in counted[1]]
-            label = event["id"].get("targetCompleted", {}).get("label")
-            if label and not event.get("completed", {}).get("success") \
-                    and not event.get("aborted", {}).get("reason") == "SKIPPED":
-                failed.append(f"{step}: {label}: did not build")
-        if step in failed_steps and len(failed) == failed_before:
-            failed.append(f"{step}: the step failed")
-    steps = {path.rsplit("/", 1)[-1].removesuffix(".json") for path in files}
-    failed += [f"{step}: the step failed" for step in failed_steps if step not in steps]
-    for name in repeated:
+        step = path.rsplit("/", 1)[-1].removesuffix(".run")
+        try:
+            with open(path) as run:
+                runs.append(json.load(run))
+        except ValueError:
+            runs.append({"step": step, "passed": 0, "failed": [f"{step}: no result"], "again": []})
+    passed = sum(run["passed"] for run in runs)
+    failed = [name for run in runs for name in run["failed"]]
+    told = {run["step"] for run in runs if run["failed"]}
+    failed += [f"{step}: the step failed" for step in failed_steps if step not in told]
+    for name in (name for run in runs for name in run["again"]):
         print(f"TRIED AGAIN {name}")
     for name in failed:
         print(f"FAILED {name}")
     print(f"{passed} passed, {len(failed)} failed")
-    sys.exit(1 if failed or not passed else 0)
+    return 1 if failed or not passed else 0
 
 
-main()
+if sys.argv[1] == "collect":
+    print(json.dumps(collect(sys.argv[2])))
+else:
+    split = sys.argv.index("--")
+    sys.exit(total(sys.argv[2:split], sys.argv[split + 1:]))
