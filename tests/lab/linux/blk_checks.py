@@ -12,10 +12,11 @@ import os
 import re
 import subprocess
 
-from linux_run import Run, check, finish
+from linux_run import Run, bin_dir, check, finish
 
 MIB = 1 << 20
 SIZE = 32 * MIB
+GROWN = 2 * SIZE
 
 
 def sh(*words):
@@ -67,8 +68,8 @@ class Kind:
     def __init__(self, name, path, words, sector, grain):
         self.name, self.path, self.words = name, path, words
         self.sector, self.grain = sector, grain
-        self.before = allocated(path)
-        self.image = "format=qcow2" in words
+        self.before, self.content = allocated(path), md5_of(path)
+        self.image, self.volatile = "format=qcow2" in words, "volatile" in words
 
     def option(self):
         return f"{self.path},{self.words}"
@@ -94,6 +95,18 @@ class Kind:
         return raw
 
 
+def check_topology(kind, disk, saw):
+    # Alignment, least and best size, physical and logical block, grain and greatest discard.
+    topology = f"0 4096 0 4096 {kind.sector} {kind.grain} 1G"
+    check(f"{kind.name}: lsblk -t shows the host's blocks", saw(f"topology_{disk}") == topology,
+          f"{saw(f'topology_{disk}')}, not {topology}")
+
+
+def check_unchanged(kind):
+    check(f"{kind.name}: its file is what it was",
+          md5_of(kind.path) == kind.content and allocated(kind.path) == kind.before)
+
+
 def check_kind(kind, disk, saw):
     held = kind.data_in_second_half()
     check(f"{kind.name}: the discarded half takes up no room", held == 0, f"{held} bytes are there")
@@ -114,10 +127,23 @@ def check_kind(kind, disk, saw):
     data = subprocess.run(["debugfs", "-R", "cat /data", raw], capture_output=True).stdout
     check(f"{kind.name}: the guest's file is there",
           hashlib.md5(data).hexdigest() == saw(f"file_{disk}"), f"{len(data)} bytes")
-    # Alignment, least and best size, physical and logical block, grain and greatest discard.
-    topology = f"0 4096 0 4096 {kind.sector} {kind.grain} 1G"
-    check(f"{kind.name}: lsblk -t shows the host's blocks", saw(f"topology_{disk}") == topology,
-          f"{saw(f'topology_{disk}')}, not {topology}")
+
+def grow(run, names):
+    """Makes the disks larger when the guest waits for it."""
+    for name, disk in names:
+        check(f"{name}: the guest waits", run.wait_for(f"WAITING FOR {disk}", seconds=400))
+        resized = subprocess.run([os.path.join(bin_dir, "troupe"), "disk", "resize", name,
+                                  str(GROWN), "--vm", run.name], env=run.environment,
+                                 capture_output=True, text=True)
+        check(f"{name}: troupe disk resize says so", resized.returncode == 0, resized.stderr)
+
+
+def check_grown(name, path, disk, saw):
+    with open(path, "rb") as file:
+        file.seek(GROWN - MIB)
+        end = hashlib.md5(file.read()).hexdigest()
+    check(f"{name}: holds what the guest wrote to its new end",
+          os.path.getsize(path) == GROWN and end == saw(f"end_{disk}"), f"{end}")
 
 
 sh("dmesg", "--console-off")
@@ -129,12 +155,14 @@ sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", source, f"{ext4}/image")
 sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"{ext4}/base", "-u",
    f"{ext4}/overlay", str(SIZE))
 sh("cp", source, f"{ext4}/base")
+sh("cp", f"{ext4}/image", f"{memory}/volatile")
 KINDS = [
     Kind("raw", f"{memory}/raw", "queues=2", 512, "512B"),
     Kind("direct", f"{ext4}/direct", "direct,queues=2", 4096, "4K"),
     Kind("image", f"{ext4}/image", "format=qcow2,queues=2", 512, "64K"),
     Kind("overlay", f"{ext4}/overlay",
          f"format=qcow2,backing={ext4}/base:raw,queues=2", 512, "64K"),
+    Kind("volatile", f"{memory}/volatile", "volatile,format=qcow2,queues=2", 512, "4K"),
 ]
 
 # A file system that is full after 8 MiB.
@@ -142,13 +170,21 @@ os.mkdir("/tmp/full")
 sh("mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", "/tmp/full")
 sh("truncate", "-s", str(SIZE), "/tmp/full/disk")
 
-disks = [f"vd{chr(ord('b') + number)}" for number in range(len(KINDS) + 1)]
+# Two that will become larger.
+sh("truncate", "-s", str(SIZE), f"{ext4}/grows")
+sh("qemu-img", "create", "-q", "-f", "qcow2", f"{ext4}/grows.qcow2", str(SIZE))
+
+disks = [f"vd{chr(ord('b') + number)}" for number in range(len(KINDS) + 3)]
+raw_grows, image_grows = disks[-2:]
 extra = []
 for kind in KINDS:
     extra += ["--disk", kind.option()]
 # fio keeps 32 MiB for each of its jobs.
-run = Run("disks", cpus=2, memory="640M", words=f"disks={','.join(disks[:-1])} full={disks[-1]}",
-          extra=(*extra, "--disk", "/tmp/full/disk"))
+run = Run("disks", cpus=2, memory="640M", words=f"disks={','.join(disks[:len(KINDS)])} full={disks[len(KINDS)]} "
+          f"grows={raw_grows},{image_grows}:{GROWN}",
+          extra=(*extra, "--disk", "/tmp/full/disk", "--disk", f"{ext4}/grows,id=grows",
+                 "--disk", f"{ext4}/grows.qcow2,format=qcow2,id=image-grows"))
+grow(run, (("grows", raw_grows), ("image-grows", image_grows)))
 serial = run.finish(status=0, seconds=480)
 for line in re.findall(r"(?:FIO|WORK).*", serial):
     print(line)
@@ -160,5 +196,12 @@ def saw(name):
 
 
 for kind, disk in zip(KINDS, disks):
-    check_kind(kind, disk, saw)
+    check_topology(kind, disk, saw)
+    if kind.volatile:
+        check_unchanged(kind)
+    else:
+        check_kind(kind, disk, saw)
+check_grown("grows", f"{ext4}/grows", raw_grows, saw)
+sh("qemu-img", "convert", "-f", "qcow2", "-O", "raw", f"{ext4}/grows.qcow2", "/tmp/grown.raw")
+check_grown("image-grows", "/tmp/grown.raw", image_grows, saw)
 finish()
