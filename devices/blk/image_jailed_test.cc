@@ -207,7 +207,7 @@ TEST(BlkImageJailed, BackingFilesAndCompressedClusters) {
   EXPECT_TRUE(jailed.read(MIB, 256 << 10) == filled(256 << 10, 0x41));
 }
 
-TEST(BlkImageJailed, ABackingFileThatIsNotTheOneNamedEndsTheStart) {
+TEST(BlkImageJailed, BLK06_ABackingFileThatIsNotTheOneNamedEndsTheStart) {
   QemuFolder folder;
   folder.store("base.raw", filled(MIB, 0x41));
   folder.store("other.raw", filled(MIB, 0x42));

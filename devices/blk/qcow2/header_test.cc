@@ -42,7 +42,7 @@ TEST(Qcow2Header, ABlankImageIsTaken) {
   EXPECT_EQ(refusal(old, Access::READ_WRITE, [](kj::byte*) {}), "");
 }
 
-TEST(Qcow2Header, AnotherFormatIsRefusedAndNotGuessed) {
+TEST(Qcow2Header, BLK06_AnotherFormatIsRefusedAndNotGuessed) {
   EXPECT_TRUE(says(refusal([](kj::byte* at) { at[0] = 'X'; }), "TRP-blk-020"));
 }
 
@@ -102,7 +102,7 @@ TEST(Qcow2Header, BackingNameAndFormatAreFound) {
   EXPECT_EQ(KJ_ASSERT_NONNULL(header.backingFormat), "raw");
 }
 
-TEST(Qcow2Header, ABackingNameOutsideTheFirstClusterIsRefused) {
+TEST(Qcow2Header, BLK06_ABackingNameOutsideTheFirstClusterIsRefused) {
   BlankImage image;
   image.backingName = "base.raw";
   auto with = [&](uint64_t offset, uint32_t bytes) {

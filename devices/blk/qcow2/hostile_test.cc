@@ -86,7 +86,7 @@ std::vector<uint64_t> temptations(uint64_t word, uint64_t clusterBytes, uint64_t
 class Qcow2Hostile: public ::testing::TestWithParam<uint32_t> {};
 INSTANTIATE_TEST_SUITE_P(ClusterBits, Qcow2Hostile, ::testing::Values(9, 12, 16));
 
-TEST_P(Qcow2Hostile, AnyWordOfTheHeader) {
+TEST_P(Qcow2Hostile, BLK06_AnyWordOfTheHeader) {
   auto sound = usedImage(GetParam(), false);
   for (size_t at = 4; at < 136; at += 4) {
     auto changed = kj::heapArray<kj::byte>(sound.asPtr());
@@ -103,7 +103,7 @@ TEST_P(Qcow2Hostile, AnyWordOfTheHeader) {
   }
 }
 
-TEST_P(Qcow2Hostile, AnyWordOfATable) {
+TEST_P(Qcow2Hostile, BLK06_AnyWordOfATable) {
   for (bool dirty : {false, true}) {
     auto sound = usedImage(GetParam(), dirty);
     if (dirty) store64(sound.begin() + AT_INCOMPATIBLE, INCOMPATIBLE_DIRTY);
@@ -126,7 +126,7 @@ TEST_P(Qcow2Hostile, AnyWordOfATable) {
   }
 }
 
-TEST_P(Qcow2Hostile, RandomDamage) {
+TEST_P(Qcow2Hostile, BLK06_RandomDamage) {
   auto sound = usedImage(GetParam(), false);
   std::mt19937_64 random(GetParam());
   uint64_t metadata = kj::min(uint64_t(sound.size()), 8ull << GetParam());
@@ -141,7 +141,7 @@ TEST_P(Qcow2Hostile, RandomDamage) {
   }
 }
 
-TEST_P(Qcow2Hostile, FilesCutAnywhere) {
+TEST_P(Qcow2Hostile, BLK06_FilesCutAnywhere) {
   auto sound = usedImage(GetParam(), false);
   for (uint64_t i = 0; i < 64; i++) {
     uint64_t size = kj::max(sound.size() * i / 64, 32ul);
@@ -150,7 +150,7 @@ TEST_P(Qcow2Hostile, FilesCutAnywhere) {
   }
 }
 
-TEST_P(Qcow2Hostile, ReadErrorsAreAnswersAndPass) {
+TEST_P(Qcow2Hostile, BLK07_ReadErrorsAreAnswersAndPass) {
   auto sound = usedImage(GetParam(), false);
   MemoryFile file(sound);
   auto image = openAlone(file);
