@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devices/console/detach.h"
+#include "vmm/blame.h"
 #include "vmm/control_actor.h"
 #include "vmm/disk_growth.h"
 #include "vmm/fd_handle.h"
@@ -14,9 +14,8 @@
 #include "vmm/number_text.h"
 #include "vmm/profile_override.h"
 #include "vmm/quote.h"
-#include "vmm/refusal.h"
 #include "vmm/user_error.h"
-#include "vmm/wait_status.h"
+#include "vmm/verdict.h"
 
 namespace troupe {
 
@@ -27,37 +26,10 @@ constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
 constexpr size_t LONGEST_DETAIL = 400;
-constexpr size_t LONGEST_FINDING = 120;  // in a table of them
-constexpr size_t MOST_DIFFERENCES = 16;  // of one actor; they repeat themselves then
 
 bool isGuestsOwnEnd(EndReason reason) {
   return reason == EndReason::POWERED_OFF || reason == EndReason::RESET ||
          reason == EndReason::CRASHED;
-}
-
-// How strongly a wait status suggests that this actor is where the trouble began: the others end
-// quietly when their pipes close.
-int blame(int status) {
-  if (WIFSIGNALED(status)) return WTERMSIG(status) == SIGSYS ? 3 : 2;
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
-}
-
-// What is to be said of an actor that ended before the guest ran. If its last words are an error
-// with a code, that is the reason.
-UserError diedAtStart(Actor& actor, int status) {
-  KJ_IF_MAYBE (refusal,
-               explainRefusal(actor, kj::str(actor.describe(), " died before the guest ran"))) {
-    return kj::mv(*refusal);
-  }
-  auto what = kj::str(actor.describe(), " ", describeWaitStatus(status), " before the guest ran");
-  auto words = actor.log().lastWords();
-  if (words.size() > 0 && words.back().startsWith("TRP-")) {
-    kj::Exception reason(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::mv(words.back()));
-    return wrapActorError(reason, codes::ACTOR_DIED, what);
-  }
-  UserError error(codes::ACTOR_DIED, kj::mv(what));
-  addLastWords(error, actor, words);
-  return error;
 }
 
 // Resolves when all have; fails as soon as one does.
@@ -79,23 +51,6 @@ kj::AutoCloseFd duplicate(int fd) {
   int copy;
   KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 3));
   return kj::AutoCloseFd(copy);
-}
-
-void describeJail(Actor& actor, const sandbox::Attestation& found, ActorJail::Builder to) {
-  to.setName(actor.name());
-  to.setPid(actor.child().pid());
-  to.setProfile(actor.profile().source);
-  auto rows = to.initRows(found.observations.size());
-  for (kj::uint i = 0; i < rows.size(); i++) {
-    auto& one = found.observations[i];
-    rows[i].setLayer(one.layer);
-    // A peer's words are in some: the names of files and of threads.
-    rows[i].setFound(escape(one.found, LONGEST_FINDING));
-    rows[i].setAgrees(one.agrees);
-  }
-  auto differences = to.initDifferences(kj::min(found.differences.size(), MOST_DIFFERENCES));
-  for (kj::uint i = 0; i < differences.size(); i++)
-    differences.set(i, escape(found.differences[i], LONGEST_DETAIL));
 }
 
 // Without --profile-dir nothing is started and nothing is waited for.
@@ -248,106 +203,10 @@ void LocalVm::terminalResumed() {
   terminalResized();
 }
 
-void LocalVm::describe(VmStatus::Builder status) {
-  status.setName(place.name());
-  status.setPid(getpid());
-  status.setState(running ? "running" : "starting");
-  status.setUptimeMs((io.provider->getTimer().now() - startedAt) / kj::MILLISECONDS);
-  status.setCpus(plan.cpus);
-  status.setMemoryBytes(plan.memoryBytes);
-
-  if (plan.jail == sandbox::Jail::ON && !onlyReports) status.setFilters(inspection.filterMethod());
-
-  auto missing = missingLayers();
-  auto texts = status.initMissing(missing.size());
-  for (kj::uint i = 0; i < missing.size(); i++)
-    texts.set(i, missing[i]);
-
-  auto actors = everyActor();
-  auto list = status.initActors(actors.size());
-  for (kj::uint i = 0; i < actors.size(); i++) {
-    list[i].setName(actors[i]->name());
-    list[i].setKind(actors[i]->kind());
-    list[i].setPid(actors[i]->child().pid());
-    list[i].setJail(jailState());
-  }
-}
-
-kj::Vector<kj::String> LocalVm::missingLayers() {
-  kj::Vector<kj::String> missing;
-  for (auto& layer : jailer.missingLayers())
-    missing.add(kj::heapString(layer));
-  auto limits = groups.missing();
-  if (limits.size() > 0) missing.add(kj::mv(limits));
-  return missing;
-}
-
-kj::StringPtr LocalVm::jailState() const {
-  if (plan.jail == sandbox::Jail::OFF) return "off"_kj;
-  if (onlyReports) return "only reports"_kj;
-  return attested ? "attested"_kj : "closing"_kj;
-}
-
-void LocalVm::inspectJails(VmJails::Builder jails) {
-  jails.setName(place.name());
-  jails.setState(running ? "running" : "starting");
-  jails.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
-  jails.setFilters(inspection.filterMethod());
-  auto actors = everyActor();
-  auto list = jails.initActors(actors.size());
-  auto stage = running ? sandbox::Stage::RUN : sandbox::Stage::START;
-  for (kj::uint i = 0; i < actors.size(); i++)
-    describeJail(*actors[i], inspection.look(*actors[i], stage), list[i]);
-}
-
-kj::Vector<Actor*> LocalVm::everyActor() {
-  kj::Vector<Actor*> actors;
-  company.forEach([&](Actor& actor) { actors.add(&actor); });
-  KJ_IF_MAYBE (door, frontDoor) {
-    KJ_IF_MAYBE (front, (*door)->actor()) {
-      actors.add(front);
-    }
-  }
-  return actors;
-}
-
-kj::Vector<kj::String> LocalVm::notes() {
-  kj::Vector<kj::String> notes;
-  if (plan.jail == sandbox::Jail::OFF) {
-    notes.add(kj::str("no actor is jailed (--jail off): whoever breaks into one is you"));
-  }
-  if (onlyReports) {
-    notes.add(
-        kj::str("FILTERS ONLY REPORT (troupe policy learn): actors may make system calls "
-                "that their profiles do not allow; trust this guest, or stop it"));
-  }
-  if (counts) {
-    notes.add(kj::str("system calls are counted (", sandbox::COVERAGE_VARIABLE,
-                      "): the jails are as closed as ever, and every call is slow"));
-  }
-  auto layers = jailer.missingLayers();
-  if (layers.size() > 0) {
-    notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
-                      kj::strArray(layers, ", ")));
-  }
-  if (plan.jail == sandbox::Jail::ON && !onlyReports && !inspection.comparesInstructions()) {
-    notes.add(kj::str("the actors' filters are attested ", inspection.filterMethod()));
-  }
-  auto missing = groups.missing();
-  if (missing.size() > 0) {
-    notes.add(kj::str("not every limit of its jails is in force: ", missing,
-                      "; `troupe doctor` says how to mend it"));
-  }
-  if (files.console.kind == Endpoint::Kind::PTY) {
-    notes.add(kj::str("the virtio console is ", files.console.slavePath));
-  }
-  return notes;
-}
-
 kj::Promise<VmEnd> LocalVm::live() {
   auto course = start().then([this]() { return serve(); });
   return course.exclusiveJoin(kj::mv(stopRequested)).then([this]() {
-    auto end = verdict();
+    auto end = verdictOn(place.name(), company, guestEnd, stopReason);
     auto leaving = letEveryoneLeave();
     return leaving.then([end = kj::mv(end)]() mutable { return kj::mv(end); });
   });
@@ -462,19 +321,6 @@ kj::Promise<void> LocalVm::anyDeath() {
   return any;
 }
 
-kj::Maybe<Actor&> LocalVm::firstToBlame() {
-  Actor* worst = nullptr;
-  company.forEach([&](Actor& actor) {
-    KJ_IF_MAYBE (status, actor.waitStatus()) {
-      if (worst == nullptr || blame(*status) > blame(KJ_ASSERT_NONNULL(worst->waitStatus()))) {
-        worst = &actor;
-      }
-    }
-  });
-  if (worst == nullptr) return nullptr;
-  return *worst;
-}
-
 kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
   // When a jail could not be closed, or an actor met its death, that is the reason, whatever broke
   // because of it; else it is what the broker said. An actor that ended quietly lost its pipe.
@@ -482,7 +328,7 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
   return anyDeath()
       .exclusiveJoin(timer.afterDelay(CAUSE_WAIT))
       .then([this, &timer]() -> kj::Promise<void> {
-        KJ_IF_MAYBE (actor, firstToBlame()) {
+        KJ_IF_MAYBE (actor, firstToBlame(company)) {
           // Whoever closed the pipe of one that ended quietly may be noticed after it.
           bool quiet = blame(KJ_ASSERT_NONNULL(actor->waitStatus())) == 0;
           if (quiet) return timer.afterDelay(CAUSE_WAIT);
@@ -496,7 +342,7 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
             kj::throwFatalException(kj::cp(*exception));
           }
         });
-        KJ_IF_MAYBE (actor, firstToBlame()) {
+        KJ_IF_MAYBE (actor, firstToBlame(company)) {
           int status = KJ_ASSERT_NONNULL(actor->waitStatus());
           bool brokerExplains = failure.getType() != kj::Exception::Type::DISCONNECTED;
           if (blame(status) == 0 && brokerExplains) kj::throwFatalException(kj::mv(failure));
@@ -513,18 +359,6 @@ kj::Promise<void> LocalVm::waitForGuestEnd() {
   });
 }
 
-bool LocalVm::userDetached() {
-  bool detached = false;
-  company.forEach([&](Actor& actor) {
-    KJ_IF_MAYBE (status, actor.waitStatus()) {
-      bool hasTerminal = actor.kind() == "serial" || actor.kind() == "console";
-      detached = detached || (hasTerminal && WIFEXITED(*status) &&
-                              WEXITSTATUS(*status) == console::DETACH_STATUS);
-    }
-  });
-  return detached;
-}
-
 kj::Promise<void> LocalVm::serve() {
   return waitForGuestEnd()
       .catch_([](kj::Exception&&) {})  // the pipe broke: the deaths tell why
@@ -533,91 +367,22 @@ kj::Promise<void> LocalVm::serve() {
         KJ_IF_MAYBE (end, guestEnd) {
           if (isGuestsOwnEnd(end->reason)) return kj::READY_NOW;
         }
-        if (userDetached()) return kj::READY_NOW;
+        if (userDetached(company)) return kj::READY_NOW;
         return io.provider->getTimer().afterDelay(CAUSE_WAIT);
       })
       .then([this]() { return untilQuietEndIsExplained(); });
 }
 
 kj::Promise<void> LocalVm::untilQuietEndIsExplained() {
-  KJ_IF_MAYBE (actor, firstToBlame()) {
+  KJ_IF_MAYBE (actor, firstToBlame(company)) {
     bool quiet = blame(KJ_ASSERT_NONNULL(actor->waitStatus())) == 0;
-    if (quiet && guestEnd == nullptr && !userDetached() && actor != company.broker.get()) {
+    if (quiet && guestEnd == nullptr && !userDetached(company) && actor != company.broker.get()) {
       // It lost its pipe, so the broker is on its way out; the kernel takes its time with a VM.
       return company.broker->onExit().ignoreResult().exclusiveJoin(
           io.provider->getTimer().afterDelay(LEAVE_DEADLINE));
     }
   }
   return kj::READY_NOW;
-}
-
-VmEnd LocalVm::deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor) {
-  auto lost = kj::str("the VM ", quote(place.name()), " lost ", who);
-  if (actor != nullptr) {
-    KJ_IF_MAYBE (refusal, explainRefusal(*actor, lost)) {
-      return {ExitCode::DEVICE_LOST, refusal->render()};
-    }
-  }
-  UserError error(codes::DEVICE_LOST, kj::str(lost, ": ", how));
-  if (actor != nullptr) addLastWords(error, *actor, actor->log().lastWords());
-  return {ExitCode::DEVICE_LOST, error.render()};
-}
-
-VmEnd LocalVm::verdict() {
-  KJ_IF_MAYBE (reason, stopReason) {
-    return {ExitCode::STOPPED, kj::str("the VM ", quote(place.name()), " was ", *reason)};
-  }
-  if (userDetached()) {
-    return {ExitCode::STOPPED,
-            kj::str("the VM ", quote(place.name()), " was stopped by the detach key")};
-  }
-  KJ_IF_MAYBE (end, guestEnd) {
-    switch (end->reason) {
-      case EndReason::POWERED_OFF:
-        return {ExitCode::POWERED_OFF, nullptr};
-      case EndReason::RESET:
-        return {ExitCode::GUEST_RESET,
-                kj::str("the guest of VM ", quote(place.name()), " asked for a reset")};
-      case EndReason::CRASHED: {
-        UserError error(codes::GUEST_CRASHED,
-                        kj::str("the guest of VM ", quote(place.name()), " crashed"));
-        error.cause(end->detail);
-        return {ExitCode::GUEST_CRASHED, error.render()};
-      }
-      case EndReason::DEVICE_LOST:
-        if (end->device < company.devices.size()) {
-          auto& actor = *company.devices[end->device].actor;
-          KJ_IF_MAYBE (status, actor.waitStatus()) {
-            return deviceLost(actor.describe(), kj::str("it ", describeWaitStatus(*status)),
-                              &actor);
-          }
-          return deviceLost(actor.describe(), end->detail, &actor);
-        }
-        break;
-      default:
-        break;
-    }
-  }
-  KJ_IF_MAYBE (actor, firstToBlame()) {
-    auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
-    if (actor != company.broker.get())
-      return deviceLost(actor->describe(), kj::str("it ", how), actor);
-    auto whose = kj::str("the broker of VM ", quote(place.name()), " ");
-    KJ_IF_MAYBE (refusal, explainRefusal(*actor, kj::str(whose, "died"))) {
-      return {ExitCode::BROKER_FAILED, refusal->render()};
-    }
-    UserError error(codes::BROKER_FAILED, kj::str(whose, how));
-    addLastWords(error, *actor, actor->log().lastWords());
-    return {ExitCode::BROKER_FAILED, error.render()};
-  }
-  UserError error(codes::BROKER_FAILED,
-                  kj::str("the broker of VM ", quote(place.name()), " failed"));
-  KJ_IF_MAYBE (end, guestEnd) {
-    error.cause(end->detail);
-  } else {
-    error.cause("it closed its pipe without a word");
-  }
-  return {ExitCode::BROKER_FAILED, error.render()};
 }
 
 kj::Promise<void> LocalVm::letEveryoneLeave() {

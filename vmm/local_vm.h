@@ -9,6 +9,7 @@
 #include "vmm/inspection.h"
 #include "vmm/run_folder.h"
 #include "vmm/terminal.h"
+#include "vmm/verdict.h"
 #include "vmm/vm_model.h"
 #include "vmm/vm_plan.h"
 
@@ -45,13 +46,6 @@ class LocalVm final: public RunningVm {
   kj::Vector<kj::String> notes() override;
 
  private:
-  // What the broker said about the end of the guest, copied and made harmless.
-  struct GuestEnd {
-    EndReason reason;
-    kj::String detail;
-    uint16_t device;
-  };
-
   kj::Promise<VmEnd> live();
   kj::Promise<void> start();
   kj::Promise<void> askBroker();
@@ -67,13 +61,9 @@ class LocalVm final: public RunningVm {
   kj::Vector<Actor*> everyActor();
   kj::Promise<void> anyDeath();
   uint16_t diskNamed(kj::StringPtr id);
-  kj::Maybe<Actor&> firstToBlame();
-  bool userDetached();
-  VmEnd verdict();
   kj::StringPtr jailState() const;
   // What its jails lack because their profiles let it be missing.
   kj::Vector<kj::String> missingLayers();
-  VmEnd deviceLost(kj::StringPtr who, kj::StringPtr how, Actor* actor);
 
   kj::AsyncIoContext& io;
   kj::TimePoint startedAt;

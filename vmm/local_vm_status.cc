@@ -1,0 +1,131 @@
+// What a VM tells of itself: its table, its jails, and what is to be known as it begins.
+
+#include <unistd.h>
+
+#include "vmm/local_vm.h"
+#include "vmm/quote.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr size_t LONGEST_FINDING = 120;  // in a table of them
+constexpr size_t LONGEST_DIFFERENCE = 400;
+constexpr size_t MOST_DIFFERENCES = 16;  // of one actor; they repeat themselves then
+
+void describeJail(Actor& actor, const sandbox::Attestation& found, ActorJail::Builder to) {
+  to.setName(actor.name());
+  to.setPid(actor.child().pid());
+  to.setProfile(actor.profile().source);
+  auto rows = to.initRows(found.observations.size());
+  for (kj::uint i = 0; i < rows.size(); i++) {
+    auto& one = found.observations[i];
+    rows[i].setLayer(one.layer);
+    // A peer's words are in some: the names of files and of threads.
+    rows[i].setFound(escape(one.found, LONGEST_FINDING));
+    rows[i].setAgrees(one.agrees);
+  }
+  auto differences = to.initDifferences(kj::min(found.differences.size(), MOST_DIFFERENCES));
+  for (kj::uint i = 0; i < differences.size(); i++)
+    differences.set(i, escape(found.differences[i], LONGEST_DIFFERENCE));
+}
+
+}  // namespace
+
+void LocalVm::describe(VmStatus::Builder status) {
+  status.setName(place.name());
+  status.setPid(getpid());
+  status.setState(running ? "running" : "starting");
+  status.setUptimeMs((io.provider->getTimer().now() - startedAt) / kj::MILLISECONDS);
+  status.setCpus(plan.cpus);
+  status.setMemoryBytes(plan.memoryBytes);
+
+  if (plan.jail == sandbox::Jail::ON && !onlyReports) status.setFilters(inspection.filterMethod());
+
+  auto missing = missingLayers();
+  auto texts = status.initMissing(missing.size());
+  for (kj::uint i = 0; i < missing.size(); i++)
+    texts.set(i, missing[i]);
+
+  auto actors = everyActor();
+  auto list = status.initActors(actors.size());
+  for (kj::uint i = 0; i < actors.size(); i++) {
+    list[i].setName(actors[i]->name());
+    list[i].setKind(actors[i]->kind());
+    list[i].setPid(actors[i]->child().pid());
+    list[i].setJail(jailState());
+  }
+}
+
+kj::Vector<kj::String> LocalVm::missingLayers() {
+  kj::Vector<kj::String> missing;
+  for (auto& layer : jailer.missingLayers())
+    missing.add(kj::heapString(layer));
+  auto limits = groups.missing();
+  if (limits.size() > 0) missing.add(kj::mv(limits));
+  return missing;
+}
+
+kj::StringPtr LocalVm::jailState() const {
+  if (plan.jail == sandbox::Jail::OFF) return "off"_kj;
+  if (onlyReports) return "only reports"_kj;
+  return attested ? "attested"_kj : "closing"_kj;
+}
+
+void LocalVm::inspectJails(VmJails::Builder jails) {
+  jails.setName(place.name());
+  jails.setState(running ? "running" : "starting");
+  jails.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
+  jails.setFilters(inspection.filterMethod());
+  auto actors = everyActor();
+  auto list = jails.initActors(actors.size());
+  auto stage = running ? sandbox::Stage::RUN : sandbox::Stage::START;
+  for (kj::uint i = 0; i < actors.size(); i++)
+    describeJail(*actors[i], inspection.look(*actors[i], stage), list[i]);
+}
+
+kj::Vector<Actor*> LocalVm::everyActor() {
+  kj::Vector<Actor*> actors;
+  company.forEach([&](Actor& actor) { actors.add(&actor); });
+  KJ_IF_MAYBE (door, frontDoor) {
+    KJ_IF_MAYBE (front, (*door)->actor()) {
+      actors.add(front);
+    }
+  }
+  return actors;
+}
+
+kj::Vector<kj::String> LocalVm::notes() {
+  kj::Vector<kj::String> notes;
+  if (plan.jail == sandbox::Jail::OFF) {
+    notes.add(kj::str("no actor is jailed (--jail off): whoever breaks into one is you"));
+  }
+  if (onlyReports) {
+    notes.add(
+        kj::str("FILTERS ONLY REPORT (troupe policy learn): actors may make system calls "
+                "that their profiles do not allow; trust this guest, or stop it"));
+  }
+  if (counts) {
+    notes.add(kj::str("system calls are counted (", sandbox::COVERAGE_VARIABLE,
+                      "): the jails are as closed as ever, and every call is slow"));
+  }
+  auto layers = jailer.missingLayers();
+  if (layers.size() > 0) {
+    notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
+                      kj::strArray(layers, ", ")));
+  }
+  if (plan.jail == sandbox::Jail::ON && !onlyReports && !inspection.comparesInstructions()) {
+    notes.add(kj::str("the actors' filters are attested ", inspection.filterMethod()));
+  }
+  auto missing = groups.missing();
+  if (missing.size() > 0) {
+    notes.add(kj::str("not every limit of its jails is in force: ", missing,
+                      "; `troupe doctor` says how to mend it"));
+  }
+  if (files.console.kind == Endpoint::Kind::PTY) {
+    notes.add(kj::str("the virtio console is ", files.console.slavePath));
+  }
+  return notes;
+}
+
+}  // namespace troupe

@@ -1,0 +1,84 @@
+#include "vmm/verdict.h"
+
+#include <kj/debug.h>
+
+#include "vmm/blame.h"
+#include "vmm/quote.h"
+#include "vmm/refusal.h"
+#include "vmm/user_error.h"
+#include "vmm/wait_status.h"
+
+namespace troupe {
+
+namespace {
+
+VmEnd deviceLost(kj::StringPtr name, kj::StringPtr who, kj::StringPtr how, Actor* actor) {
+  auto lost = kj::str("the VM ", quote(name), " lost ", who);
+  if (actor != nullptr) {
+    KJ_IF_MAYBE (refusal, explainRefusal(*actor, lost)) {
+      return {ExitCode::DEVICE_LOST, refusal->render()};
+    }
+  }
+  UserError error(codes::DEVICE_LOST, kj::str(lost, ": ", how));
+  if (actor != nullptr) addLastWords(error, *actor, actor->log().lastWords());
+  return {ExitCode::DEVICE_LOST, error.render()};
+}
+
+}  // namespace
+
+VmEnd verdictOn(kj::StringPtr name, Company& company, const kj::Maybe<GuestEnd>& guestEnd,
+                const kj::Maybe<kj::String>& stopReason) {
+  KJ_IF_MAYBE (reason, stopReason) {
+    return {ExitCode::STOPPED, kj::str("the VM ", quote(name), " was ", *reason)};
+  }
+  if (userDetached(company)) {
+    return {ExitCode::STOPPED, kj::str("the VM ", quote(name), " was stopped by the detach key")};
+  }
+  KJ_IF_MAYBE (end, guestEnd) {
+    switch (end->reason) {
+      case EndReason::POWERED_OFF:
+        return {ExitCode::POWERED_OFF, nullptr};
+      case EndReason::RESET:
+        return {ExitCode::GUEST_RESET,
+                kj::str("the guest of VM ", quote(name), " asked for a reset")};
+      case EndReason::CRASHED: {
+        UserError error(codes::GUEST_CRASHED, kj::str("the guest of VM ", quote(name), " crashed"));
+        error.cause(end->detail);
+        return {ExitCode::GUEST_CRASHED, error.render()};
+      }
+      case EndReason::DEVICE_LOST:
+        if (end->device < company.devices.size()) {
+          auto& actor = *company.devices[end->device].actor;
+          KJ_IF_MAYBE (status, actor.waitStatus()) {
+            return deviceLost(name, actor.describe(), kj::str("it ", describeWaitStatus(*status)),
+                              &actor);
+          }
+          return deviceLost(name, actor.describe(), end->detail, &actor);
+        }
+        break;
+      default:
+        break;
+    }
+  }
+  KJ_IF_MAYBE (actor, firstToBlame(company)) {
+    auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
+    if (actor != company.broker.get())
+      return deviceLost(name, actor->describe(), kj::str("it ", how), actor);
+    auto whose = kj::str("the broker of VM ", quote(name), " ");
+    KJ_IF_MAYBE (refusal, explainRefusal(*actor, kj::str(whose, "died"))) {
+      return {ExitCode::BROKER_FAILED, refusal->render()};
+    }
+    UserError error(codes::BROKER_FAILED, kj::str(whose, how));
+    addLastWords(error, *actor, actor->log().lastWords());
+    return {ExitCode::BROKER_FAILED, error.render()};
+  }
+  UserError error(codes::BROKER_FAILED, kj::str("the broker of VM ", quote(name), " failed"));
+  KJ_IF_MAYBE (end, guestEnd) {
+    error.cause(end->detail);
+  } else {
+    error.cause("it closed its pipe without a word");
+  }
+  return {ExitCode::BROKER_FAILED, error.render()};
+}
+
+}  // namespace troupe
