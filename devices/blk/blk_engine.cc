@@ -30,7 +30,19 @@ kj::Exception failure(kj::String text) {
   kj::throwFatalException(failure(kj::mv(text)));
 }
 
-BlkSettings settingsOf(const Disk& disk, RateLimit& limit, const BlkOptions& options) {
+virtio::RateLimit limitOf(const BlkOptions& options) {
+  using virtio::TokenBucket;
+  KJ_REQUIRE(TokenBucket::accepts(options.bytesPerSecond, options.burstBytes) &&
+                 TokenBucket::accepts(options.requestsPerSecond, options.burstRequests),
+             "TRP-blk-009: a rate is at most 1 TiB or 2^40 requests in a second, its burst from 1 "
+             "to an hour's worth",
+             options.bytesPerSecond, options.burstBytes, options.requestsPerSecond,
+             options.burstRequests);
+  return {{options.bytesPerSecond, options.burstBytes},
+          {options.requestsPerSecond, options.burstRequests}};
+}
+
+BlkSettings settingsOf(const Disk& disk, virtio::RateLimit& limit, const BlkOptions& options) {
   KJ_REQUIRE(options.id.size() <= virtio::BLK_ID_BYTES,
              "TRP-blk-007: the id of a disk has at most 20 bytes", options.id);
   KJ_REQUIRE(options.queues >= 1 && options.queues <= MAX_QUEUES,
@@ -45,8 +57,7 @@ BlkSettings settingsOf(const Disk& disk, RateLimit& limit, const BlkOptions& opt
 BlkEngine::BlkEngine(kj::UnixEventPort& port, Disk& disk, const BlkOptions& options,
                      BlkProcess& process)
     : disk(disk),
-      limit{{options.bytesPerSecond, options.burstBytes},
-            {options.requestsPerSecond, options.burstRequests}},
+      limit(limitOf(options)),
       settings(settingsOf(disk, limit, options)),
       events(process.keep("events", 0, makeEventFd())),
       toldCapacity(settings.shape().bytes),

@@ -87,7 +87,7 @@ class BlkEngine final: public virtio::DeviceEngine {
   void chooseDurability();
 
   Disk& disk;
-  RateLimit limit;
+  virtio::RateLimit limit;
   const BlkSettings settings;
   bool canFlush = true;   // negotiated
   bool writeback = true;  // the driver's choice (CONFIG_WCE)

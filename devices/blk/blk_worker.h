@@ -11,7 +11,7 @@
 #include "devices/blk/disk_io.h"
 #include "devices/blk/format_io.h"
 #include "devices/blk/image_disk.h"
-#include "devices/blk/rate_limit.h"
+#include "devices/virtio/rate_limit.h"
 #include "devices/virtio/spin.h"
 #include "devices/virtio/virtqueue.h"
 
@@ -20,7 +20,7 @@ namespace troupe::blk {
 // What the queues of one disk have in common.
 struct BlkSettings {
   const Disk& disk;
-  RateLimit& limit;
+  virtio::RateLimit& limit;
   kj::byte id[virtio::BLK_ID_BYTES];  // padded with NUL
   uint32_t spinMicros;
   ImageDisk* image = nullptr;       // what is in `disk`; null: the guest's bytes

@@ -25,7 +25,7 @@ constexpr size_t QUEUES = 2;
 // learnt of the kernel goes with them.
 struct Served {
   const Disk disk;
-  RateLimit limit{TokenBucket(0, 1), TokenBucket(0, 1)};
+  virtio::RateLimit limit{virtio::TokenBucket(0, 1), virtio::TokenBucket(0, 1)};
   BlkSettings settings{disk, limit, {'f', 'u', 'z', 'z'}, 0};
   kj::Own<BlkWorker> workers[QUEUES];
 

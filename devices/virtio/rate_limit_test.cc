@@ -1,10 +1,10 @@
-#include "devices/blk/rate_limit.h"
+#include "devices/virtio/rate_limit.h"
 
 #include <gtest/gtest.h>
 
 #include <thread>
 
-namespace troupe::blk {
+namespace troupe::virtio {
 namespace {
 
 constexpr uint64_t MS = 1000000;
@@ -82,7 +82,9 @@ TEST(TokenBucket, RatesOutOfRangeAreRefused) {
   EXPECT_ANY_THROW(TokenBucket(TokenBucket::MAX_PER_SECOND + 1, 1));
   EXPECT_ANY_THROW(TokenBucket(1000, 0));
   EXPECT_ANY_THROW(TokenBucket(1000, 3601 * 1000));
+  EXPECT_FALSE(TokenBucket::accepts(1000, 3601 * 1000));
+  EXPECT_TRUE(TokenBucket::accepts(1000, 3600 * 1000));
 }
 
 }  // namespace
-}  // namespace troupe::blk
+}  // namespace troupe::virtio

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace troupe::blk {
+namespace troupe::virtio {
 
 // A token bucket in one word: the time at which all that was taken so far is paid for. What is
 // taken may exceed what is in the bucket, and whoever comes next waits until the debt is paid; so a
@@ -16,8 +16,12 @@ class TokenBucket {
  public:
   static constexpr uint64_t MAX_PER_SECOND = 1ull << 40;
 
-  // `perSecond`: 0 is without limit, otherwise at most MAX_PER_SECOND. `burst`: how much may be
-  // taken at once after a rest, from 1 to 3600 seconds' worth.
+  // Whether there is such a bucket. `perSecond`: 0 is without limit, otherwise at most
+  // MAX_PER_SECOND. `burst`: how much may be taken at once after a rest, from 1 to 3600 seconds'
+  // worth.
+  static bool accepts(uint64_t perSecond, uint64_t burst);
+
+  // Throws unless accepts(perSecond, burst).
   TokenBucket(uint64_t perSecond, uint64_t burst);
   KJ_DISALLOW_COPY(TokenBucket);
 
@@ -28,14 +32,12 @@ class TokenBucket {
   void take(uint64_t tokens, uint64_t now);
 
  private:
-  uint64_t nanoseconds(uint64_t tokens) const;
-
   const uint64_t perSecond;
   const uint64_t burstNs;
   std::atomic<uint64_t> paidAt{0};
 };
 
-// How much of a disk its driver may use (all queues together).
+// How much of the host one device's driver may use, all queues together.
 struct RateLimit {
   TokenBucket bytes;
   TokenBucket requests;
@@ -49,4 +51,4 @@ struct RateLimit {
   }
 };
 
-}  // namespace troupe::blk
+}  // namespace troupe::virtio
