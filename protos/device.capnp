@@ -86,6 +86,11 @@ struct HostEvent {
     diskSize @3 :UInt64;
     # A disk has grown to this many bytes, or is to if it is an image. The device looks for itself
     # whether it has them; it answers when the driver has been told, and throws if it cannot be.
+    netLink @4 :Bool;
+    # The cable of a network device is plugged in, or out. Out, no frame passes in either direction;
+    # when it is in again the driver is asked to announce itself.
+    netAnnounce @5 :Void;
+    # The driver of a network device is asked to announce itself to its neighbours (§5.1.6.5.4).
   }
 }
 

@@ -7,6 +7,7 @@
 namespace troupe::virtio {
 
 // Device ids, §5.
+constexpr uint16_t ID_NETWORK = 1;
 constexpr uint16_t ID_BLOCK = 2;
 constexpr uint16_t ID_CONSOLE = 3;
 constexpr uint16_t ID_ENTROPY = 4;
