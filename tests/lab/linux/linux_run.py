@@ -5,25 +5,29 @@ troupe and the actors' executables. It runs as root inside the lab's level-1 gue
 LAB_KERNEL).
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 bin_dir, initrd, root_disk = (os.path.abspath(path) for path in sys.argv[1:4])
 # Copied to where an ordinary user may read it, as the executables are.
 kernel = shutil.copy(os.environ["LAB_KERNEL"], "/tmp/vmlinuz")
 failures = 0
+printing = threading.Lock()
 KVM_GROUP = 107  # stands for the group kvm, which this tree's /etc/group may lack
 
 
 def check(name, passed, why=""):
     global failures
-    failures += not passed
-    print(f"{'ok  ' if passed else 'FAIL'} {name}" + ("" if passed else f": {why}"), flush=True)
+    with printing:
+        failures += not passed
+        print(f"{'ok  ' if passed else 'FAIL'} {name}" + ("" if passed else f": {why}"), flush=True)
 
 
 class Run:
@@ -47,11 +51,13 @@ class Run:
             "--console", f"file={self.console}",
             "--cmdline", f"+quiet panic=-1 root=/dev/vda cpus={cpus} end={end} {words}", *extra,
         ]
+        self.become = []  # what stands before a command of the VM's user
         if user:
             for path in (self.folder, self.disk, environment["XDG_RUNTIME_DIR"]):
                 os.chown(path, user, user)
-            command = ["setpriv", f"--reuid={user}", f"--regid={user}",
-                       f"--groups={KVM_GROUP}"] + command
+            self.become = ["setpriv", f"--reuid={user}", f"--regid={user}",
+                           f"--groups={KVM_GROUP}"]
+        command = self.become + command
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -62,6 +68,15 @@ class Run:
                 return file.read()
         except FileNotFoundError:
             return ""
+
+    def troupe(self, *words):
+        """A `troupe` command of the VM's user, ended: its output and exit status."""
+        return subprocess.run([*self.become, os.path.join(bin_dir, "troupe"), *words],
+                              env=self.environment, capture_output=True, text=True)
+
+    def status(self):
+        """What `troupe status --json` says of it."""
+        return json.loads(self.troupe("status", self.name, "--json").stdout)
 
     def wait_for(self, line, seconds=90):
         """Whether the serial output holds `line` before the time is over or the VM ends."""

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The everyday devices under Debian's kernel, all in one boot: see "Devices under Linux" in README.md.
+#
+# usage: linux_devices_test.sh [PART...]    those of linux/devices/; all, without any
+#
+# Environment: PARTS, the same as the words.
+set -euo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+folder=$here/linux/devices
+[ $# -gt 0 ] || read -r -a parts <<< "${PARTS:-}"
+[ $# -eq 0 ] || parts=("$@")
+if [ ${#parts[@]} -eq 0 ]; then
+  for script in "$folder"/*.sh; do
+    name=${script##*/}
+    parts+=("${name%.sh}")
+  done
+fi
+wanted() { # what the parts' scripts name in a line "# $1: ..."
+  for part in "${parts[@]}"; do
+    [ -f "$folder/$part.sh" ] || { echo "linux_devices_test: there is no part $part" >&2; exit 2; }
+    sed -n "s/^# $1: //p" "$folder/$part.sh"
+  done | tr ' ' '\n' | grep . | awk '!seen[$0]++' | tr '\n' ' '
+}
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+mkdir "$tree/parts"
+for part in "${parts[@]}"; do cp "$folder/$part.sh" "$tree/parts/"; done
+LAB_GUEST_MODULES=$(wanted modules) || true
+LAB_PROGRAMS=$(wanted programs) || true
+export LAB_GUEST=guest_devices_init LAB_TREE=$tree LAB_GUEST_MODULES LAB_PROGRAMS
+export LAB_SECONDS=${LAB_SECONDS:-600}
+"$here/linux_boot_test.sh" devices_checks.py "${parts[@]}"
