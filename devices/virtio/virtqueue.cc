@@ -138,7 +138,8 @@ void Chain::advanceWritable(uint64_t size) {
   writableLeft -= size;
 }
 
-Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features)
+Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
+                     kj::Maybe<QueueJournal&> journal)
     : memory(memory),
       features(features),
       ringSize(isSound(memory, layout) ? layout.size : 0),
@@ -146,7 +147,8 @@ Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFe
       availableRing(ringPart(memory, layout.availableRing, availableRingBytes(layout.size))),
       usedRing(ringPart(memory, layout.usedRing, usedRingBytes(layout.size))),
       headInFlight(kj::heapArray<bool>(ringSize)),
-      arena(ringSize) {
+      arena(ringSize),
+      journal(journal) {
   KJ_REQUIRE(ringSize > 0, "the size or the alignment of a ring is wrong", layout.size,
              layout.descriptorTable, layout.availableRing, layout.usedRing);
   memset(headInFlight.begin(), 0, headInFlight.size());
@@ -177,22 +179,61 @@ kj::Maybe<Chain> Virtqueue::pop() {
   return chain;
 }
 
+bool Virtqueue::resume(bool ownFault) {
+  auto& kept = KJ_REQUIRE_NONNULL(journal, "nothing was kept of this queue");
+  // The driver may write this word as well: recover() takes only what the journal bears out.
+  uint16_t usedIndex = loadIndex(usedRing + USED_INDEX_OFFSET);
+  KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault)) {
+    recovered = kj::mv(*pending);
+    leftBehind = recovered;
+    nextUsed = usedPublished = usedIndex;
+    // Whatever was taken is either in flight or was returned.
+    nextAvailable = availableSeen = uint16_t(usedIndex + recovered.size());
+  } else {
+    isBroken = true;
+  }
+  return !isBroken;
+}
+
 kj::Maybe<Chain> Virtqueue::take() {
   if (isBroken) return nullptr;
+  return leftBehind.size() > 0 ? takeLeftBehind() : takeNew();
+}
+
+kj::Maybe<Chain> Virtqueue::takeNew() {
   if (nextAvailable == availableSeen && !refreshAvailable()) return nullptr;
 
   size_t slot = nextAvailable & (ringSize - 1);
   Chain chain;
   chain.headIndex = loadWord<uint16_t>(availableRing + AVAIL_RING_OFFSET + slot * sizeof(uint16_t));
+  if (!takeHead(chain)) return nullptr;
+  ++nextAvailable;
+  KJ_IF_MAYBE (j, journal) {
+    j->take(chain.headIndex);
+  }
+  return kj::mv(chain);
+}
+
+kj::Maybe<Chain> Virtqueue::takeLeftBehind() {
+  const QueueJournal::Pending& pending = leftBehind.front();
+  leftBehind = leftBehind.slice(1, leftBehind.size());
+  Chain chain;
+  chain.headIndex = pending.head;
+  chain.deathCount = pending.deaths;
+  if (!takeHead(chain)) return nullptr;
+  return kj::mv(chain);
+}
+
+// False when its chain breaks a rule, which breaks the ring.
+bool Virtqueue::takeHead(Chain& chain) {
   // A head that is still out would share its storage with the earlier chain.
   if (chain.headIndex >= ringSize || headInFlight[chain.headIndex] || !collect(chain)) {
     isBroken = true;
-    return nullptr;
+    return false;
   }
   headInFlight[chain.headIndex] = true;
   ++chainsInFlight;
-  ++nextAvailable;
-  return kj::mv(chain);
+  return true;
 }
 
 // The descriptors a chain is walked through: the driver's table or one indirect table.
@@ -290,6 +331,9 @@ void Virtqueue::push(Chain&& chain, uint32_t written) {
   --chainsInFlight;
   watch::returned(this, chain.headIndex, written);
   storeUsed(chain.headIndex, written);
+  KJ_IF_MAYBE (j, journal) {
+    j->giveBack(chain.headIndex);
+  }
   if (isPlanted(Bug::ANSWERED_TWICE) && written == 0) storeUsed(chain.headIndex, written);
 }
 
@@ -311,6 +355,9 @@ bool Virtqueue::publish() {
   // sees elements and buffers. As a fence, pairs with the driver's full barrier between storing
   // used_event (or clearing NO_INTERRUPT) and looking at the index again: one side sees the other.
   storeIndex(usedRing + USED_INDEX_OFFSET, nextUsed);
+  KJ_IF_MAYBE (j, journal) {
+    j->tell();
+  }
 
   if (features.eventIndex) {
     uint16_t usedEvent = loadIndex(availableRing + AVAIL_RING_OFFSET + ringSize * sizeof(uint16_t));

@@ -9,6 +9,7 @@
 #include "devices/virtio/guest_memory.h"
 #include "devices/virtio/guest_word.h"
 #include "devices/virtio/piece_arena.h"
+#include "devices/virtio/queue_journal.h"
 #include "devices/virtio/wire.h"
 
 namespace troupe::virtio {
@@ -47,6 +48,10 @@ class Chain {
   KJ_DISALLOW_COPY(Chain);
 
   uint16_t head() const { return headIndex; }
+
+  // Of a chain that an earlier process of this device left behind: how many of them in a row died
+  // of their own fault while they had it (queue_journal.h). 0 for a new one.
+  uint8_t deaths() const { return deathCount; }
 
   // What is left to read and to write. iov_base points into guest RAM, for system calls only.
   kj::ArrayPtr<const iovec> readable() const { return readPieces; }
@@ -88,6 +93,7 @@ class Chain {
   uint64_t writableLeft = 0;
   uint64_t writableTotal = 0;
   uint16_t headIndex = 0;
+  uint8_t deathCount = 0;
 };
 
 // The device's side of one split virtqueue (§2.7).
@@ -98,18 +104,27 @@ class Chain {
 // next. Chains have at most min(size(), MAX_PIECES) descriptors. Single-threaded.
 class Virtqueue {
  public:
-  // Throws unless isSound(memory, layout). `memory` must outlive this object.
-  Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features);
+  // Throws unless isSound(memory, layout). `memory` and `journal` must outlive this object. Ring
+  // and journal are new (QueueJournal::clear()), unless resume() comes next.
+  Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
+            kj::Maybe<QueueJournal&> journal = nullptr);
   ~Virtqueue();
   KJ_DISALLOW_COPY(Virtqueue);
 
-  // The next available chain; none when the ring is empty or broken().
+  // Goes on where the process before stopped, whose journal this is: pop() gives out what it had in
+  // flight, in the order it was taken, and then what is new. Before anything else, once.
+  // `ownFault`: that process died of itself. False, and broken(), when ring and journal contradict
+  // each other.
+  bool resume(bool ownFault);
+
+  // The next chain; none when the ring is empty or broken().
   // Between two calls of publish() there are at most size() of them.
   kj::Maybe<Chain> pop();
 
   // True when pop() would find something: one load of the available index. For a spinning reader.
   bool hasWork() const {
-    return !isBroken && loadIndex(availableRing + AVAIL_INDEX_OFFSET) != nextAvailable;
+    return !isBroken && (leftBehind.size() > 0 ||
+                         loadIndex(availableRing + AVAIL_INDEX_OFFSET) != nextAvailable);
   }
 
   // Returns `chain` to the driver (§2.7.8). `written`: bytes stored, from its first writable byte;
@@ -135,6 +150,9 @@ class Virtqueue {
  private:
   struct Table;
   kj::Maybe<Chain> take();
+  kj::Maybe<Chain> takeNew();
+  kj::Maybe<Chain> takeLeftBehind();
+  bool takeHead(Chain& chain);
   bool refreshAvailable();
   bool collect(Chain& chain);
   bool append(Chain& chain, const Descriptor& descriptor);
@@ -155,6 +173,9 @@ class Virtqueue {
   uint32_t chainsInFlight = 0;
   kj::Array<bool> headInFlight;
   PieceArena arena;
+  kj::Maybe<QueueJournal&> journal;
+  kj::Array<QueueJournal::Pending> recovered;
+  kj::ArrayPtr<const QueueJournal::Pending> leftBehind;  // of `recovered`, not yet given out
 };
 
 }  // namespace troupe::virtio
