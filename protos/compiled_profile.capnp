@@ -83,6 +83,16 @@ struct CompiledProfile {
     restartSeconds @12 :UInt32;
     memoryRanges @13 :List(MemoryRange);
     ioUringSqeFlags @14 :UInt8;
+    isHelper @15 :Bool;
+    rootEntries @16 :List(RootEntry);
+  }
+
+  struct RootEntry {
+    kind @0 :UInt8;
+    # ProfileRootEntry::Kind
+    path @1 :Text;
+    target @2 :Text;
+    optional @3 :Bool;
   }
 
   struct MemoryRange {

@@ -79,6 +79,15 @@ bool isOnItsWay(const Subject& subject, const OpenFd& open, kj::ArrayPtr<const O
   return false;
 }
 
+// A helper opens sockets and what it waits with as it goes, at the kernel's numbers.
+bool isHelpersOwn(const Subject& subject, const OpenFd& open) {
+  if (!subject.profile.layers.helper.is) return false;
+  for (kj::StringPtr kind : {"socket"_kj, "pipe"_kj, "epoll"_kj, "timerfd"_kj}) {
+    if (matches(subject, kind, open)) return true;
+  }
+  return false;
+}
+
 // Whether an fd of the profile may have this number, and be what is there.
 void checkFd(Subject& subject, const OpenFd& open, kj::ArrayPtr<const OpenFd> all) {
   bool start = subject.options.stage == Stage::START;
@@ -96,6 +105,7 @@ void checkFd(Subject& subject, const OpenFd& open, kj::ArrayPtr<const OpenFd> al
                    "; the profile's \"", expected->name, "\" is of kind ", expected->kind);
     return;
   }
+  if (isHelpersOwn(subject, open)) return;
   auto layer = kj::str("fd ", open.number);
   bool onItsWay = isOnItsWay(subject, open, all);
   subject.seen(layer, open.link, onItsWay ? ", on its way to its place" : "");
@@ -138,6 +148,18 @@ kj::String linkAt(const Subject& subject, kj::StringPtr name) {
   return kj::str("?");
 }
 
+void showHelpersOwn(Subject& subject, kj::ArrayPtr<const OpenFd> open) {
+  if (!subject.profile.layers.helper.is) return;
+  uint32_t count = 0;
+  for (const OpenFd& one : open) {
+    bool named = false;
+    for (size_t i = 0; i < subject.profile.fdCount; i++)
+      named = named || covers(subject.profile.fds[i], one.number);
+    count += !named && isHelpersOwn(subject, one);
+  }
+  subject.seen("fds of its own", count, " sockets, pipes, timers and epolls");
+}
+
 }  // namespace
 
 void attestFds(Subject& subject) {
@@ -148,11 +170,15 @@ void attestFds(Subject& subject) {
     const auto& profile = subject.profile;
     for (size_t i = 0; i < profile.fdCount; i++)
       show(subject, profile.fds[i], open);
+    showHelpersOwn(subject, open);
     for (const OpenFd& one : open)
       checkFd(subject, one, open);
     if (subject.options.stage == Stage::START) return;
     for (size_t i = 0; i < profile.fdCount; i++)
       checkOpen(subject, profile.fds[i], open);
+  } else if (errno == EACCES && subject.profile.layers.helper.is) {
+    // It has made itself undumpable, and then its table is root's to see.
+    subject.seen("fds", "root alone can list those of such a helper");
   } else {
     subject.differ("fds", "its fds cannot be listed: ", errnoText(errno));
   }

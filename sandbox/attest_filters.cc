@@ -84,7 +84,9 @@ void attestFilters(Subject& subject, kj::StringPtr layer, kj::StringPtr who, pid
     for (const ThreadFilters& read : reading->threads) {
       if (read.thread != thread) continue;
       kj::Vector<kj::StringPtr> stages;
-      for (size_t i = 0; i < read.programs.size(); i++) {
+      // What stands above a helper's first is its own, which no profile knows.
+      bool helper = subject.profile.layers.helper.is;
+      for (size_t i = 0; i < read.programs.size() && (i == 0 || !helper); i++) {
         auto stage = stageOf(subject, layer, who, i, thread == subject.pid, read.programs[i]);
         for (auto earlier : stages) {
           if (stage != nullptr && stage == earlier) {

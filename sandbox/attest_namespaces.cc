@@ -30,7 +30,8 @@ void attestNamespaces(Subject& subject, const NamespaceIds& host, const Namespac
     auto layer = kj::str(NAMESPACE_NAMES[i], " namespace");
     const ProfileLayer& wanted = subject.profile.layers.namespaces[i];
     if (!wanted.wanted()) {
-      subject.seen(layer, inode, ", which need not be its own");
+      bool hosts = inode != 0 && inode == host.inodes[i];
+      subject.seen(layer, inode, hosts ? ", the host's" : "", ", which need not be its own");
       continue;
     }
     if (inode == 0 && host.inodes[i] == 0 && wanted.need != ProfileLayer::REQUIRED) {

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -71,8 +72,7 @@ class JailedChild {
     at(JailStep::NAMESPACES);
     need(rawSyscall(SYS_unshare, plan.namespaces));
     at(JailStep::HOST_NAME);
-    if ((plan.namespaces & CLONE_NEWUTS) != 0)
-      need(rawSyscall(SYS_sethostname, word("troupe"), 6));
+    if ((plan.namespaces & CLONE_NEWUTS) != 0) need(rawSyscall(SYS_sethostname, word("troupe"), 6));
   }
 
   void waitForIds() {
@@ -125,15 +125,41 @@ class JailedChild {
     if (left(Fault::EMPTY_ROOT)) return;
     at(JailStep::MOUNT_ROOT);
     unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME;
-    if (!left(Fault::READ_ONLY_ROOT)) flags |= MS_RDONLY;
-    need(rawSyscall(SYS_mount, word("root"), word("/proc"), word("tmpfs"), flags,
-                    word("size=4k,nr_inodes=1,mode=0555")));
-    at(JailStep::PIVOT_ROOT);
+    bool empty = plan.rootCount == 0;
+    if (empty && !left(Fault::READ_ONLY_ROOT)) flags |= MS_RDONLY;
+    need(rawSyscall(
+        SYS_mount, word("root"), word("/proc"), word("tmpfs"), flags,
+        word(empty ? "size=4k,nr_inodes=1,mode=0555" : "size=64k,nr_inodes=256,mode=0755")));
     need(rawSyscall(SYS_chdir, word("/proc")));
+    if (!empty) fillRoot();
+    at(JailStep::PIVOT_ROOT);
     need(rawSyscall(SYS_pivot_root, word("."), word(".")));
     at(JailStep::DETACH_OLD_ROOT);
     need(rawSyscall(SYS_umount2, word("."), MNT_DETACH));
     need(rawSyscall(SYS_chdir, word("/")));
+  }
+
+  // In the new root, by relative paths: the host's are still where they were, but for /proc.
+  void fillRoot() {
+    at(JailStep::FILL_ROOT);
+    constexpr unsigned long CLOSED = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV;
+    for (size_t i = 0; i < plan.rootCount; i++) {
+      const PlannedRootEntry& entry = plan.root[i];
+      switch (entry.kind) {
+        case PlannedRootEntry::FOLDER:
+          need(rawSyscall(SYS_mkdirat, AT_FDCWD, word(entry.at), 0755));
+          break;
+        case PlannedRootEntry::LINK:
+          need(rawSyscall(SYS_symlinkat, word(entry.from), AT_FDCWD, word(entry.at)));
+          break;
+        case PlannedRootEntry::FILE:
+          need(rawSyscall(SYS_mknodat, AT_FDCWD, word(entry.at), S_IFREG | 0444, 0));
+          need(rawSyscall(SYS_mount, word(entry.from), word(entry.at), 0, MS_BIND));
+          need(rawSyscall(SYS_mount, 0, word(entry.at), 0, CLOSED));
+          break;
+      }
+    }
+    need(rawSyscall(SYS_mount, 0, word("."), 0, CLOSED | MS_NOEXEC | MS_NOATIME));
   }
 
   void dropBoundingSet() {
@@ -269,6 +295,8 @@ const char* describe(JailStep step) {
       return "make its mounts private";
     case JailStep::MOUNT_ROOT:
       return "mount an empty root";
+    case JailStep::FILL_ROOT:
+      return "put what its program needs into its root";
     case JailStep::PIVOT_ROOT:
       return "change to the empty root";
     case JailStep::DETACH_OLD_ROOT:

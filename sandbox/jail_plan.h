@@ -58,6 +58,7 @@ enum class JailStep : uint32_t {
   DEATH_SIGNAL,
   PRIVATE_MOUNTS,
   MOUNT_ROOT,
+  FILL_ROOT,
   PIVOT_ROOT,
   DETACH_OLD_ROOT,
   BOUNDING_SET,
@@ -82,6 +83,14 @@ struct PlannedFd {
   int number;
 };
 
+// What a helper's root holds besides folders made for it, in the order it is made.
+struct PlannedRootEntry {
+  enum Kind { FOLDER, FILE, LINK };
+  Kind kind;
+  const char* at;    // from the root on, without its slash
+  const char* from;  // of a FILE its path on the host, of a LINK where it leads
+};
+
 struct PlannedLimit {
   int resource;
   uint64_t value;
@@ -102,7 +111,9 @@ struct JailPlan {
   PlannedFd* fds;           // the program last, where execveat finds it
   size_t fdCount;
   int firstFree;  // above all numbers of the plan but the program's, which is above any limit
-  uint64_t fileLimit[2];  // while fds are put there, soft and hard; soft 0: as it is
+  uint64_t fileLimit[2];         // while fds are put there, soft and hard; soft 0: as it is
+  const PlannedRootEntry* root;  // none: the root is empty
+  size_t rootCount;
   const PlannedLimit* limits;
   size_t limitCount;
   sock_fprog filter;

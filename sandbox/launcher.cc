@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,8 +18,8 @@
 #include "sandbox/child_process.h"
 #include "sandbox/errno_text.h"
 #include "sandbox/exit_report.h"
-#include "sandbox/limits/clone_into.h"
 #include "sandbox/landlock_rules.h"
+#include "sandbox/limits/clone_into.h"
 #include "sandbox/setup_message.h"
 
 namespace troupe::sandbox {
@@ -52,10 +53,50 @@ struct Prepared final: public LaunchMemory {
   kj::Array<sock_filter> altered;  // with LaunchFaults::ALTERED_FILTER
   kj::Array<PlannedFd> fds;
   kj::Vector<PlannedLimit> limits;
-  kj::String argument;
-  const char* arguments[2] = {};
+  kj::Vector<kj::String> texts;
+  kj::Vector<PlannedRootEntry> root;
+  kj::Vector<const char*> arguments;
   const char* environment[1] = {};
+
+  // Vectors of strings move them, but not their characters.
+  const char* keep(kj::StringPtr text) { return texts.add(kj::heapString(text)).cStr(); }
 };
+
+// The folder `path` and those above it, each once.
+void planFolder(kj::StringPtr path, Prepared& memory) {
+  KJ_IF_MAYBE (slash, path.findLast('/')) {
+    planFolder(kj::heapString(path.slice(0, *slash)), memory);
+  }
+  for (auto& one : memory.root) {
+    if (one.kind == PlannedRootEntry::FOLDER && path == one.at) return;
+  }
+  memory.root.add(PlannedRootEntry{PlannedRootEntry::FOLDER, memory.keep(path), nullptr});
+}
+
+// What a helper's root holds, and the folders it lies in.
+void planRoot(const Profile& profile, kj::StringPtr name, Prepared& memory) {
+  for (size_t i = 0; i < profile.layers.helper.rootCount; i++) {
+    const ProfileRootEntry& entry = profile.layers.helper.root[i];
+    kj::StringPtr path = entry.path + 1;
+    if (entry.kind == ProfileRootEntry::FOLDER) {
+      planFolder(path, memory);
+      continue;
+    }
+    bool isFile = entry.kind == ProfileRootEntry::FILE;
+    struct stat info;
+    if (isFile && (stat(entry.path, &info) < 0 || !S_ISREG(info.st_mode))) {
+      if (entry.optional) continue;
+      KJ_FAIL_REQUIRE(kj::str("TRP-jail-013: ", name, " needs the file ", entry.path,
+                              ", as its profile ", profile.source,
+                              " says, and this host has none; `ls -l ", entry.path, "` shows it"));
+    }
+    KJ_IF_MAYBE (slash, path.findLast('/')) {
+      planFolder(kj::heapString(path.slice(0, *slash)), memory);
+    }
+    memory.root.add(PlannedRootEntry{isFile ? PlannedRootEntry::FILE : PlannedRootEntry::LINK,
+                                     memory.keep(path), isFile ? entry.path : entry.target});
+  }
+}
 
 // What an actor is handed as memory cannot be executed, wherever it goes from there.
 void requireSealed(const Profile& profile, kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds) {
@@ -272,8 +313,8 @@ const Profile& Launcher::inForce(const Profile& profile) {
 
 kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::StringPtr argv0,
                                 kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
-                                kj::Maybe<capnp::AnyPointer::Reader> config,
-                                kj::Maybe<int> cgroup) {
+                                kj::Maybe<capnp::AnyPointer::Reader> config, kj::Maybe<int> cgroup,
+                                kj::ArrayPtr<const kj::String> arguments) {
   const Profile& profile = inForce(given);
   bool jailed = jail == Jail::ON;
   bool asRoot = geteuid() == 0;
@@ -283,22 +324,28 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
   LayerPlan layers;
   if (jailed) layers = planJail(profile, name);
   if (layers.executableSeals) requireSealed(profile, name, fds);
-  auto setup = makeSetup(profile, name, fds, config, jailed, layers);
+  bool helper = profile.layers.helper.is;
+  KJ_REQUIRE(helper || arguments.size() == 0, "only a helper has arguments", name);
+  kj::AutoCloseFd setup;
+  if (!helper) setup = makeSetup(profile, name, fds, config, jailed, layers);
   int programNumber = executableFd(profile);
   int firstFree = SETUP_FD + 1;
   for (const NumberedFd& fd : numbered)
     firstFree = kj::max(firstFree, fd.number + 1);
 
   auto memory = kj::heap<Prepared>();
-  memory->fds = kj::heapArray<PlannedFd>(numbered.size() + 2);
-  for (size_t i = 0; i < numbered.size(); i++) {
-    memory->fds[i] = {numbered[i].fd, -1, numbered[i].number};
-  }
-  memory->fds[numbered.size()] = {setup, -1, SETUP_FD};
-  memory->fds[numbered.size() + 1] = {executable, -1, programNumber};
+  kj::Vector<PlannedFd> planned(numbered.size() + 2);
+  for (const NumberedFd& fd : numbered)
+    planned.add(PlannedFd{fd.fd, -1, fd.number});
+  if (!helper) planned.add(PlannedFd{setup, -1, SETUP_FD});
+  planned.add(PlannedFd{executable, -1, programNumber});
+  memory->fds = planned.releaseAsArray();
   planLimits(profile, memory->limits);
-  memory->argument = kj::heapString(argv0);
-  memory->arguments[0] = memory->argument.cStr();
+  memory->arguments.add(memory->keep(argv0));
+  for (const kj::String& argument : arguments)
+    memory->arguments.add(memory->keep(argument));
+  memory->arguments.add(nullptr);
+  if (jailed) planRoot(profile, name, *memory);
 
   rlimit files;
   KJ_SYSCALL(getrlimit(RLIMIT_NOFILE, &files));
@@ -334,6 +381,8 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
   plan.firstFree = firstFree;
   plan.fileLimit[0] = files.rlim_cur > rlim_t(programNumber) ? 0 : programNumber + 1;
   plan.fileLimit[1] = files.rlim_max;
+  plan.root = memory->root.begin();
+  plan.rootCount = memory->root.size();
   plan.limits = memory->limits.begin();
   plan.limitCount = memory->limits.size();
   plan.filter.len = profile.filters[0].length;
@@ -342,7 +391,7 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
     memory->altered = alteredCopy(profile.filters[0]);
     plan.filter.filter = memory->altered.begin();
   }
-  plan.arguments = memory->arguments;
+  plan.arguments = memory->arguments.begin();
   plan.environment = memory->environment;
 
   int pidFd = -1, error = 0;

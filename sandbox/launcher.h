@@ -78,12 +78,14 @@ class Launcher {
   // `argv0` chooses the actor within a multi-call executable. `config` is copied into the child's
   // setup message (null: none). Throws when an fd of the profile is missing or one is unknown to
   // it. Which signals this process handles or ignores is looked up at the first launch, since it
-  // takes a system call each, and stays so from then on. `cgroup`: an open folder, the control group
-  // in which the child begins (limits/cgroup.h); without one it is in this process's.
+  // takes a system call each, and stays so from then on. `cgroup`: an open folder, the control
+  // group in which the child begins (limits/cgroup.h); without one it is in this process's.
+  // `arguments`: what a helper finds behind `argv0`; our own programs get none.
   kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                         kj::Maybe<capnp::AnyPointer::Reader> config,
-                        kj::Maybe<int> cgroup = nullptr);
+                        kj::Maybe<int> cgroup = nullptr,
+                        kj::ArrayPtr<const kj::String> arguments = nullptr);
 
   // `profile` with the filters that launch() gives its actor.
   const Profile& inForce(const Profile& profile);

@@ -24,6 +24,11 @@ const char* nameOf(ProfileMemory::Access access) {
   return NAMES[access];
 }
 
+const char* nameOf(ProfileRootEntry::Kind kind) {
+  static constexpr const char* NAMES[] = {"FILE", "FOLDER", "LINK"};
+  return NAMES[kind];
+}
+
 std::string versionText(uint32_t version) {
   return std::to_string(version >> 16) + "." + std::to_string(version & 0xffff);
 }

@@ -6,7 +6,7 @@
 namespace troupe::sandbox {
 
 // A field that is not carried over would be empty in every replaced profile.
-static_assert(sizeof(Profile) == 296, "a new field goes through compiled_profile.capnp, too");
+static_assert(sizeof(Profile) == 320, "a new field goes through compiled_profile.capnp, too");
 
 namespace {
 
@@ -16,6 +16,7 @@ constexpr size_t MOST_FILTERS = 32;
 constexpr size_t MOST_LIMITS = 16;
 constexpr size_t MOST_LAYER_LIMITS = 64;
 constexpr size_t MOST_RANGES = 1024;
+constexpr size_t MOST_ROOT_ENTRIES = 64;
 constexpr size_t LONGEST_TEXT = 4096;
 constexpr uint32_t LARGEST_NUMBER = 65535;
 
@@ -156,6 +157,7 @@ void LoadedProfile::loadLayers(CompiledProfile::Layers::Reader from) {
   loadIoUring(from);
   loadCgroup(from);
   to.restart = {from.getRestarts(), from.getRestartSeconds()};
+  loadHelper(from);
 }
 
 void LoadedProfile::loadMemory(CompiledProfile::Layers::Reader from) {
@@ -209,6 +211,22 @@ void LoadedProfile::loadCgroup(CompiledProfile::Layers::Reader from) {
   };
   to.ioLimits = ioLimits.begin();
   to.ioLimitCount = ioLimits.size();
+}
+
+void LoadedProfile::loadHelper(CompiledProfile::Layers::Reader from) {
+  auto list = from.getRootEntries();
+  require(list.size() <= (from.getIsHelper() ? MOST_ROOT_ENTRIES : 0), "the files of a root");
+  rootEntries = KJ_MAP(entry, list) {
+    kj::StringPtr path = entry.getPath();
+    auto whole = kj::str(path, "/");
+    bool plain = path.startsWith("/") && strstr(whole.cStr(), "//") == nullptr &&
+                 strstr(whole.cStr(), "/./") == nullptr && strstr(whole.cStr(), "/../") == nullptr;
+    require(plain && entry.getKind() <= ProfileRootEntry::LINK, "a file of a root");
+    bool link = entry.getKind() == ProfileRootEntry::LINK;
+    return ProfileRootEntry{static_cast<ProfileRootEntry::Kind>(entry.getKind()), keep(path),
+                            link ? keep(entry.getTarget()) : nullptr, entry.getOptional()};
+  };
+  loaded.layers.helper = {from.getIsHelper(), rootEntries.begin(), rootEntries.size()};
 }
 
 void requireSameFds(const Profile& loaded, const Profile& builtIn) {

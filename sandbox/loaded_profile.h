@@ -30,6 +30,7 @@ class LoadedProfile {
   void loadMemory(CompiledProfile::Layers::Reader from);
   void loadIoUring(CompiledProfile::Layers::Reader from);
   void loadCgroup(CompiledProfile::Layers::Reader from);
+  void loadHelper(CompiledProfile::Layers::Reader from);
 
   kj::Vector<kj::String> texts;
   kj::Array<ProfileFd> fds;
@@ -40,6 +41,7 @@ class LoadedProfile {
   kj::Array<uint8_t> opcodes;
   kj::Array<ProfileCgroupLimit> cgroupLimits;
   kj::Array<ProfileIoLimit> ioLimits;
+  kj::Array<ProfileRootEntry> rootEntries;
   Profile loaded = {};
 };
 

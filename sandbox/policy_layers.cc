@@ -27,6 +27,7 @@ class LayerReader final: LayerSources {
     attempt([&] { readCapabilities(); });
     attempt([&] { readLayer("mdwe", layers.mdwe); });
     attempt([&] { readLayer("executable_seals", layers.executableSeals); });
+    attempt([&] { readHelper(); });
   }
 
  private:
@@ -155,6 +156,49 @@ class LayerReader final: LayerSources {
     bool off = !layer.off().empty();
     ProfileLayer wanted = off ? ProfileLayer{ProfileLayer::OFF, 0} : needOf(*file, tree, layer);
     result = {wanted, place(*file, name)};
+  }
+
+  void readHelper() {
+    const SourceFile* file = speaker("helper");
+    if (file == nullptr) return;
+    const policy::Helper& helper = file->profile.helper();
+    const Locations* tree = within(*file, "helper");
+    layers.helper.is = true;
+    layers.helper.where = place(*file, "helper");
+    layers.helper.reason = helper.reason();
+    if (helper.reason().empty()) {
+      throw ProfileError(layers.helper.where,
+                         "`helper` has no `reason`; say which program it is, and for what");
+    }
+    for (int i = 0; i < helper.root_size(); i++)
+      addRootEntry(helper.root(i), locate(*file, tree, helper, "root", i));
+  }
+
+  // Paths go into a root that is made by their words: each is plain and absolute.
+  void addRootEntry(const policy::Helper::Entry& entry, const SourceLocation& where) {
+    const std::string& path = entry.path();
+    bool plain = path.size() > 1 && path[0] == '/' && path.back() != '/' &&
+                 path.find("//") == std::string::npos && (path + "/").find("/./") == path.npos &&
+                 (path + "/").find("/../") == std::string::npos;
+    if (entry.kind() == policy::Helper::UNSPECIFIED) {
+      throw ProfileError(where, "an entry of `root` has a `kind`: FILE, FOLDER or LINK");
+    }
+    if (!plain) {
+      throw ProfileError(where, "\"" + path +
+                                    "\" is no path for `root`; one is absolute and has no "
+                                    "\"//\", \".\" or \"..\": \"/lib64/ld-linux-x86-64.so.2\"");
+    }
+    if ((entry.kind() == policy::Helper::LINK) == entry.target().empty()) {
+      throw ProfileError(where, "`target` goes with LINK, and LINK has one");
+    }
+    if (entry.optional() && entry.kind() != policy::Helper::FILE) {
+      throw ProfileError(where, "`optional` goes with FILE: what is made is always there");
+    }
+    for (const PolicyRootEntry& other : layers.helper.root) {
+      if (other.path == path) throw ProfileError(where, path + " is given twice; drop one");
+    }
+    layers.helper.root.push_back(
+        {ProfileRootEntry::Kind(entry.kind() - 1), path, entry.target(), entry.optional(), where});
   }
 
   PolicyLayers& layers;

@@ -60,6 +60,21 @@ struct PolicyIoLimit {
   SourceLocation where;
 };
 
+struct PolicyRootEntry {
+  ProfileRootEntry::Kind kind;
+  std::string path;
+  std::string target;
+  bool optional;
+  SourceLocation where;
+};
+
+struct PolicyHelper {
+  bool is = false;
+  std::vector<PolicyRootEntry> root;
+  std::string reason;
+  SourceLocation where;
+};
+
 struct PolicyLayers {
   PolicyLayers();  // the defaults: the closest jail, as in sandbox/common/jail.profile
 
@@ -79,6 +94,7 @@ struct PolicyLayers {
   std::vector<PolicyIoLimit> ioLimits;
   ProfileRestart restart = {};
   SourceLocation restartAt;
+  PolicyHelper helper;
 };
 
 // The layers' names: "user" … "cgroup", "FILES" … "SIGNALS", "memory_max" ….
@@ -86,6 +102,7 @@ const char* nameOf(NamespaceKind kind);
 const char* nameOf(LandlockAccess access);
 const char* nameOf(ProfileCgroupLimit::Kind kind);
 const char* nameOf(ProfileMemory::Access access);
+const char* nameOf(ProfileRootEntry::Kind kind);
 
 // "6.12" of kernelVersion(6, 12).
 std::string versionText(uint32_t version);

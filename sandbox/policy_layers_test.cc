@@ -291,5 +291,37 @@ TEST(PolicyLayersError, EveryMistakeIsFound) {
   EXPECT_EQ(6u, tree.examine("a").errors.size());
 }
 
+TEST(PolicyLayers, AHelpersRootIsListed) {
+  PolicyLayers layers = layersOf(
+      "helper { reason: 'r' root { kind: FILE path: '/lib/c.so' optional: true } "
+      "root { kind: FOLDER path: '/tmp' } root { kind: LINK path: '/a/b' target: '../c' } }");
+  EXPECT_TRUE(layers.helper.is);
+  ASSERT_EQ(3u, layers.helper.root.size());
+  EXPECT_EQ(ProfileRootEntry::FILE, layers.helper.root[0].kind);
+  EXPECT_TRUE(layers.helper.root[0].optional);
+  EXPECT_EQ("/tmp", layers.helper.root[1].path);
+  EXPECT_EQ("../c", layers.helper.root[2].target);
+  EXPECT_FALSE(layersOf("").helper.is);
+}
+
+TEST(PolicyLayers, AHelpersRootIsMadeOfPlainPaths) {
+  auto error = [](const std::string& entry) {
+    return errorOf("helper { reason: 'r' root { " + entry + " } }");
+  };
+  for (const char* path :
+       {"", "/", "lib", "/a/", "//a", "/a//b", "/..", "/../a", "/a/../b", "/a/."}) {
+    EXPECT_NE(std::string::npos,
+              error("kind: FILE path: '" + std::string(path) + "'").find("is no path for `root`"))
+        << path;
+  }
+  EXPECT_NE(std::string::npos, error("path: '/a'").find("has a `kind`"));
+  EXPECT_NE(std::string::npos, error("kind: LINK path: '/a'").find("`target` goes with LINK"));
+  EXPECT_NE(std::string::npos, error("kind: FILE path: '/a' target: 'b'").find("`target` goes"));
+  EXPECT_NE(std::string::npos, error("kind: FOLDER path: '/a' optional: true").find("`optional`"));
+  EXPECT_NE(std::string::npos,
+            error("kind: FILE path: '/a' } root { kind: FOLDER path: '/a'").find("is given twice"));
+  EXPECT_NE(std::string::npos, errorOf("helper { }").find("has no `reason`"));
+}
+
 }  // namespace
 }  // namespace troupe::sandbox::testing

@@ -108,6 +108,23 @@ struct ProfileIoLimit {
   ProfileLayer layer;  // never OFF
 };
 
+// What the root of a helper holds; every other actor's is empty.
+struct ProfileRootEntry {
+  enum Kind : uint8_t { FILE, FOLDER, LINK };
+  Kind kind;
+  const char* path;    // absolute
+  const char* target;  // of a LINK; else null
+  bool optional;       // of a FILE: the host may lack it
+};
+
+// A program that is not ours, closes a jail of its own around itself, and takes neither setup nor
+// stages (protos/profile.proto, Helper).
+struct ProfileHelper {
+  bool is;
+  const ProfileRootEntry* root;
+  size_t rootCount;
+};
+
 // An actor that ends by itself is replaced unless `restarts` were made within `seconds`; never when
 // that is 0.
 struct ProfileRestart {
@@ -115,7 +132,7 @@ struct ProfileRestart {
   uint32_t seconds;
 };
 
-// The layers of a jail besides fds, filters and limits. The root is always empty.
+// The layers of a jail besides fds, filters and limits. The root is empty, but for a helper's.
 struct ProfileLayers {
   ProfileLayer namespaces[NAMESPACE_COUNT];      // by NamespaceKind; user and mount are REQUIRED
   ProfileLayer landlock[LANDLOCK_ACCESS_COUNT];  // by LandlockAccess
@@ -132,6 +149,7 @@ struct ProfileLayers {
   const ProfileIoLimit* ioLimits;
   size_t ioLimitCount;
   ProfileRestart restart;
+  ProfileHelper helper;
 };
 
 struct Profile {

@@ -72,6 +72,18 @@ std::string layerTexts(const Layers& layers) {
   return text + "}";
 }
 
+// A C++ literal of any bytes.
+std::string quoted(const std::string& text) {
+  std::string literal = "\"";
+  for (unsigned char c : text) {
+    char escaped[8];
+    bool plain = c >= ' ' && c < 0x7f && c != '"' && c != '\\';
+    snprintf(escaped, sizeof(escaped), plain ? "%c" : "\\%03o", c);
+    literal += escaped;
+  }
+  return literal + "\"";
+}
+
 // An array of its own for each list of a layer that has entries.
 void writeLayerLists(const PolicyLayers& layers, std::ostream& out) {
   if (!layers.memory.ranges.empty()) {
@@ -84,6 +96,16 @@ void writeLayerLists(const PolicyLayers& layers, std::ostream& out) {
     out << "constexpr uint8_t IO_URING_OPCODES[] = {";
     for (const PolicyIoUringOpcode& opcode : layers.ioUringOpcodes)
       out << int(opcode.number) << ", ";
+    out << "};\n\n";
+  }
+  if (!layers.helper.root.empty()) {
+    out << "constexpr sandbox::ProfileRootEntry ROOT_ENTRIES[] = {\n";
+    for (const PolicyRootEntry& entry : layers.helper.root) {
+      bool link = entry.kind == ProfileRootEntry::LINK;
+      out << "    {sandbox::ProfileRootEntry::" << nameOf(entry.kind) << ", " << quoted(entry.path)
+          << ", " << (link ? quoted(entry.target) : "nullptr") << ", "
+          << (entry.optional ? "true" : "false") << "},\n";
+    }
     out << "};\n\n";
   }
   if (!layers.cgroupLimits.empty()) {
@@ -127,7 +149,8 @@ std::string layersText(const PolicyLayers& layers) {
       << list("IO_URING_OPCODES", layers.ioUringOpcodes.size()) << ", " << sqeFlags << ", "
       << list("CGROUP_LIMITS", layers.cgroupLimits.size()) << ", "
       << list("IO_LIMITS", layers.ioLimits.size()) << ", {" << layers.restart.restarts << ", "
-      << layers.restart.seconds << "}}";
+      << layers.restart.seconds << "},\n        {" << (layers.helper.is ? "true" : "false") << ", "
+      << list("ROOT_ENTRIES", layers.helper.root.size()) << "}}";
   return out.str();
 }
 

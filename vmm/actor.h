@@ -20,6 +20,7 @@ struct ActorStart {
   kj::String role;                    // for people: `the device of disk "root.img"`
   kj::Vector<sandbox::HandedFd> fds;  // beyond the log pipe, borrowed until start() returns
   kj::Maybe<capnp::AnyPointer::Reader> config;
+  kj::Array<kj::String> arguments = nullptr;  // of a helper
 };
 
 // What starts the actors of one VM: the jail, and the control groups with their limits.

@@ -47,7 +47,16 @@ std::vector<LayerRow> layerRows(const PolicyLayers& layers) {
     const PolicyLayer& one = layers.namespaces[i];
     rows.push_back({"namespaces", nameOf(NamespaceKind(i)), needText(one.layer), one.where});
   }
-  rows.push_back({"root", "EMPTY", "required", layers.root});
+  if (layers.helper.is) {
+    rows.push_back({"helper", layers.helper.reason, "-", layers.helper.where});
+  } else {
+    rows.push_back({"root", "EMPTY", "required", layers.root});
+  }
+  for (const PolicyRootEntry& one : layers.helper.root) {
+    std::string target = one.target.empty() ? "" : " to " + one.target;
+    rows.push_back({"root", std::string(nameOf(one.kind)) + " " + one.path + target,
+                    one.optional ? "optional" : "required", one.where});
+  }
   for (size_t i = 0; i < LANDLOCK_ACCESS_COUNT; i++) {
     const PolicyLayer& one = layers.landlock[i];
     rows.push_back({"landlock", nameOf(LandlockAccess(i)), needText(one.layer), one.where});

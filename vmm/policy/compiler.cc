@@ -108,6 +108,17 @@ void writeCgroup(const PolicyLayers& layers, CompiledProfile::Layers::Builder to
   }
 }
 
+void writeHelper(const sandbox::PolicyHelper& helper, CompiledProfile::Layers::Builder to) {
+  to.setIsHelper(helper.is);
+  auto entries = to.initRootEntries(helper.root.size());
+  for (size_t i = 0; i < helper.root.size(); i++) {
+    entries[i].setKind(helper.root[i].kind);
+    entries[i].setPath(helper.root[i].path);
+    entries[i].setTarget(helper.root[i].target);
+    entries[i].setOptional(helper.root[i].optional);
+  }
+}
+
 void writeLayers(const PolicyLayers& layers, CompiledProfile::Layers::Builder to) {
   writeEach(layers.namespaces, to.initNamespaces(layers.namespaces.size()));
   writeEach(layers.landlock, to.initLandlock(layers.landlock.size()));
@@ -121,6 +132,7 @@ void writeLayers(const PolicyLayers& layers, CompiledProfile::Layers::Builder to
   writeMemory(layers.memory, to);
   writeIoUring(layers, to);
   writeCgroup(layers, to);
+  writeHelper(layers.helper, to);
   to.setRestarts(layers.restart.restarts);
   to.setRestartSeconds(layers.restart.seconds);
 }
@@ -154,7 +166,8 @@ void compile() {
     auto text = file.getText();
     files[plain(file.getPath())] = {text.asChars().begin(), text.size()};
   }
-  auto result = compileOverride(plain(request.getFolder()), files, BuiltInFiles(), replaceableActors());
+  auto result =
+      compileOverride(plain(request.getFolder()), files, BuiltInFiles(), replaceableActors());
   capnp::MallocMessageBuilder message;
   write(result, message.initRoot<CompileResult>());
   capnp::writeMessageToFd(setup.fd("result"), message);
