@@ -30,6 +30,34 @@ struct DiskConfig {
   # The file is only read: what the guest writes is kept in memory and vanishes. Not with `ro`.
 }
 
+struct NetOptions {
+  # One of the first three says where frames go.
+  tap @0 :Text;
+  # The name of a tap that is there.
+  fd @1 :Text;
+  # "5", or "5:6" with one for each queue: an open tap or a connected unix socket.
+  user @2 :Bool;
+  # Through the host's own sockets, by passt.
+  mac @3 :Text;
+  # "52:54:00:12:34:56"; "" makes one of the VM's name and the device's place.
+  mtu @4 :UInt32;
+  # What the guest is told; 0: the tap's, or nothing.
+  queues @5 :UInt16;
+  # Pairs of queues; 0: one for each fd.
+  hostfwd @6 :List(Text);
+  # With `user`: "tcp:8080:80", "udp:127.0.0.1:5353:53".
+  pcap @7 :Text;
+  # A new file for a copy of every frame.
+  rate @8 :Text;
+  # Each way: "100M", "5000fps", "100M/1G+5000fps"; "" is without limit.
+  rateIn @9 :Text $Json.name("rate-in");
+  # To the guest, in place of `rate`.
+  rateOut @10 :Text $Json.name("rate-out");
+  # From the guest, in place of `rate`.
+  nospoof @11 :Bool;
+  # The guest sends under its own MAC address alone.
+}
+
 struct VmConfig {
   name @0 :Text;
   kernel @1 :Text;
@@ -47,4 +75,5 @@ struct VmConfig {
   jail @11 :Text = "on";
   profileDir @12 :Text $Json.name("profile-dir");
   # A folder whose sandbox profiles replace those built in; "" means none.
+  nets @13 :List(NetOptions) $Json.name("net");
 }

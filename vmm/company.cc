@@ -10,8 +10,11 @@
 #include "devices/console/console.capnp.h"
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
+#include "devices/net/net_profile.h"
 #include "devices/rng/rng_profile.h"
 #include "vmm/front/front_profile.h"
+#include "vmm/net_start.h"
+#include "vmm/passt/passt_profile.h"
 #include "vmm/quote.h"
 #include "vmm/terminal.h"
 
@@ -131,8 +134,8 @@ class Launching {
     auto rate = config.getRate();
     rate.setBytesPerSecond(disk.rate.bytesPerSecond);
     rate.setBurstBytes(disk.rate.burstBytes);
-    rate.setRequestsPerSecond(disk.rate.requestsPerSecond);
-    rate.setBurstRequests(disk.rate.burstRequests);
+    rate.setRequestsPerSecond(disk.rate.itemsPerSecond);
+    rate.setBurstRequests(disk.rate.burstItems);
     describeFormat(disk, config);
     KJ_IF_MAYBE (overlay, file.overlay) {
       config.setVolatileBytes(overlay->mostBytes);
@@ -169,6 +172,41 @@ class Launching {
     return device(kj::mv(start));
   }
 
+  // With `user`, `socket` leads to its helper.
+  DeviceActor net(uint16_t index, const NetPlan& plan, const NetFiles& files, int socket) {
+    capnp::MallocMessageBuilder message(64);
+    describeNet(plan, files, message.initRoot<NetConfig>());
+    auto name = kj::str("net", index);
+    ActorStart start = {profiles.of(NET_PROFILE),
+                        programs.devices,
+                        "troupe-net",
+                        name,
+                        "net",
+                        kj::str("network ", netName(plan)),
+                        {},
+                        message.getRoot<capnp::AnyPointer>().asReader()};
+    handNet(files, socket, start.fds);
+    return device(kj::mv(start));
+  }
+
+  kj::Own<Actor> passt(uint16_t index, const NetPlan& plan, const NetFiles& files, int socket) {
+    auto name = kj::str("passt", index);
+    ActorStart start = {profiles.of(PASST_PROFILE),
+                        KJ_ASSERT_NONNULL(files.helper),
+                        "passt",
+                        name,
+                        "passt",
+                        kj::str("what reaches the network for ", netName(plan)),
+                        {},
+                        nullptr,
+                        passtArguments(plan)};
+    auto nothing = openNull();
+    start.fds.add(HandedFd{"null", 0, nothing});
+    start.fds.add(HandedFd{"null", 1, nothing});
+    start.fds.add(HandedFd{"frames", 0, socket});
+    return kj::heap<Actor>(io, launcher, kj::mv(start));
+  }
+
   DeviceActor rng() {
     return device({profiles.of(RNG_PROFILE),
                    programs.devices,
@@ -202,6 +240,11 @@ uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
   if (plan.disks.size() > 0) controllers |= sandbox::controllersOf(profiles.of(BLK_PROFILE));
   if (plan.console.kind != Endpoint::Kind::NONE)
     controllers |= sandbox::controllersOf(profiles.of(CONSOLE_PROFILE));
+  if (plan.nets.size() > 0) controllers |= sandbox::controllersOf(profiles.of(NET_PROFILE));
+  for (auto& net : plan.nets) {
+    if (net.backend == NetPlan::Backend::USER)
+      controllers |= sandbox::controllersOf(profiles.of(PASST_PROFILE));
+  }
   if (plan.rng) controllers |= sandbox::controllersOf(profiles.of(RNG_PROFILE));
   return controllers;
 }
@@ -223,6 +266,15 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
       company.terminalConsole = static_cast<uint16_t>(company.devices.size());
     }
     company.devices.add(launching.console(plan.console, files.console));
+  }
+  for (uint16_t i = 0; i < plan.nets.size(); i++) {
+    if (plan.nets[i].backend == NetPlan::Backend::USER) {
+      auto pair = makeFrameSockets();
+      company.devices.add(launching.net(i, plan.nets[i], files.nets[i], pair.ours));
+      company.helpers.add(launching.passt(i, plan.nets[i], files.nets[i], pair.theirs));
+    } else {
+      company.devices.add(launching.net(i, plan.nets[i], files.nets[i], -1));
+    }
   }
   if (plan.rng) company.devices.add(launching.rng());
   company.serial = launching.serial(uart.theirs, plan.serial, files.serial);

@@ -20,7 +20,8 @@ struct DeviceActor {
 struct Company {
   kj::Own<Actor> broker;
   kj::Own<Actor> serial;
-  kj::Vector<DeviceActor> devices;      // in the order of their PCI slots: disks, console, rng
+  kj::Vector<DeviceActor> devices;     // in the order of their PCI slots: disks, console, nets, rng
+  kj::Vector<kj::Own<Actor>> helpers;  // behind devices, without a word to the broker
   kj::Maybe<uint16_t> terminalConsole;  // the device whose terminal is the user's
   kj::AutoCloseFd brokerPipe;           // `troupe`'s end, until it is taken
 
@@ -31,6 +32,8 @@ struct Company {
     if (serial.get() != nullptr) function(*serial);
     for (auto& device : devices)
       function(*device.actor);
+    for (auto& helper : helpers)
+      function(*helper);
   }
 };
 

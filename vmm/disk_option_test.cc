@@ -41,8 +41,8 @@ TEST(DiskOption, EveryPartReachesThePlan) {
   EXPECT_EQ(plan.queues, 4);
   EXPECT_EQ(plan.rate.bytesPerSecond, 1 << 20);
   EXPECT_EQ(plan.rate.burstBytes, 8 << 20);
-  EXPECT_EQ(plan.rate.requestsPerSecond, 500);
-  EXPECT_EQ(plan.rate.burstRequests, 1000);
+  EXPECT_EQ(plan.rate.itemsPerSecond, 500);
+  EXPECT_EQ(plan.rate.burstItems, 1000);
 }
 
 TEST(DiskOption, AVolatileDiskIsOnlyRead) {
@@ -88,7 +88,7 @@ TEST(DiskOption, WhatIsNotSaidHasItsDefault) {
   EXPECT_FALSE(plan.direct);
   EXPECT_EQ(plan.queues, 1);
   EXPECT_EQ(plan.rate.bytesPerSecond, 0);
-  EXPECT_EQ(plan.rate.requestsPerSecond, 0);
+  EXPECT_EQ(plan.rate.itemsPerSecond, 0);
 }
 
 TEST(DiskOption, TheSerialIsTheIdUnlessSaid) {
@@ -98,7 +98,7 @@ TEST(DiskOption, TheSerialIsTheIdUnlessSaid) {
 
 TEST(DiskOption, ABurstIsOneSecondsWorthUnlessSaid) {
   EXPECT_EQ(planned("a,rate=64K").rate.burstBytes, 64 << 10);
-  EXPECT_EQ(planned("a,rate=7iops").rate.burstRequests, 7);
+  EXPECT_EQ(planned("a,rate=7iops").rate.burstItems, 7);
   EXPECT_EQ(planned("a,rate=7iops+64K").rate.burstBytes, 64 << 10);
 }
 
@@ -137,11 +137,12 @@ TEST(DiskOption, MistakesNameWhatIsPossible) {
   EXPECT_EQ(codeOf("a,serial=123456789012345678901"), "TRP-cfg-015");
   EXPECT_EQ(errorOf("a,ro,rw"),
             "TRP-cfg-005: --disk \"a,ro,rw\": \"ro\" and \"rw\" exclude each other");
-  EXPECT_EQ(errorOf("a,queue=2"),
-            "TRP-cfg-014: --disk \"a,queue=2\": unknown part \"queue=2\"; did you mean "
-            "queues?; after the path come ro, rw or volatile, format=raw or qcow2, backing=PATH:FORMAT, "
-            "id=ID, serial=TEXT, direct, "
-            "queues=N or rate=RATE, and a comma in the path is written twice");
+  EXPECT_EQ(
+      errorOf("a,queue=2"),
+      "TRP-cfg-014: --disk \"a,queue=2\": unknown part \"queue=2\"; did you mean "
+      "queues?; after the path come ro, rw or volatile, format=raw or qcow2, backing=PATH:FORMAT, "
+      "id=ID, serial=TEXT, direct, "
+      "queues=N or rate=RATE, and a comma in the path is written twice");
 }
 
 }  // namespace

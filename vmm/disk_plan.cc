@@ -3,7 +3,6 @@
 #include <kj/vector.h>
 
 #include "vmm/error_codes.h"
-#include "vmm/number_text.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
 
@@ -11,8 +10,6 @@ namespace troupe {
 
 namespace {
 
-constexpr uint64_t MOST_PER_SECOND = 1ull << 40;
-constexpr uint64_t MOST_BURST_SECONDS = 3600;
 constexpr kj::StringPtr REQUESTS = "iops"_kj;
 
 bool isName(kj::StringPtr text) {
@@ -36,56 +33,16 @@ kj::String planId(DiskConfig::Reader disk, uint32_t index) {
   return kj::heapString(disk.getId());
 }
 
-[[noreturn]] void wrongRate(DiskConfig::Reader disk, kj::StringPtr why) {
-  UserError(codes::DISK_OPTION, kj::str("--disk ", quote(disk.getPath()), ": rate=",
-                                        escape(disk.getRate()), " is not possible: ", why,
-                                        "; a rate is 100M, 500iops or 100M+500iops, at most 1T a "
-                                        "second, each with a burst if wanted: 100M/1G"))
-      .raise();
-}
-
-// "500iops/1000": what a second allows, and at once after a rest (a second's worth unless said).
-void planLimit(DiskConfig::Reader disk, kj::StringPtr text, RatePlan& plan) {
-  auto rate = kj::heapString(text);
-  kj::Maybe<kj::String> burst;
-  KJ_IF_MAYBE (slash, text.findFirst('/')) {
-    burst = kj::heapString(text.slice(*slash + 1));
-    rate = kj::heapString(text.begin(), *slash);
-  }
-  bool ofRequests = rate.endsWith(REQUESTS);
-  if (ofRequests) rate = kj::heapString(rate.begin(), rate.size() - REQUESTS.size());
-  auto parse = [&](kj::StringPtr number) {
-    KJ_IF_MAYBE (value, ofRequests ? parseNumber(number, UINT64_MAX) : parseSize(number)) {
-      if (*value > 0) return *value;
-    }
-    wrongRate(disk, kj::str(quote(number), " is not a ", ofRequests ? "number" : "size"));
-  };
-  uint64_t perSecond = parse(rate);
-  uint64_t atOnce = perSecond;
-  KJ_IF_MAYBE (said, burst) atOnce = parse(*said);
-  if (perSecond > MOST_PER_SECOND) wrongRate(disk, "that is too much");
-  if (atOnce > perSecond * MOST_BURST_SECONDS)
-    wrongRate(disk, "the burst is more than an hour's worth");
-  uint64_t& target = ofRequests ? plan.requestsPerSecond : plan.bytesPerSecond;
-  if (target != 0)
-    wrongRate(disk, ofRequests ? "iops are given twice"_kj : "bytes are given twice"_kj);
-  target = perSecond;
-  (ofRequests ? plan.burstRequests : plan.burstBytes) = atOnce;
-}
-
 RatePlan planRate(DiskConfig::Reader disk) {
   RatePlan plan;
-  kj::StringPtr rest = disk.getRate();
-  if (rest.size() == 0) return plan;
-  for (;;) {
-    KJ_IF_MAYBE (plus, rest.findFirst('+')) {
-      planLimit(disk, kj::heapString(rest.begin(), *plus), plan);
-      rest = rest.slice(*plus + 1);
-    } else {
-      planLimit(disk, rest, plan);
-      return plan;
-    }
+  if (disk.getRate().size() == 0) return plan;
+  KJ_IF_MAYBE (why, parseRate(disk.getRate(), REQUESTS, plan)) {
+    UserError(codes::DISK_OPTION,
+              kj::str("--disk ", quote(disk.getPath()), ": rate=", escape(disk.getRate()),
+                      " is not possible: ", *why, "; ", rateRule(REQUESTS)))
+        .raise();
   }
+  return plan;
 }
 
 DiskFormat planFormat(DiskConfig::Reader disk, kj::StringPtr what, kj::StringPtr format) {

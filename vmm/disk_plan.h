@@ -6,20 +6,13 @@
 #include <cstdint>
 
 #include "protos/config.capnp.h"
+#include "vmm/rate_plan.h"
 
 namespace troupe {
 
 constexpr uint32_t MOST_DISKS = 28;  // 31 slots of PCI bus 0, less console, rng and one to spare
 constexpr uint32_t MOST_QUEUES = 16;
 constexpr uint32_t DISK_ID_BYTES = 20;  // §5.2.6, VIRTIO_BLK_T_GET_ID
-
-// How much a guest may use of a disk. 0 a second is without limit.
-struct RatePlan {
-  uint64_t bytesPerSecond = 0;
-  uint64_t burstBytes = 0;
-  uint64_t requestsPerSecond = 0;
-  uint64_t burstRequests = 0;
-};
 
 enum class DiskFormat { RAW, QCOW2 };
 

@@ -56,6 +56,19 @@ constexpr ErrorCode VM_DISK_RESIZE{"TRP-cfg-037", ExitCode::USAGE};
 constexpr ErrorCode DISK_SHRINKS{"TRP-blk-011", ExitCode::USAGE};
 constexpr ErrorCode IMAGE_NOT_GROWN{"TRP-blk-012", ExitCode::HOST};
 
+constexpr ErrorCode TOO_MANY_DEVICES{"TRP-cfg-038", ExitCode::USAGE};
+
+// The network. Numbers from 101 on are said by the device's actor.
+constexpr ErrorCode NET_OPTION{"TRP-net-001", ExitCode::USAGE};
+constexpr ErrorCode NET_MAC{"TRP-net-002", ExitCode::USAGE};
+constexpr ErrorCode TOO_MANY_NETS{"TRP-net-003", ExitCode::USAGE};
+constexpr ErrorCode NO_TAP{"TRP-net-004", ExitCode::HOST};
+constexpr ErrorCode TAP_FORBIDDEN{"TRP-net-005", ExitCode::HOST};
+constexpr ErrorCode TAP_UNUSABLE{"TRP-net-006", ExitCode::HOST};
+constexpr ErrorCode NET_FD{"TRP-net-007", ExitCode::USAGE};
+constexpr ErrorCode PCAP_FILE{"TRP-net-008", ExitCode::USAGE};
+constexpr ErrorCode NO_PASST{"TRP-net-009", ExitCode::HOST};
+
 // The host.
 constexpr ErrorCode NO_KVM{"TRP-host-001", ExitCode::HOST};
 constexpr ErrorCode KVM_FORBIDDEN{"TRP-host-002", ExitCode::HOST};
@@ -99,21 +112,87 @@ constexpr ErrorCode JAIL_DIFFERS{"TRP-jail-032", ExitCode::JAIL};
 constexpr ErrorCode INTERNAL{"TRP-int-001", ExitCode::INTERNAL};
 
 constexpr ErrorCode ALL[] = {
-    UNKNOWN_COMMAND,   UNKNOWN_OPTION,    OPTION_VALUE,    ARGUMENTS,      GIVEN_TWICE,
-    NOT_A_CHOICE,      CONFIG_UNREADABLE, CONFIG_NOT_JSON, CONFIG_KEY,     CONFIG_TYPE,
-    NO_KERNEL,         MEMORY_SIZE,       CPU_COUNT,       DISK_OPTION,    DISK_ID,
-    STDIO_TWICE,       VM_NAME,           FILE_UNREADABLE, FILE_KIND,      FILE_EMPTY,
-    FILE_EXCEEDS_RAM,  DISK_SIZE,         DISK_TWICE,      DISK_IN_USE,    BACKEND_FILE,
-    BACKEND_SOCKET,    NAME_IN_USE,       NO_SUCH_VM,      TOO_MANY_DISKS, MEMORY_EXCEEDS_HOST,
-    CMDLINE,           CPU_MASK,          NO_KVM,          KVM_FORBIDDEN,  KVM_UNUSABLE,
-    RUN_FOLDER,        RUN_FOLDER_UNSAFE, PROGRAM_MISSING, NO_PTY,         CONTROL_SOCKET,
-    HOST_CHECK_FAILED, ACTOR_DIED,        START_REFUSED,   START_TIMEOUT,  DEVICE_LOST,
-    BROKER_FAILED,     GUEST_CRASHED,     VM_SILENT,       DEMO_FAILED,    STANDARD_OUTPUT,
-    INTERNAL,          CALL_REFUSED,      LIMIT_MET,       PROFILE_FOLDER, PROFILE_BROKEN,
-    BACKING_LOOP,      PROFILE_COMPILER,  JAIL_DIFFERS,    DISK_FORMAT,    DISK_BYTES,
-    DISK_EXISTS,       DISK_NOT_MADE,     DISK_RESIZE,     DISK_TOOL,      DISK_CLUSTERS,
-    DISK_CHOICE,       NO_SUCH_DISK,      VM_DISK_RESIZE,  DISK_SHRINKS,   IMAGE_NOT_GROWN,
+    UNKNOWN_COMMAND,
+    UNKNOWN_OPTION,
+    OPTION_VALUE,
+    ARGUMENTS,
+    GIVEN_TWICE,
+    NOT_A_CHOICE,
+    CONFIG_UNREADABLE,
+    CONFIG_NOT_JSON,
+    CONFIG_KEY,
+    CONFIG_TYPE,
+    NO_KERNEL,
+    MEMORY_SIZE,
+    CPU_COUNT,
+    DISK_OPTION,
+    DISK_ID,
+    STDIO_TWICE,
+    VM_NAME,
+    FILE_UNREADABLE,
+    FILE_KIND,
+    FILE_EMPTY,
+    FILE_EXCEEDS_RAM,
+    DISK_SIZE,
+    DISK_TWICE,
+    DISK_IN_USE,
+    BACKEND_FILE,
+    BACKEND_SOCKET,
+    NAME_IN_USE,
+    NO_SUCH_VM,
+    TOO_MANY_DISKS,
+    MEMORY_EXCEEDS_HOST,
+    CMDLINE,
+    CPU_MASK,
+    NO_KVM,
+    KVM_FORBIDDEN,
+    KVM_UNUSABLE,
+    RUN_FOLDER,
+    RUN_FOLDER_UNSAFE,
+    PROGRAM_MISSING,
+    NO_PTY,
+    CONTROL_SOCKET,
+    HOST_CHECK_FAILED,
+    ACTOR_DIED,
+    START_REFUSED,
+    START_TIMEOUT,
+    DEVICE_LOST,
+    BROKER_FAILED,
+    GUEST_CRASHED,
+    VM_SILENT,
+    DEMO_FAILED,
+    STANDARD_OUTPUT,
+    INTERNAL,
+    CALL_REFUSED,
+    LIMIT_MET,
+    PROFILE_FOLDER,
+    PROFILE_BROKEN,
+    BACKING_LOOP,
+    PROFILE_COMPILER,
+    JAIL_DIFFERS,
+    DISK_FORMAT,
+    DISK_BYTES,
+    DISK_EXISTS,
+    DISK_NOT_MADE,
+    DISK_RESIZE,
+    DISK_TOOL,
+    DISK_CLUSTERS,
+    DISK_CHOICE,
+    NO_SUCH_DISK,
+    VM_DISK_RESIZE,
+    DISK_SHRINKS,
+    IMAGE_NOT_GROWN,
     DISK_NOT_GROWN,
+    TOO_MANY_DEVICES,
+    NET_OPTION,
+    NET_MAC,
+    TOO_MANY_NETS,
+    NO_TAP,
+    TAP_FORBIDDEN,
+    TAP_UNUSABLE,
+    NET_FD,
+    PCAP_FILE,
+    NO_PASST,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an
@@ -133,6 +212,7 @@ constexpr AreaExit AREAS[] = {
     {"blk", ExitCode::START},     // a device could not begin
     {"con", ExitCode::START},     //
     {"rng", ExitCode::START},     //
+    {"net", ExitCode::START},     //
     {"pci", ExitCode::START},     //
     {"run", ExitCode::START},     //
     {"int", ExitCode::INTERNAL},  //

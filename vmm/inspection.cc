@@ -11,6 +11,8 @@ namespace {
 
 constexpr kj::Duration READY_DEADLINE = 2 * kj::SECONDS;
 constexpr kj::Duration READY_STEP = 1 * kj::MILLISECONDS;
+// It is linked when it starts, and asks the kernel about the network first.
+constexpr kj::Duration HELPER_DEADLINE = 10 * kj::SECONDS;
 // Within this every thread has stopped to show its filters, unless its disk or memory hangs.
 constexpr kj::Duration STOP_DEADLINE = 2 * kj::SECONDS;
 
@@ -33,6 +35,11 @@ kj::Promise<void> Inspection::attest(Actor& actor) {
 kj::Promise<void> Inspection::attestWhenReady(Actor& actor) {
   if (jail == sandbox::Jail::OFF) return kj::READY_NOW;
   return attestBefore(actor, timer.now() + READY_DEADLINE);
+}
+
+kj::Promise<void> Inspection::attestHelper(Actor& helper) {
+  if (jail == sandbox::Jail::OFF) return kj::READY_NOW;
+  return attestBefore(helper, timer.now() + HELPER_DEADLINE);
 }
 
 kj::Promise<void> Inspection::attestBefore(Actor& actor, kj::TimePoint deadline) {

@@ -28,6 +28,9 @@ class Inspection {
   // The same for an actor that has nobody to answer "ready" to: looks until it is, for a while.
   kj::Promise<void> attestWhenReady(Actor& actor);
 
+  // The same for a helper, which closes its own jail in its own time.
+  kj::Promise<void> attestHelper(Actor& helper);
+
   // How an actor that is serving is jailed at this moment. Its filters by mode and count: none can
   // have changed since they were compared, for the kernel only ever adds one.
   sandbox::Attestation look(Actor& actor, sandbox::Stage stage);

@@ -233,10 +233,16 @@ kj::Promise<void> LocalVm::start() {
       .exclusiveJoin(kj::mv(death))
       .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); })
       .then([this]() {
-        auto both = kj::heapArrayBuilder<kj::Promise<void>>(2);
-        both.add(inspection.attest(*company.broker));
-        both.add(inspection.attestWhenReady(*company.serial));
-        return kj::joinPromises(both.finish());
+        kj::Vector<kj::Promise<void>> all;
+        all.add(inspection.attest(*company.broker));
+        all.add(inspection.attestWhenReady(*company.serial));
+        for (auto& helper : company.helpers)
+          all.add(inspection.attestHelper(*helper));
+        // One that ends now, as it cannot listen where it is to, will never be ready.
+        return kj::joinPromises(all.releaseAsArray())
+            .exclusiveJoin(anyDeath().then(
+                []() -> kj::Promise<void> { KJ_FAIL_REQUIRE("an actor has died"); }))
+            .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); });
       })
       .then([this]() {
         attested = plan.jail == sandbox::Jail::ON;

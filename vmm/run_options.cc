@@ -5,6 +5,7 @@
 #include "vmm/config_file.h"
 #include "vmm/disk_option.h"
 #include "vmm/error_codes.h"
+#include "vmm/net_option.h"
 #include "vmm/number_text.h"
 #include "vmm/quote.h"
 #include "vmm/split.h"
@@ -16,15 +17,19 @@ namespace {
 
 constexpr kj::StringPtr EPILOG =
     R"(A configuration file is a JSON object whose keys are the names of these options; --print-config
-writes one. An option overrides the file; disks of the command line follow the file's.
+writes one. An option overrides the file; disks and networks of the command line follow the file's.
 
-Defaults: 1 CPU, 512M, rng on, serial on stdio, no virtio console, a name of its own, and
+Defaults: 1 CPU, 512M, rng on, serial on stdio, no virtio console, no network, a name of its own, and
 "console=ttyS0" as the kernel's command line.
 
 A DISK is PATH[,ro|rw][,format=raw|qcow2][,backing=PATH:FORMAT]...[,id=ID][,serial=TEXT][,direct][,queues=N][,rate=RATE]; a comma in
 PATH is written twice. It appears in the guest as vda, vdb, ... in the order given. Formats are said,
 never guessed. A RATE is what the guest may use of it in a second: 100M, 500iops or 100M+500iops;
 100M/1G lets 1G pass at once after a rest.
+
+A NET is tap=NAME|fd=N[:N...]|user[,mac=MAC][,mtu=N][,queues=N][,hostfwd=tcp|udp:[ADDRESS:]PORT:PORT]...[,pcap=FILE]
+[,rate=RATE][,rate-in=RATE][,rate-out=RATE][,nospoof]. `user` needs no root: the guest reaches what you
+reach, through passt. Rates are as those of disks, with frames (5000fps) in place of iops.
 
 Ctrl-] leaves the serial port or console on stdio and stops the VM.
 
@@ -37,7 +42,7 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, console, serial, rng, name,
       cpuMask, jail, profileDir;
-  kj::Vector<kj::StringPtr> disks;
+  kj::Vector<kj::StringPtr> disks, nets;
   bool printConfig = false;
 };
 
@@ -57,19 +62,30 @@ uint32_t parseCpus(kj::StringPtr text) {
       .raise();
 }
 
-void applyDisks(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
-  if (texts.size() == 0) return;
-  auto message = kj::heap<capnp::MallocMessageBuilder>();
-  auto earlier = config.getDisks().asReader();
-  auto orphan =
-      capnp::Orphanage::getForMessageContaining(config).newOrphan<capnp::List<DiskConfig>>(
-          earlier.size() + texts.size());
+// One more of a list for each text, behind those of the file.
+template <typename Element>
+capnp::Orphan<capnp::List<Element>> append(typename capnp::List<Element>::Reader earlier,
+                                           kj::ArrayPtr<const kj::StringPtr> texts,
+                                           void (*parse)(kj::StringPtr, typename Element::Builder),
+                                           VmConfig::Builder config) {
+  auto orphan = capnp::Orphanage::getForMessageContaining(config).newOrphan<capnp::List<Element>>(
+      earlier.size() + texts.size());
   auto all = orphan.get();
   for (uint i = 0; i < earlier.size(); i++)
     all.setWithCaveats(i, earlier[i]);
   for (uint i = 0; i < texts.size(); i++)
-    parseDisk(texts[i], all[earlier.size() + i]);
-  config.adoptDisks(kj::mv(orphan));
+    parse(texts[i], all[earlier.size() + i]);
+  return orphan;
+}
+
+void applyDisks(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
+  if (texts.size() == 0) return;
+  config.adoptDisks(append<DiskConfig>(config.getDisks().asReader(), texts, parseDisk, config));
+}
+
+void applyNets(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
+  if (texts.size() == 0) return;
+  config.adoptNets(append<NetOptions>(config.getNets().asReader(), texts, parseNet, config));
 }
 
 void applyCpuMask(kj::StringPtr text, VmConfig::Builder config) {
@@ -94,6 +110,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.profileDir, [&](kj::StringPtr text) { config.setProfileDir(text); });
   applyText(said.cpuMask, [&](kj::StringPtr text) { applyCpuMask(text, config); });
   applyDisks(said.disks, config);
+  applyNets(said.nets, config);
 }
 
 void addOptions(CommandLine& line, Said& said) {
@@ -109,6 +126,8 @@ void addOptions(CommandLine& line, Said& said) {
   text("memory", "SIZE", "RAM, a multiple of 2M: 512M, 2G", said.memory);
   line.add({"disk", "DISK", "a disk; may be given several times", true,
             [&said](kj::StringPtr word) { said.disks.add(word); }});
+  line.add({"net", "NET", "a network device; may be given several times", true,
+            [&said](kj::StringPtr word) { said.nets.add(word); }});
   text("console", "WHERE", "virtio console: stdio, pty, file=PATH or socket=PATH", said.console);
   text("serial", "WHERE", "serial port: stdio, file=PATH or socket=PATH", said.serial);
   text("rng", "on|off", "virtio random number generator", said.rng);

@@ -12,9 +12,11 @@ VmFiles openVmFiles(const VmPlan& plan) {
   auto disks = openDisks(plan.disks);
   auto serial = openEndpoint("--serial", plan.serial);
   auto console = openEndpoint("--console", plan.console);
-  return {kj::mv(kernel), kj::mv(initrd), kj::mv(disks),
-          openKvm(),      kj::mv(serial), kj::mv(console),
-          sandbox::makeSharedMemory("guest-ram", plan.memoryBytes)};
+  auto nets = openNets(plan.nets);
+  return {kj::mv(kernel),  kj::mv(initrd),
+          kj::mv(disks),   kj::mv(nets),
+          openKvm(),       kj::mv(serial),
+          kj::mv(console), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes)};
 }
 
 }  // namespace troupe

@@ -5,6 +5,7 @@
 
 #include "sandbox/shared_memory.h"
 #include "vmm/endpoint_files.h"
+#include "vmm/net_files.h"
 #include "vmm/open_file.h"
 #include "vmm/vm_plan.h"
 
@@ -15,6 +16,7 @@ struct VmFiles {
   OpenFile kernel;
   kj::Maybe<OpenFile> initrd;
   kj::Array<OpenFile> disks;  // in the order of VmPlan::disks
+  kj::Array<NetFiles> nets;   // in the order of VmPlan::nets
   kj::AutoCloseFd kvm;
   EndpointFiles serial;
   EndpointFiles console;

@@ -99,6 +99,20 @@ kj::Array<kj::String> planCpuMask(capnp::List<capnp::Text>::Reader names) {
   };
 }
 
+// PCI bus 0 has a slot for each of so many.
+constexpr size_t MOST_DEVICES = 31;
+
+void checkDeviceCount(const VmPlan& plan) {
+  size_t count =
+      plan.disks.size() + plan.nets.size() + plan.rng + (plan.console.kind != Endpoint::Kind::NONE);
+  if (count <= MOST_DEVICES) return;
+  UserError(
+      codes::TOO_MANY_DEVICES,
+      kj::str(count, " devices are asked for (", plan.disks.size(), " disks, ", plan.nets.size(),
+              " network devices and others); a VM has at most ", MOST_DEVICES))
+      .raise();
+}
+
 void checkStdio(const Endpoint& console, const Endpoint& serial) {
   if (console.kind == Endpoint::Kind::STDIO && serial.kind == Endpoint::Kind::STDIO) {
     UserError(codes::STDIO_TWICE,
@@ -143,19 +157,22 @@ VmPlan planVm(VmConfig::Reader config) {
   if (config.getInitrd().size() > 0) initrd = kj::heapString(config.getInitrd());
   kj::Maybe<kj::String> profileDir;
   if (config.getProfileDir().size() > 0) profileDir = kj::heapString(config.getProfileDir());
-  return {kj::heapString(config.getName()),
-          kj::heapString(config.getKernel()),
-          kj::mv(initrd),
-          planCmdline(config),
-          planCpus(config.getCpus()),
-          planMemory(config.getMemory()),
-          planDisks(config.getDisks()),
-          kj::mv(console),
-          kj::mv(serial),
-          parseOnOff("--rng", config.getRng()),
-          planCpuMask(config.getCpuMask()),
-          parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF,
-          kj::mv(profileDir)};
+  VmPlan plan{kj::heapString(config.getName()),
+              kj::heapString(config.getKernel()),
+              kj::mv(initrd),
+              planCmdline(config),
+              planCpus(config.getCpus()),
+              planMemory(config.getMemory()),
+              planDisks(config.getDisks()),
+              kj::mv(console),
+              kj::mv(serial),
+              parseOnOff("--rng", config.getRng()),
+              planCpuMask(config.getCpuMask()),
+              parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF,
+              kj::mv(profileDir),
+              planNets(config.getNets(), config.getName())};
+  checkDeviceCount(plan);
+  return plan;
 }
 
 void spellOut(VmConfig::Builder config) {
@@ -167,6 +184,7 @@ void spellOut(VmConfig::Builder config) {
   config.setRng(kj::str(said.getRng()));
   config.setJail(kj::str(said.getJail()));
   spellOutDisks(config.getDisks());
+  spellOutNets(config.getNets(), said.getName());
 }
 
 }  // namespace troupe

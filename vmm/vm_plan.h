@@ -9,6 +9,7 @@
 #include "protos/config.capnp.h"
 #include "sandbox/launcher.h"
 #include "vmm/disk_plan.h"
+#include "vmm/net_plan.h"
 
 namespace troupe {
 
@@ -40,6 +41,7 @@ struct VmPlan {
   kj::Array<kj::String> cpuMask;
   sandbox::Jail jail;
   kj::Maybe<kj::String> profileDir;  // whose profiles replace those built in
+  kj::Array<NetPlan> nets;
 };
 
 // Throws a user error for the first value that does not do.

@@ -7,12 +7,31 @@
 namespace troupe::sandbox {
 namespace {
 
+// Of those that are programs of ours.
 template <typename Check>
 void forEachActor(Check&& check) {
   for (const CataloguedActor& actor : builtInActors()) {
     SCOPED_TRACE(actor.name);
-    check(readPolicy(BuiltInFiles(), actor.path).layers);
+    PolicyLayers layers = readPolicy(BuiltInFiles(), actor.path).layers;
+    if (!layers.helper.is) check(layers);
   }
+}
+
+TEST(ShippedLayers, OneHelperHasTheHostsNetworkAndNothingElseOfItsOwnAccord) {
+  std::string helpers;
+  for (const CataloguedActor& actor : builtInActors()) {
+    PolicyLayers layers = readPolicy(BuiltInFiles(), actor.path).layers;
+    if (!layers.helper.is) continue;
+    helpers += actor.name;
+    for (size_t i = 0; i < NAMESPACE_COUNT; i++) {
+      bool own = NamespaceKind(i) != NamespaceKind::NET;
+      EXPECT_EQ(own ? "required" : "off", needText(layers.namespaces[i].layer)) << i;
+    }
+    EXPECT_EQ(ProfileMemory::NONE, layers.memory.access);
+    EXPECT_TRUE(layers.capabilities.empty());
+    EXPECT_TRUE(layers.ioUringOpcodes.empty());
+  }
+  EXPECT_EQ("passt", helpers);
 }
 
 TEST(ShippedLayers, AreSaidAloud) {

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <kj/io.h>
+#include <kj/vector.h>
+
+#include "devices/net/net.capnp.h"
+#include "sandbox/launcher.h"
+#include "vmm/actor.h"
+#include "vmm/net_files.h"
+#include "vmm/net_plan.h"
+
+namespace troupe {
+
+// What a network device is told at its start.
+void describeNet(const NetPlan& plan, const NetFiles& files, NetConfig::Builder config);
+
+// The fds it gets. `socket`: of one with a helper, its end of their connection.
+void handNet(const NetFiles& files, int socket, kj::Vector<sandbox::HandedFd>& fds);
+
+// The connection between a device (`ours`) and its helper, which blocks where it writes.
+SocketPair makeFrameSockets();
+
+// How passt is told to serve a device over fd 3.
+kj::Array<kj::String> passtArguments(const NetPlan& plan);
+
+// /dev/null, for what a helper would take for its terminal.
+kj::AutoCloseFd openNull();
+
+}  // namespace troupe
