@@ -70,7 +70,10 @@ constexpr Named<End> ENDS[] = {{"poweroff", End::POWEROFF}, {"verdict", End::VER
                                {"halt", End::HALT},         {"spin", End::SPIN}};
 constexpr Named<Keys> KEYS[] = {{"echo", Keys::SERIAL}, {"console", Keys::CONSOLE}};
 constexpr Named<bool> MODES[] = {{"poll", false}, {"irq", true}};
-constexpr Named<Bench> BENCHES[] = {{"blk", Bench::BLK}, {"durability", Bench::DURABILITY}};
+constexpr Named<Bench> BENCHES[] = {
+    {"blk", Bench::BLK}, {"durability", Bench::DURABILITY}, {"net", Bench::NET}};
+constexpr Named<NetOp> OPS[] = {
+    {"send", NetOp::SEND}, {"receive", NetOp::RECEIVE}, {"trip", NetOp::TRIP}};
 
 // False when the word is known and its value is not.
 bool apply(Word word, Options& options) {
@@ -111,6 +114,15 @@ bool apply(Word word, Options& options) {
   }
   if (word.assigns("disk", value)) {
     return value.number(bench.disk);
+  }
+  if (word.assigns("op", value)) {
+    return choose(value, OPS, bench.op);
+  }
+  if (word.assigns("net", value)) {
+    return value.number(bench.net);
+  }
+  if (word.assigns("frame", value)) {
+    return value.number(bench.frame) && bench.frame >= 60 && bench.frame <= 1514;
   }
   if (word.assigns("seed", value)) {
     return value.number(bench.seed);

@@ -7,7 +7,8 @@ namespace payload {
 
 enum class End { POWEROFF, VERDICT, RESET, CRASH, HALT, SPIN };
 enum class Keys { NONE, SERIAL, CONSOLE };
-enum class Bench { NONE, BLK, DURABILITY };
+enum class Bench { NONE, BLK, DURABILITY, NET };
+enum class NetOp { SEND, RECEIVE, TRIP };
 
 constexpr unsigned NO_DISK = ~0u;
 constexpr unsigned EVERY_DISK = ~1u;
@@ -24,6 +25,9 @@ struct BenchOptions {
   unsigned rounds = 1;
   unsigned size = 4096;
   unsigned seed = 0;
+  NetOp op = NetOp::SEND;
+  unsigned net = 0;
+  unsigned frame = 60;
 };
 
 struct Options {

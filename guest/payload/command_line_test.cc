@@ -45,6 +45,17 @@ TEST(CommandLine, EveryWordOfABenchmarkCounts) {
   EXPECT_EQ(complaints, "");
 }
 
+TEST(CommandLine, ANetworkBenchmarkHasAnOperationAndAFrame) {
+  BenchOptions bench = parse("bench=net op=trip net=1 frame=1514 depth=64").bench;
+  EXPECT_EQ(bench.kind, Bench::NET);
+  EXPECT_EQ(bench.op, NetOp::TRIP);
+  EXPECT_EQ(bench.net, 1u);
+  EXPECT_EQ(bench.frame, 1514u);
+  EXPECT_EQ(complaints, "");
+  parse("op=jump frame=59 frame=1515");
+  EXPECT_EQ(complaints, "op=jump;frame=59;frame=1515;");
+}
+
 TEST(CommandLine, DurabilityHasASeed) {
   BenchOptions bench = parse("bench=durability seed=12 depth=8").bench;
   EXPECT_EQ(bench.kind, Bench::DURABILITY);

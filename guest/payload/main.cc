@@ -7,6 +7,7 @@
 #include "guest/payload/interrupts.h"
 #include "guest/payload/machine.h"
 #include "guest/payload/memory.h"
+#include "guest/payload/net_bench.h"
 #include "guest/payload/report.h"
 
 // The order of events: read what the loader left, look at the machine, then check or measure its
@@ -15,7 +16,8 @@ namespace payload {
 
 namespace {
 
-constexpr unsigned TYPE_BLK = 2;  // virtio 1.2, §5
+constexpr unsigned TYPE_NET = 1;  // virtio 1.2, §5
+constexpr unsigned TYPE_BLK = 2;
 constexpr unsigned TYPE_CONSOLE = 3;
 constexpr unsigned TYPE_RNG = 4;
 
@@ -65,10 +67,10 @@ void checkBus(const PciBus& bus) {
   }
 }
 
-// The `wanted`-th disk on the bus.
-bool findDisk(const PciBus& bus, unsigned wanted, PciFunction& found) {
+// The `wanted`-th device of a type on the bus.
+bool findDevice(const PciBus& bus, unsigned type, unsigned wanted, PciFunction& found) {
   for (unsigned i = 0; i < bus.functionCount(); ++i) {
-    if (VirtioDevice::typeOf(bus.function(i)) == TYPE_BLK && wanted-- == 0) {
+    if (VirtioDevice::typeOf(bus.function(i)) == type && wanted-- == 0) {
       found = bus.function(i);
       return true;
     }
@@ -78,7 +80,14 @@ bool findDisk(const PciBus& bus, unsigned wanted, PciFunction& found) {
 
 void runBench(const DriverContext& context, const Options& options, TscRate rate) {
   PciFunction function;
-  if (!findDisk(context.bus, options.bench.disk, function)) {
+  if (options.bench.kind == Bench::NET) {
+    if (check(findDevice(context.bus, TYPE_NET, options.bench.net, function),
+              Subject{"bench", options.bench.net}, "card", "of the bus")) {
+      benchNet(context, function, options.bench, rate);
+    }
+    return;
+  }
+  if (!findDevice(context.bus, TYPE_BLK, options.bench.disk, function)) {
     check(false, Subject{"bench", options.bench.disk}, "disk", "there is none of this number");
     return;
   }
@@ -91,7 +100,7 @@ void runBench(const DriverContext& context, const Options& options, TscRate rate
 }
 
 void checkDevices(const DriverContext& context, const Options& options) {
-  unsigned disks = 0, consoles = 0, rngs = 0, others = 0;
+  unsigned disks = 0, consoles = 0, nets = 0, rngs = 0, others = 0;
   for (unsigned i = 0; i < context.bus.functionCount(); ++i) {
     PciFunction function = context.bus.function(i);
     switch (VirtioDevice::typeOf(function)) {
@@ -105,6 +114,9 @@ void checkDevices(const DriverContext& context, const Options& options) {
         checkConsole(context, function, consoles, options.keys == Keys::CONSOLE && consoles == 0);
         ++consoles;
         break;
+      case TYPE_NET:
+        checkNet(context, function, nets++);
+        break;
       case TYPE_RNG:
         checkRng(context, function, rngs++);
         break;
@@ -114,7 +126,7 @@ void checkDevices(const DriverContext& context, const Options& options) {
         ++others;
     }
   }
-  if (disks + consoles + rngs + others == 0) {
+  if (disks + consoles + nets + rngs + others == 0) {
     print("note  no virtio devices on bus 0\n");
   }
 }
