@@ -9,6 +9,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAYLOAD = os.path.join(ROOT, "bazel-bin/guest/payload/payload.elf")
 MEMORY_MIB = 128
+MAC = "52:54:00:00:00:02"
 
 # A disk of the guest: `format` is raw or qcow2, `direct` past the page cache.
 Disk = collections.namedtuple("Disk", "path format direct queues", defaults=("raw", False, 1))
@@ -24,10 +25,11 @@ class Machine:
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, words, disks=(), devices=True):
-        """Starts the guest with each Disk; its serial output is the process's stdout."""
+    def start(self, words, disks=(), devices=True, tap=None):
+        """Starts the guest with each Disk, and a card on `tap`; its serial output is its stdout."""
+        command = self.command(words, disks, devices) + (self.card(tap) if tap else [])
         return subprocess.Popen(
-            self.command(words, disks, devices), stdin=subprocess.DEVNULL,
+            command, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment(), bufsize=0)
 
     def environment(self):
@@ -55,8 +57,13 @@ class Troupe(Machine):
                         + (",direct" if disk.direct else "")]
         return command
 
+    @staticmethod
+    def card(tap):
+        return ["--net", f"tap={tap},mac={MAC}"]
+
     vcpu_thread = "vp-0"
     disk_threads = "blk-q"
+    net_threads = "net-q"
 
     @staticmethod
     def disk_thread_count(disk):
@@ -78,7 +85,13 @@ class Qemu(Machine):
         self.board, self.io = board, self.IO[io]
         self.disk_threads = "IO iothread0" if self.io["iothread"] else "qemu-system-x86"
 
+    @staticmethod
+    def card(tap):
+        return ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no,vhost=off",
+                "-device", f"virtio-net-pci,netdev=net,disable-legacy=on,mac={MAC},romfile="]
+
     vcpu_thread = "CPU 0/KVM"
+    net_threads = "qemu-system-x86"
 
     @staticmethod
     def disk_thread_count(_disk):
