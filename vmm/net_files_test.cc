@@ -4,10 +4,16 @@
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
@@ -100,6 +106,146 @@ TEST(NetFiles, AMissingTapIsNamedWithTheCommandThatMakesOne) {
   std::string text = KJ_ASSERT_NONNULL(failure).getDescription().cStr();
   EXPECT_EQ(text.substr(0, 11), "TRP-net-004");
   EXPECT_NE(text.find("ip tuntap add dev troupe-none mode tap"), std::string::npos) << text;
+}
+
+// Runs `body` in a child with a network of its own, in which it is root; what it prints is wanted.
+template <typename Body>
+std::string inOwnNetwork(Body&& body) {
+  int pipe[2];
+  KJ_SYSCALL(::pipe2(pipe, O_CLOEXEC));
+  uid_t uid = geteuid();
+  gid_t gid = getegid();
+  pid_t child = fork();
+  if (child == 0) {
+    std::string said;
+    auto failure = kj::runCatchingExceptions([&] {
+      KJ_SYSCALL(unshare(CLONE_NEWUSER | CLONE_NEWNET));
+      auto write = [](const char* path, kj::StringPtr text) {
+        int fd = ::open(path, O_WRONLY | O_CLOEXEC);
+        KJ_ASSERT(fd >= 0 && ::write(fd, text.begin(), text.size()) == ssize_t(text.size()), path);
+        close(fd);
+      };
+      write("/proc/self/setgroups", "deny");
+      write("/proc/self/uid_map", kj::str("0 ", uid, " 1"));
+      write("/proc/self/gid_map", kj::str("0 ", gid, " 1"));
+      said = body();
+    });
+    KJ_IF_MAYBE (exception, failure) {
+      said = exception->getDescription().cStr();
+    }
+    ssize_t written = ::write(pipe[1], said.data(), said.size());
+    _exit(written == ssize_t(said.size()) ? 0 : 1);
+  }
+  close(pipe[1]);
+  char text[4096];
+  size_t size = 0;
+  for (ssize_t n; (n = read(pipe[0], text + size, sizeof(text) - size)) > 0;)
+    size += n;
+  close(pipe[0]);
+  waitpid(child, nullptr, 0);
+  return std::string(text, size);
+}
+
+// A tap that somebody else keeps open, so that it stays.
+int makeTap(const char* name, int flags) {
+  int fd = ::open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  KJ_ASSERT(fd >= 0, "/dev/net/tun cannot be opened");
+  ifreq request = {};
+  strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+  request.ifr_flags = static_cast<short>(flags);
+  KJ_SYSCALL(ioctl(fd, TUNSETIFF, &request));
+  return fd;
+}
+
+constexpr int WITH_HEADER = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+
+// As `ip tuntap add` does.
+void keepTap(const char* name, int flags) {
+  int fd = makeTap(name, flags);
+  KJ_SYSCALL(ioctl(fd, TUNSETPERSIST, 1));
+  close(fd);
+}
+
+TEST(Tap, IsOpenedWithItsHeaderQueuesMtuAndOffloads) {
+  EXPECT_EQ("3 queues, mtu 1500, header 12, offloads", inOwnNetwork([] {
+              keepTap("t0", WITH_HEADER | IFF_MULTI_QUEUE);
+              auto plan = ofTap("t0");
+              plan.queues = 3;
+              auto files = open(kj::mv(plan));
+              int header = 0;
+              KJ_SYSCALL(ioctl(files[0].fds[2], TUNGETVNETHDRSZ, &header));
+              bool all = (files[0].offloads & (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)) ==
+                         (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6);
+              return std::string(kj::str(files[0].fds.size(), " queues, mtu ", files[0].mtu,
+                                         ", header ", header, all ? ", offloads" : "")
+                                     .cStr());
+            }));
+}
+
+TEST(Tap, OfAnyMakeServesOneQueue) {
+  for (int flags : {WITH_HEADER, WITH_HEADER | IFF_MULTI_QUEUE, IFF_TAP | IFF_NO_PI}) {
+    EXPECT_EQ("1", inOwnNetwork([flags] {
+                keepTap("t0", flags);
+                return std::string(kj::str(open(ofTap("t0"))[0].fds.size()).cStr());
+              }));
+  }
+}
+
+TEST(Tap, ThatCannotServeIsRefused) {
+  auto code = [](int flags, uint16_t queues, bool busy) {
+    return inOwnNetwork([=] {
+             int fd = -1;
+             if (busy)
+               fd = makeTap("t0", flags);
+             else
+               keepTap("t0", flags);
+             auto plan = ofTap("t0");
+             plan.queues = queues;
+             auto error = errorOf(kj::mv(plan));
+             close(fd);
+             return error;
+           })
+        .substr(0, 11);
+  };
+  EXPECT_EQ("TRP-net-006", code(IFF_TUN | IFF_NO_PI, 1, false)) << "a tun";
+  EXPECT_EQ("TRP-net-006", code(WITH_HEADER, 2, false)) << "too few queues";
+  EXPECT_EQ("TRP-net-006", code(WITH_HEADER, 1, true)) << "in use";
+}
+
+TEST(Tap, WithASmallerMtuThanAskedForIsRefused) {
+  std::string error = inOwnNetwork([] {
+    keepTap("t0", WITH_HEADER);
+    auto plan = ofTap("t0");
+    plan.mtu = 9000;
+    return errorOf(kj::mv(plan));
+  });
+  EXPECT_EQ(
+      "TRP-net-006: --net tap=t0: mtu=9000 is more than the tap's MTU of 1500, which would drop "
+      "the guest's longer frames",
+      error);
+}
+
+TEST(Tap, AsAnFdNeedsTheHeader) {
+  auto error = [](int flags) {
+    return inOwnNetwork([flags] {
+      int fd = makeTap("t0", flags);
+      std::string told = errorOf(ofFds({fd}));
+      return told.empty() ? "served" : told.substr(told.find(" fd ", 20) + 1).substr(5);
+    });
+  };
+  EXPECT_EQ("served", error(WITH_HEADER));
+  EXPECT_EQ("is a tap without virtio-net headers; it has to be opened with IFF_VNET_HDR",
+            error(IFF_TAP | IFF_NO_PI));
+  EXPECT_EQ("is a tun, which moves no Ethernet frames; expected a tap", error(IFF_TUN | IFF_NO_PI));
+}
+
+TEST(Tap, OfWhichQueuesAreMixedIsRefused) {
+  std::string error = inOwnNetwork([] {
+    int one = makeTap("t0", WITH_HEADER | IFF_MULTI_QUEUE);
+    int other = makeTap("t1", WITH_HEADER | IFF_MULTI_QUEUE);
+    return errorOf(ofFds({one, other}));
+  });
+  EXPECT_NE(error.find("the queues of a device are of one tap"), std::string::npos) << error;
 }
 
 TEST(NetFiles, ACaptureFileIsItsOwnersAlone) {

@@ -106,8 +106,9 @@ kj::AutoCloseFd openTun(kj::StringPtr option) {
                  queues == 1 ? " queue: " : " queues: ", errnoText(error)));
 }
 
-// The kernel wants to be asked for several queues exactly if the tap was made for them.
-bool wantsSeveral(kj::StringPtr option, kj::StringPtr name, uint16_t queues) {
+// Whether the tap was made for several queues: the kernel wants to be asked for just that. None
+// where /sys is another network's, or is not there.
+kj::Maybe<bool> wasMadeForSeveral(kj::StringPtr option, kj::StringPtr name, uint16_t queues) {
   KJ_IF_MAYBE (flags, tunFlags(name)) {
     if ((*flags & IFF_TAP) == 0) {
       refuse(option, name, queues > 1,
@@ -123,14 +124,21 @@ bool wantsSeveral(kj::StringPtr option, kj::StringPtr name, uint16_t queues) {
     }
     return several;
   }
-  if (access("/sys/class/net", F_OK) == 0) {
+  if (access(kj::str("/sys/class/net/", name).cStr(), F_OK) == 0) {
     UserError(codes::TAP_UNUSABLE, kj::str(option, ": the interface ", quote(name), " is no tap"))
         .advice("see", kj::str("ip -details link show ", escape(name)))
-        .advice("mend", howToMake(kj::str(name.slice(0, kj::min(name.size(), size_t(12))), "tap"),
-                                  queues > 1))
+        .advice("mend", howToMake("tap0", queues > 1))
         .raise();
   }
-  return queues > 1;
+  return nullptr;
+}
+
+// One queue; 0, or the errno that says why not.
+int attach(int fd, kj::StringPtr name, bool several) {
+  auto request = requestFor(name);
+  request.ifr_flags =
+      static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
+  return ioctl(fd, TUNSETIFF, &request) == 0 ? 0 : errno;
 }
 
 // What it can do is found out by asking for it; nothing is on until the driver has agreed.
@@ -165,14 +173,14 @@ Tap openTap(kj::StringPtr option, kj::StringPtr name, uint16_t queues) {
         .advice("mend", howToMake(name, queues > 1))
         .raise();
   }
-  bool several = wantsSeveral(option, name, queues);
+  auto known = wasMadeForSeveral(option, name, queues);
+  bool several = known.orDefault(queues > 1);
   kj::Vector<kj::AutoCloseFd> fds;
   for (uint16_t i = 0; i < queues; i++) {
     auto fd = openTun(option);
-    auto request = requestFor(name);
-    request.ifr_flags =
-        static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
-    if (ioctl(fd, TUNSETIFF, &request) < 0) notAttached(option, name, queues, errno);
+    int error = attach(fd, name, several);
+    if (error == EINVAL && known == nullptr && queues == 1) error = attach(fd, name, !several);
+    if (error != 0) notAttached(option, name, queues, error);
     setHeader(option, fd);
     fds.add(kj::mv(fd));
   }
