@@ -66,6 +66,7 @@ run {
     arg { index: 1 value: "KVM_IRQ_LINE" value: "KVM_SIGNAL_MSI" value: "KVM_SET_GSI_ROUTING" value: "KVM_IRQFD" value: "KVM_IOEVENTFD" }
     reason: "interrupts and notifications, as drivers set them up and take them down"
   }
+  rule { syscall: "fallocate" fd: "ram" arg { index: 1 value: "FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE" } reason: "pages of the guest that a balloon gives back to the host" }
   rule { syscall: "read" syscall: "write" fd: "mailbox" reason: "work for the main loop from vCPU threads" }
   rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes the guest sent while the socket was full" }
   rule { syscall: "recvfrom" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT" } reason: "bytes for the guest" }
@@ -102,5 +103,5 @@ cgroup {
   pids_max { value: 320 optional: "yes" }
 }
 
-budget { filter: "run" syscalls: 26 unconditional: 8 }
+budget { filter: "run" syscalls: 27 unconditional: 8 }
 budget { filter: "thread:vcpu" syscalls: 10 unconditional: 3 }

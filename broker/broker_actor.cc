@@ -80,10 +80,17 @@ kj::Promise<void> BrokerActor::create(CreateContext context) {
 
 kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
   auto& machine = requireMachine();
-  auto ram = grant(context.getParams().getMemory());
+  auto params = context.getParams();
+  auto ram = grant(params.getMemory());
+  KJ_REQUIRE(!params.getMayGiveBack() || params.getMemory().isReadOnly(),
+             "only a device that reads guest RAM and does not write it gives pages back");
   uint16_t index = devices.size();
   auto& device = *devices.add(kj::heap<PluggedDevice>());
   device.ram = kj::mv(ram);
+  if (params.getMemory().isReadOnly()) {
+    device.deputy.emplace(machine.ram(), params.getMayGiveBack() ? RamDeputy::Right::GIVE_BACK_TOO
+                                                                 : RamDeputy::Right::RETURN_CHAINS);
+  }
 
   // Devices describe themselves in any order, and take their slots in the order of the calls.
   auto described = fdOf(context.getParams().getPipe(), "device pipe")
@@ -117,7 +124,9 @@ kj::Promise<DeviceDescription> BrokerActor::connectDevice(uint16_t index, kj::St
 
 kj::Promise<void> BrokerActor::attachDevice(PluggedDevice& device) {
   auto& function = *KJ_ASSERT_NONNULL(device.function);
-  return KJ_ASSERT_NONNULL(device.remote)->attach(device.ram, function.queueFds(), function);
+  return KJ_ASSERT_NONNULL(device.remote)
+      ->attach(device.ram, function.queueFds(), function,
+               device.deputy.map([](RamDeputy& deputy) -> RamDeputy& { return deputy; }));
 }
 
 RamGrant BrokerActor::grant(MemoryGrant::Reader memory) {
@@ -204,6 +213,15 @@ kj::Promise<void> BrokerActor::hostEvent(HostEventContext context) {
     return (*remote)->hostEvent(context.getParams().getEvent());
   }
   return kj::READY_NOW;
+}
+
+kj::Promise<void> BrokerActor::deviceReport(DeviceReportContext context) {
+  uint16_t index = context.getParams().getDevice();
+  KJ_REQUIRE(index < devices.size(), "no such device", index);
+  auto& remote = *KJ_REQUIRE_NONNULL(devices[index]->remote, "the device has not begun");
+  return remote.report().then([context](kj::Own<capnp::MallocMessageBuilder> report) mutable {
+    context.getResults().setReport(report->getRoot<DeviceReport>().asReader());
+  });
 }
 
 kj::Promise<void> BrokerActor::powerButton(PowerButtonContext) {

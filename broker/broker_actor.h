@@ -44,12 +44,14 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> hostEvent(HostEventContext context) override;
   kj::Promise<void> powerButton(PowerButtonContext context) override;
   kj::Promise<void> counters(CountersContext context) override;
+  kj::Promise<void> deviceReport(DeviceReportContext context) override;
 
  private:
   struct PluggedDevice {
     kj::Maybe<kj::Own<RemoteDevice>> remote;
     kj::Maybe<kj::Own<VirtioPciFunction>> function;
     RamGrant ram;
+    kj::Maybe<RamDeputy> deputy;  // of one that may not write RAM
   };
 
   kj::Promise<void> step(kj::Promise<void> work);

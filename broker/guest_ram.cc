@@ -39,7 +39,7 @@ kj::byte* mapRegion(int file, const RamRegion& region) {
 
 }  // namespace
 
-GuestRam::GuestRam(uint64_t bytes, int file) : bytes(bytes) {
+GuestRam::GuestRam(uint64_t bytes, int file) : bytes(bytes), file(file) {
   KJ_REQUIRE(bytes > 0 && bytes % (2 * MIB) == 0, "guest memory comes in pieces of 2 MiB", bytes);
   requireSealed(file, bytes);
   regionList = ramRegions(bytes);
@@ -63,6 +63,19 @@ kj::Maybe<kj::ArrayPtr<kj::byte>> GuestRam::slice(uint64_t guestAddress, uint64_
     return kj::arrayPtr(mappings[i] + offset, size);
   }
   return nullptr;
+}
+
+// No seal is in the way: the file keeps its size. MADV_REMOVE does the same by a detour.
+uint64_t GuestRam::giveBack(uint64_t guestAddress, uint64_t size) const {
+  for (const RamRegion& region : regionList) {
+    if (guestAddress < region.guestAddress) continue;
+    uint64_t offset = guestAddress - region.guestAddress;
+    if (offset >= region.size || size > region.size - offset) continue;
+    int result = fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           region.fileOffset + offset, size);
+    return result == 0 ? size : 0;
+  }
+  return 0;
 }
 
 }  // namespace troupe::broker

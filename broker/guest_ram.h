@@ -12,8 +12,9 @@ namespace troupe::broker {
 // Guest RAM: a memfd sealed against any change of its size and of its seals, and this process's one
 // mapping of each region. Pages come to life when they are first touched. Left out of core dumps.
 //
-// Once the guest runs it writes here at any time. Only what loads a guest (boot_*, acpi_*) uses the
-// mapping; no part of the broker that serves a running guest does.
+// Once the guest runs it writes here at any time. What loads a guest (boot_*, acpi_*) uses the
+// mapping; of the parts that serve a running guest only RamDeputy does, which stores and never
+// reads.
 class GuestRam {
  public:
   // `bytes`: a multiple of 2 MiB. `file`: the memfd, of this size, borrowed for good. Throws
@@ -31,11 +32,17 @@ class GuestRam {
   // The bytes of [guestAddress, guestAddress + size); none unless one region holds them all.
   kj::Maybe<kj::ArrayPtr<kj::byte>> slice(uint64_t guestAddress, uint64_t size) const;
 
+  // Gives whole pages inside one region back to the host: whoever looks finds zeroes there, the
+  // guest included, and they take no memory until they are written again. Returns `size`, or 0 when
+  // the kernel refuses.
+  uint64_t giveBack(uint64_t guestAddress, uint64_t size) const;
+
   // The end of the region that starts at 0.
   uint64_t lowEnd() const { return regionList[0].size; }
 
  private:
   uint64_t bytes;
+  int file;
   kj::Array<RamRegion> regionList;
   kj::Array<kj::byte*> mappings;
 };

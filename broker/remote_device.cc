@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t MAX_CONFIG_SIZE = 4096;
 constexpr uint32_t MAX_RESET_DEADLINE_MS = 10000;
+constexpr uint32_t MOST_REPORTS = 16;     // as many clients as ask at once
+constexpr uint32_t MOST_STATISTICS = 64;  // BalloonReport.statistics
 
 // What a device says of itself is shown to the user: one line of plain characters, of bounded
 // length.
@@ -52,10 +54,28 @@ class HandleActor final: public Handle::Server {
   int fd;
 };
 
+// Field by field: what a later version of the protocol might add is left out.
+void copyReport(DeviceReport::Reader from, DeviceReport::Builder to) {
+  if (!from.isBalloon()) return to.setNothing();
+  auto balloon = from.getBalloon();
+  auto copy = to.initBalloon();
+  copy.setTargetPages(balloon.getTargetPages());
+  copy.setActualPages(balloon.getActualPages());
+  copy.setFeatures(balloon.getFeatures());
+  copy.setGivenBackBytes(balloon.getGivenBackBytes());
+  copy.setFreePageBytes(balloon.getFreePageBytes());
+  copy.setHasStatistics(balloon.getHasStatistics());
+  copy.setStatisticsAgeMs(balloon.getStatisticsAgeMs());
+  auto statistics = balloon.getStatistics();
+  KJ_REQUIRE(statistics.size() <= MOST_STATISTICS, "more statistics than there can be");
+  copy.setStatistics(statistics);
+}
+
 // The broker as one device sees it.
 class DeviceHostActor final: public DeviceHost::Server {
  public:
-  explicit DeviceHostActor(VirtioDeviceClient& client) : client(client) {}
+  DeviceHostActor(VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy)
+      : client(client), deputy(deputy) {}
 
   kj::Promise<void> configChanged(ConfigChangedContext context) override {
     auto params = context.getParams();
@@ -69,8 +89,17 @@ class DeviceHostActor final: public DeviceHost::Server {
     return kj::READY_NOW;
   }
 
+  kj::Promise<void> returnChains(ReturnChainsContext context) override {
+    auto params = context.getParams();
+    auto& ram = KJ_REQUIRE_NONNULL(deputy, "the device returns its chains itself");
+    uint64_t bytes = ram.returnChains(params.getQueue(), params.getChains(), params.getGiveBack());
+    context.getResults().setGivenBack(bytes);
+    return kj::READY_NOW;
+  }
+
  private:
   VirtioDeviceClient& client;
+  kj::Maybe<RamDeputy&> deputy;
 };
 
 // Bytes of the configuration space the device has yet to be told.
@@ -135,8 +164,9 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   }
 
   kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
-                           VirtioDeviceClient& newClient) {
+                           VirtioDeviceClient& newClient, kj::Maybe<RamDeputy&> newDeputy) {
     client = newClient;
+    deputy = newDeputy;
     auto request = call().attachRequest();
     auto memory = request.initMemory();
     KJ_IF_MAYBE (file, ram.file) {
@@ -154,7 +184,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
       events[i].setKick(kj::heap<HandleActor>(queues[i].kick));
       events[i].setCall(kj::heap<HandleActor>(queues[i].call));
     }
-    request.setHost(kj::heap<DeviceHostActor>(newClient));
+    request.setHost(kj::heap<DeviceHostActor>(newClient, deputy));
     ++calls;
     // The device has the fds of this call open, beside the copies it keeps, until it hears that we
     // dropped its answer. The answer to one more call comes after that, so whoever looks at the
@@ -180,6 +210,22 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     nextEvent = WaitingEvent{kj::mv(copy), kj::mv(paf.fulfiller)};
     pump();
     return kj::mv(paf.promise);
+  }
+
+  kj::Promise<kj::Own<capnp::MallocMessageBuilder>> report() {
+    if (isLost) return KJ_EXCEPTION(DISCONNECTED, "the device is lost");
+    KJ_REQUIRE(reports < MOST_REPORTS, "too many reports of a device are under way");
+    ++reports;
+    ++calls;
+    return call()
+        .reportRequest()
+        .send()
+        .then([](capnp::Response<Device::ReportResults> response) {
+          auto copy = kj::heap<capnp::MallocMessageBuilder>();
+          copyReport(response.getReport(), copy->initRoot<DeviceReport>());
+          return copy;
+        })
+        .attach(kj::defer([this]() { --reports; }));
   }
 
   void activate(uint64_t features, kj::Array<QueueSettings> queues) {
@@ -293,6 +339,9 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
       queues[i].setAvailableRing(queue.availableRing);
       queues[i].setUsedRing(queue.usedRing);
     }
+    KJ_IF_MAYBE (ram, deputy) {
+      ram->activate(activation.queues);
+    }
     nextActivation = nullptr;
     // A device that cannot start tells its driver so, as for any other failure (§2.1.2).
     send(activating, request.send().ignoreResult(), [this](kj::Exception&&) {
@@ -329,6 +378,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     if (!resetting || !resetAnswered || activating) return;
     resetting = false;
     deadline = nullptr;
+    dismissDeputy();
     tellResetDone();
   }
 
@@ -353,6 +403,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   void lose(kj::StringPtr why) {
     if (isLost) return;
     isLost = true;
+    dismissDeputy();
     nextActivation = nullptr;
     nextEvent = nullptr;
     // Later: this may be running inside the connection.
@@ -361,6 +412,13 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     if (resetting) {
       resetting = false;
       tellResetDone();
+    }
+  }
+
+  // Before the driver may use its rings for something else.
+  void dismissDeputy() {
+    KJ_IF_MAYBE (ram, deputy) {
+      ram->deactivate();
     }
   }
 
@@ -378,12 +436,14 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   const kj::String name;
   DeviceLost lost;
   kj::Maybe<VirtioDeviceClient&> client;
+  kj::Maybe<RamDeputy&> deputy;
 
   kj::Maybe<Activation> nextActivation;
   kj::Maybe<WaitingEvent> nextEvent;
   UntoldConfig untoldConfig;
   uint32_t resetDeadlineMs = 500;
   uint64_t calls = 0;
+  uint32_t reports = 0;  // under way
   bool writing = false;
   bool activating = false;
   bool telling = false;
@@ -408,12 +468,16 @@ kj::Promise<DeviceDescription> RemoteDevice::describe() {
 }
 
 kj::Promise<void> RemoteDevice::attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
-                                       VirtioDeviceClient& client) {
-  return session->attach(ram, queues, client);
+                                       VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy) {
+  return session->attach(ram, queues, client, deputy);
 }
 
 kj::Promise<void> RemoteDevice::hostEvent(HostEvent::Reader event) {
   return session->hostEvent(event);
+}
+
+kj::Promise<kj::Own<capnp::MallocMessageBuilder>> RemoteDevice::report() {
+  return session->report();
 }
 
 void RemoteDevice::activate(uint64_t features, kj::Array<QueueSettings> queues) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <capnp/message.h>
 #include <kj/array.h>
 #include <kj/async-io.h>
 #include <kj/common.h>
@@ -10,6 +11,7 @@
 
 #include <cstdint>
 
+#include "broker/ram_deputy.h"
 #include "broker/ram_layout.h"
 #include "broker/virtio_device.h"
 #include "protos/device.capnp.h"
@@ -53,13 +55,18 @@ class RemoteDevice final: public VirtioDevice {
 
   // Hands over RAM and the eventfds (one entry per queue of the description), once, after
   // describe(). Resolves when the device has answered ready; throws TRP-pci-003 when it fails.
-  // `client` is told what the device says from now on, and outlives every later turn of the loop.
+  // `client` is told what the device says from now on; `deputy` does in RAM what a device asks for
+  // that may not write there. Both outlive every later turn of the loop.
   kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
-                           VirtioDeviceClient& client);
+                           VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy = nullptr);
 
   // Passes `event` on; resolves when the device has dealt with it, and throws what it answers. Of
   // events that come faster than the device takes them the last counts: the others throw.
   kj::Promise<void> hostEvent(HostEvent::Reader event);
+
+  // What the device tells of itself, checked; throws when it breaks a rule of protos/device.capnp,
+  // or when more of these calls are under way than an honest client makes.
+  kj::Promise<kj::Own<capnp::MallocMessageBuilder>> report();
 
   void activate(uint64_t features, kj::Array<QueueSettings> queues) override;
   void reset() override;

@@ -31,6 +31,8 @@ struct Script {
   bool answersReset = true;
   bool answersConfig = true;
   bool answersEvents = true;
+  bool answersReports = true;
+  std::function<void(DeviceReport::Builder)> report = [](DeviceReport::Builder) {};
   bool refuses = false;
   int blocks = -1;  // which eventfd it makes blocking, of queue 0's kick and call, queue 1's, …
 };
@@ -87,6 +89,11 @@ class ScriptedDevice final: public Device::Server {
   kj::Promise<void> hostEvent(HostEventContext context) override {
     calls.add(kj::str("size ", context.getParams().getEvent().getConsoleSize().getColumns()));
     return answer(script.answersEvents);
+  }
+
+  kj::Promise<void> report(ReportContext context) override {
+    script.report(context.getResults().initReport());
+    return answer(script.answersReports);
   }
 
   // What never answers: a promise nobody fulfils.

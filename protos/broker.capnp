@@ -53,19 +53,13 @@ struct Counters {
   # RPCs sent to devices.
 }
 
-struct MemoryRange {
-  # Addresses as the guest uses them: whole pages of 4096 bytes, inside one piece of RAM.
-  guestAddress @0 :UInt64;
-  size @1 :UInt64;
-}
-
 struct MemoryGrant {
   # What of guest RAM a device is handed: what its profile says.
   union {
     none @0 :Void;
     readOnly @1 :Void;
     # All of it, by an fd through which it cannot be written.
-    ranges @2 :List(MemoryRange);
+    ranges @2 :List(Device.MemoryRange);
     # These and no others, in ascending order.
     all @3 :Void;
   }
@@ -75,10 +69,12 @@ interface Broker {
   create @0 (config :MachineConfig) -> ();
   # Makes VM, RAM and vCPUs.
 
-  addDevice @1 (name :Text, pipe :Handle, memory :MemoryGrant) -> ();
+  addDevice @1 (name :Text, pipe :Handle, memory :MemoryGrant, mayGiveBack :Bool) -> ();
   # `pipe`: a connected stream socket whose other end a device process holds. Devices appear on PCI
   # bus 0 from slot 1 on in the order of these calls. Returns when the device has described itself,
-  # holds its memory and has answered ready.
+  # holds its memory and has answered ready. `mayGiveBack`: the device may have pages of guest RAM
+  # given back to the host (DeviceHost.returnChains), any of them: which ones the driver means is
+  # between it and the device.
 
   load @2 (kernel :Handle, initrd :Handle, commandLine :Text) -> (entry :UInt64, protocol :Text);
   # Puts kernel, initrd (null: none) and the boot tables into RAM. `protocol`: "linux64" or "pvh".
@@ -99,4 +95,7 @@ interface Broker {
   # Presses the ACPI power button.
 
   counters @8 () -> (counters :Counters);
+
+  deviceReport @9 (device :UInt16) -> (report :Device.DeviceReport);
+  # What the device with this index tells of itself. Lists in it are as long as device.capnp allows.
 }

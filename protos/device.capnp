@@ -14,7 +14,7 @@ struct DeviceInfo {
   # What a device is, fixed for the life of its process.
 
   deviceType @0 :UInt16;
-  # Virtio device id (§5): 2 block, 3 console, 4 entropy.
+  # Virtio device id (§5): 2 block, 3 console, 4 entropy, 5 balloon.
 
   features @1 :UInt64;
   # Device-specific bits and the ring features the device offers (INDIRECT_DESC, EVENT_IDX). The
@@ -41,6 +41,12 @@ struct RamRegion {
   guestAddress @0 :UInt64;
   fileOffset @1 :UInt64;
   size @2 :UInt64;
+}
+
+struct MemoryRange {
+  # Addresses as the guest uses them: whole pages of 4096 bytes, inside one piece of RAM.
+  guestAddress @0 :UInt64;
+  size @1 :UInt64;
 }
 
 struct GuestRam {
@@ -74,6 +80,44 @@ struct QueueLayout {
   usedRing @4 :UInt64;
 }
 
+struct ReturnedChain {
+  # One element of a used ring (§2.7.8).
+  head @0 :UInt16;
+  written @1 :UInt32;
+}
+
+struct BalloonStatistic {
+  # What the guest's driver says of its memory (§5.5.6.3).
+  tag @0 :UInt16;
+  value @1 :UInt64;
+}
+
+struct BalloonReport {
+  targetPages @0 :UInt32;
+  # Pages of 4096 bytes the balloon is to hold, and does as the driver says.
+  actualPages @1 :UInt32;
+  features @2 :UInt64;
+  # Negotiated with the driver; 0 without one.
+  givenBackBytes @3 :UInt64;
+  # What the host got back since the process began, by ballooning and by free pages alike. A page
+  # that came back several times counts each time.
+  freePageBytes @4 :UInt64;
+  # Of these what the guest reported or hinted to be free.
+  statistics @5 :List(BalloonStatistic);
+  # At most 64, as the driver said them last.
+  hasStatistics @6 :Bool;
+  # It has said some.
+  statisticsAgeMs @7 :UInt64;
+}
+
+struct DeviceReport {
+  # What a device tells of itself while it serves.
+  union {
+    nothing @0 :Void;
+    balloon @1 :BalloonReport;
+  }
+}
+
 struct HostEvent {
   # Something that happened on the host and concerns one device.
   union {
@@ -91,6 +135,10 @@ struct HostEvent {
     # when it is in again the driver is asked to announce itself.
     netAnnounce @5 :Void;
     # The driver of a network device is asked to announce itself to its neighbours (§5.1.6.5.4).
+    balloonTarget @6 :UInt32;
+    # How many pages of 4096 bytes a balloon is to hold from now on.
+    balloonHint @7 :Void;
+    # A balloon asks its driver which pages are free, once, and gives these back.
   }
 }
 
@@ -103,6 +151,18 @@ interface DeviceHost {
 
   needsReset @1 () -> ();
   # The driver broke the rules: sets DEVICE_NEEDS_RESET (§2.1.2).
+
+  returnChains @2 (queue :UInt16, chains :List(ReturnedChain), giveBack :List(MemoryRange))
+      -> (givenBack :UInt64);
+  # For a device that may not write guest RAM (GuestRam.readOnly). First gives the pages of
+  # `giveBack` back to the host: they read as zeroes and take no memory until somebody writes them
+  # again. Then puts `chains` into the used ring of `queue`, where the driver placed it, and advances
+  # its index; the interrupt is the device's to raise. `givenBack`: bytes the host took.
+  #
+  # Ranges are in ascending order, do not overlap, and have 64 MiB at most together; there are at
+  # most 2048, and at most as many chains as the queue has entries. Refused as a whole, and nothing
+  # is done, when one of this does not hold, when the queue is not active, or when there are ranges
+  # and the device may not give any back.
 }
 
 interface Device {
@@ -126,4 +186,7 @@ interface Device {
 
   hostEvent @5 (event :HostEvent) -> ();
   # Returns when it has been dealt with. An event the device does not know is ignored.
+
+  report @6 () -> (report :DeviceReport);
+  # A balloon asks its driver for new statistics first, and waits half a second at most for them.
 }

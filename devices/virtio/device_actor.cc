@@ -145,8 +145,8 @@ kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with, uint64_
     RingLayout layout{queue.getSize(), queue.getDescriptorTable(), queue.getAvailableRing(),
                       queue.getUsedRing()};
     if (layout.size > description.queueSizes[index] || !isSound(memory, layout)) return nullptr;
-    rings.add(ActiveQueue{index, kj::heap<Virtqueue>(memory, layout, ringFeatures),
-                          with.fds[index].kick, with.fds[index].call});
+    auto ring = kj::heap<Virtqueue>(memory, layout, ringFeatures, nullptr, description.usedRings);
+    rings.add(ActiveQueue{index, kj::mv(ring), with.fds[index].kick, with.fds[index].call});
   }
   return rings.releaseAsArray();
 }
@@ -175,6 +175,12 @@ kj::Promise<void> DeviceActor::hostEvent(HostEventContext context) {
   return engine.hostEvent(context.getParams().getEvent());
 }
 
+kj::Promise<void> DeviceActor::report(ReportContext context) {
+  requireAttached();
+  auto written = engine.report(context.getResults().initReport());
+  return written.attach(kj::mv(context));
+}
+
 void DeviceActor::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
   auto request = requireAttached().host.configChangedRequest();
   request.setOffset(offset);
@@ -186,6 +192,24 @@ void DeviceActor::needsReset() {
   if (askedForReset) return;  // once is enough, and a guest must not flood the broker
   askedForReset = true;
   calls.add(requireAttached().host.needsResetRequest().send().ignoreResult());
+}
+
+kj::Promise<uint64_t> DeviceActor::returnChains(uint16_t queue,
+                                                kj::ArrayPtr<const UsedElement> chains,
+                                                kj::ArrayPtr<const GuestRange> giveBack) {
+  auto request = requireAttached().host.returnChainsRequest();
+  request.setQueue(queue);
+  auto list = request.initChains(chains.size());
+  for (size_t i = 0; i < chains.size(); i++) {
+    list[i].setHead(chains[i].head);
+    list[i].setWritten(chains[i].written);
+  }
+  auto ranges = request.initGiveBack(giveBack.size());
+  for (size_t i = 0; i < giveBack.size(); i++) {
+    ranges[i].setGuestAddress(giveBack[i].guestAddress);
+    ranges[i].setSize(giveBack[i].size);
+  }
+  return request.send().then([](auto&& response) { return uint64_t(response.getGivenBack()); });
 }
 
 void DeviceActor::taskFailed(kj::Exception&& exception) {

@@ -44,6 +44,7 @@ class DeviceActor final: public Device::Server,
   kj::Promise<void> reset(ResetContext context) override;
   kj::Promise<void> writeConfig(WriteConfigContext context) override;
   kj::Promise<void> hostEvent(HostEventContext context) override;
+  kj::Promise<void> report(ReportContext context) override;
 
  private:
   struct QueueFds {
@@ -69,6 +70,8 @@ class DeviceActor final: public Device::Server,
 
   void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   void needsReset() override;
+  kj::Promise<uint64_t> returnChains(uint16_t queue, kj::ArrayPtr<const UsedElement> chains,
+                                     kj::ArrayPtr<const GuestRange> giveBack) override;
   void taskFailed(kj::Exception&& exception) override;
 
   DeviceEngine& engine;

@@ -3,6 +3,7 @@
 #include <kj/array.h>
 #include <kj/async.h>
 #include <kj/common.h>
+#include <kj/debug.h>
 
 #include <cstdint>
 
@@ -18,8 +19,9 @@ struct DeviceDescription {
   uint64_t features;
   kj::Array<uint16_t> queueSizes;
   kj::Array<kj::byte> config;
-  kj::Array<kj::byte> configWriteMask;  // as long as `config`
-  uint32_t resetDeadlineMs = 500;       // how long stop() may take; longer ends the VM
+  kj::Array<kj::byte> configWriteMask;      // as long as `config`
+  uint32_t resetDeadlineMs = 500;           // how long stop() may take; longer ends the VM
+  UsedRing usedRings = UsedRing::IN_GUEST;  // COPY: returned through DriverLink::returnChains()
 };
 
 // One enabled queue, handed to an engine at DRIVER_OK.
@@ -30,11 +32,26 @@ struct ActiveQueue {
   int call;
 };
 
+// Bytes of guest RAM, by the guest's addresses.
+struct GuestRange {
+  uint64_t guestAddress;
+  uint64_t size;
+};
+
 // The engine's way back to the driver, through the broker. Main thread only.
 class DriverLink {
  public:
   virtual void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) = 0;
   virtual void needsReset() = 0;
+
+  // For an engine whose used rings are copies. Has `giveBack` given back to the host, and then
+  // `chains` returned to the driver (protos/device.capnp, DeviceHost.returnChains, has the rules);
+  // resolves with how many bytes the host took. The engine raises the interrupt.
+  virtual kj::Promise<uint64_t> returnChains(uint16_t /*queue*/,
+                                             kj::ArrayPtr<const UsedElement> /*chains*/,
+                                             kj::ArrayPtr<const GuestRange> /*giveBack*/) {
+    KJ_UNIMPLEMENTED("this link leads to no broker");
+  }
 };
 
 // What a device kind adds to the common actor (device_actor.h), which owns mapping, fds, RPC and
@@ -62,6 +79,9 @@ class DeviceEngine {
 
   // Resolves when it has been dealt with; `event` is read before it returns.
   virtual kj::Promise<void> hostEvent(HostEvent::Reader /*event*/) { return kj::READY_NOW; }
+
+  // Writes down what there is to tell; `report` lives until the promise resolves.
+  virtual kj::Promise<void> report(DeviceReport::Builder /*report*/) { return kj::READY_NOW; }
 
   // The broker is gone and the process is about to end. Resolves, within seconds at most, when what
   // the guest has handed over has reached the host.

@@ -44,6 +44,15 @@ class GuestMemory {
     return nullptr;
   }
 
+  // Where the guest sees the byte at `hostPointer`; none when it is no byte of these regions.
+  kj::Maybe<uint64_t> guestAddress(const void* hostPointer) const {
+    for (const MemoryRegion& region : regions) {
+      uint64_t offset = static_cast<const kj::byte*>(hostPointer) - region.hostPointer;
+      if (offset < region.size) return region.guestAddress + offset;
+    }
+    return nullptr;
+  }
+
  private:
   kj::Array<MemoryRegion> regions;
 };

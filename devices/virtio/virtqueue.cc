@@ -20,6 +20,12 @@ kj::byte* ringPart(const GuestMemory& memory, uint64_t address, uint64_t size) {
       .begin();
 }
 
+kj::Array<kj::byte> zeroes(uint64_t size) {
+  auto bytes = kj::heapArray<kj::byte>(size);
+  memset(bytes.begin(), 0, size);
+  return bytes;
+}
+
 // Copies one descriptor out, each of its bytes read once. The driver's descriptor table is aligned;
 // where an indirect table lies is its own affair (§2.7.5.3 asks for nothing).
 Descriptor loadDescriptor(const kj::byte* pointer) {
@@ -139,18 +145,23 @@ void Chain::advanceWritable(uint64_t size) {
 }
 
 Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
-                     kj::Maybe<QueueJournal&> journal)
+                     kj::Maybe<QueueJournal&> journal, UsedRing where)
     : memory(memory),
       features(features),
       ringSize(isSound(memory, layout) ? layout.size : 0),
       descriptorTable(ringPart(memory, layout.descriptorTable, descriptorTableBytes(layout.size))),
       availableRing(ringPart(memory, layout.availableRing, availableRingBytes(layout.size))),
-      usedRing(ringPart(memory, layout.usedRing, usedRingBytes(layout.size))),
+      ownUsedRing(where == UsedRing::COPY ? zeroes(usedRingBytes(layout.size)) : nullptr),
+      usedRing(where == UsedRing::COPY
+                   ? ownUsedRing.begin()
+                   : ringPart(memory, layout.usedRing, usedRingBytes(layout.size))),
       headInFlight(kj::heapArray<bool>(ringSize)),
       arena(ringSize),
       journal(journal) {
   KJ_REQUIRE(ringSize > 0, "the size or the alignment of a ring is wrong", layout.size,
              layout.descriptorTable, layout.availableRing, layout.usedRing);
+  KJ_REQUIRE(where == UsedRing::IN_GUEST || (!features.eventIndex && journal == nullptr),
+             "whoever may not write the ring cannot say which index it waits for");
   memset(headInFlight.begin(), 0, headInFlight.size());
 }
 
@@ -344,6 +355,18 @@ void Virtqueue::storeUsed(uint16_t head, uint32_t written) {
   storeWord<uint32_t>(element, head);
   storeWord<uint32_t>(element + sizeof(uint32_t), written);
   ++nextUsed;
+}
+
+kj::Array<UsedElement> Virtqueue::unpublished() const {
+  KJ_REQUIRE(ownUsedRing != nullptr, "a used ring the guest can write tells nothing");
+  auto elements = kj::heapArray<UsedElement>(uint16_t(nextUsed - usedPublished));
+  for (size_t i = 0; i < elements.size(); i++) {
+    size_t slot = (usedPublished + i) & (ringSize - 1u);
+    const kj::byte* element = usedRing + USED_RING_OFFSET + slot * USED_ELEMENT_BYTES;
+    elements[i] =
+        UsedElement{loadWord<uint32_t>(element), loadWord<uint32_t>(element + sizeof(uint32_t))};
+  }
+  return elements;
 }
 
 bool Virtqueue::publish() {

@@ -28,6 +28,18 @@ struct RingFeatures {
   bool eventIndex;           // VIRTIO_F_EVENT_IDX (§2.7.7, §2.7.10)
 };
 
+// Where a device puts what it returns to the driver. COPY is for one that may not write the guest's
+// memory: it pushes into a used ring of its own, and somebody who may stores unpublished() for it
+// before it calls publish(). Such a device can neither ask for notifications nor stop them, and
+// negotiates no event index, so that drivers notify it each time.
+enum class UsedRing { IN_GUEST, COPY };
+
+// One element of the used ring (§2.7.8).
+struct UsedElement {
+  uint32_t head;
+  uint32_t written;
+};
+
 // Whether a Virtqueue can be made of `layout`: the size is one §2.7 allows, the three parts are
 // aligned as it asks, and each lies wholly inside one region of `memory`.
 bool isSound(const GuestMemory& memory, const RingLayout& layout);
@@ -105,9 +117,9 @@ class Chain {
 class Virtqueue {
  public:
   // Throws unless isSound(memory, layout). `memory` and `journal` must outlive this object. Ring
-  // and journal are new (QueueJournal::clear()), unless resume() comes next.
+  // and journal are new (QueueJournal::clear()), unless resume() comes next. A copy has no journal.
   Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
-            kj::Maybe<QueueJournal&> journal = nullptr);
+            kj::Maybe<QueueJournal&> journal = nullptr, UsedRing where = UsedRing::IN_GUEST);
   ~Virtqueue();
   KJ_DISALLOW_COPY(Virtqueue);
 
@@ -134,6 +146,9 @@ class Virtqueue {
   // Makes all pushed chains visible with one store of the used index and says whether the driver
   // wants an interrupt for them (§2.7.7.2): call it once per batch.
   bool publish();
+
+  // What was pushed since the last publish(), in order. With COPY only.
+  kj::Array<UsedElement> unpublished() const;
 
   // Asks the driver for (no) notifications (§2.7.10). After enabling, look at hasWork() again.
   void enableNotifications();
@@ -163,6 +178,7 @@ class Virtqueue {
   const uint16_t ringSize;
   kj::byte* const descriptorTable;
   kj::byte* const availableRing;
+  kj::Array<kj::byte> ownUsedRing;  // with COPY
   kj::byte* const usedRing;
 
   bool isBroken = false;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "protos/handle.capnp.h"
@@ -35,7 +36,7 @@ class EmptyHandle final: public Handle::Server {};
 
 class HostActor final: public DeviceHost::Server {
  public:
-  explicit HostActor(FakeHost& host) : host(host) {}
+  HostActor(FakeHost& host, FakeRam& ram) : host(host), ram(ram) {}
 
   kj::Promise<void> configChanged(ConfigChangedContext context) override {
     auto params = context.getParams();
@@ -49,8 +50,37 @@ class HostActor final: public DeviceHost::Server {
     return kj::READY_NOW;
   }
 
+  kj::Promise<void> returnChains(ReturnChainsContext context) override {
+    auto params = context.getParams();
+    uint64_t bytes = 0;
+    auto ranges = KJ_MAP(range, params.getGiveBack()) {
+      GuestRange copy{range.getGuestAddress(), range.getSize()};
+      auto pages = ram.bytes(copy.guestAddress, copy.size);
+      KJ_SYSCALL(madvise(pages.begin(), pages.size(), MADV_REMOVE));
+      bytes += copy.size;
+      return copy;
+    };
+    if (ranges.size() > 0) host.givenBack.add(kj::mv(ranges));
+    for (auto& ring : host.usedRings)
+      if (ring.queue == params.getQueue()) store(ring, params.getChains());
+    context.getResults().setGivenBack(bytes);
+    return kj::READY_NOW;
+  }
+
  private:
+  void store(FakeHost::UsedRing& ring, capnp::List<ReturnedChain>::Reader chains) {
+    kj::byte* used = ram.bytes(ring.layout.usedRing, usedRingBytes(ring.layout.size)).begin();
+    for (auto chain : chains) {
+      kj::byte* element =
+          used + USED_RING_OFFSET + ring.next++ % ring.layout.size * USED_ELEMENT_BYTES;
+      storeWord<uint32_t>(element, chain.getHead());
+      storeWord<uint32_t>(element + sizeof(uint32_t), chain.getWritten());
+    }
+    storeIndex(used + USED_INDEX_OFFSET, ring.next);
+  }
+
   FakeHost& host;
+  FakeRam& ram;
 };
 
 }  // namespace
@@ -87,12 +117,19 @@ capnp::Request<Device::AttachParams, Device::AttachResults> FakeBroker::attachRe
     queues[i].setKick(makeHandle(events[i].kick));
     queues[i].setCall(makeHandle(events[i].call));
   }
-  request.setHost(kj::heap<HostActor>(host));
+  request.setHost(kj::heap<HostActor>(host, fakeRam));
   return request;
 }
 
 void FakeBroker::attach() {
   await(attachRequest().send().ignoreResult());
+}
+
+void FakeBroker::attachReadOnly() {
+  auto request = attachRequest();
+  request.getMemory().setFile(makeHandle(fakeRam.readOnlyFd()));
+  request.getMemory().setReadOnly(true);
+  await(request.send().ignoreResult());
 }
 
 void FakeBroker::activate(uint64_t features, std::initializer_list<FakeDriver*> drivers) {
@@ -104,9 +141,11 @@ void FakeBroker::activate(uint64_t features, std::initializer_list<FakeDriver*> 
   auto queues = request.initQueues(count);
   size_t next = 0;
   uint16_t index = 0;
+  host.usedRings.clear();
   for (FakeDriver* driver : drivers) {
     if (driver != nullptr) {
       RingLayout layout = driver->layout();
+      host.usedRings.add(FakeHost::UsedRing{index, layout, 0});
       auto queue = queues[next++];
       queue.setIndex(index);
       queue.setSize(layout.size);
@@ -142,6 +181,22 @@ void FakeBroker::diskSize(uint64_t bytes) {
   auto request = client.hostEventRequest();
   request.initEvent().setDiskSize(bytes);
   await(request.send().ignoreResult());
+}
+
+void FakeBroker::balloonTarget(uint32_t pages) {
+  auto request = client.hostEventRequest();
+  request.initEvent().setBalloonTarget(pages);
+  await(request.send().ignoreResult());
+}
+
+void FakeBroker::balloonHint() {
+  auto request = client.hostEventRequest();
+  request.initEvent().setBalloonHint();
+  await(request.send().ignoreResult());
+}
+
+capnp::Response<Device::ReportResults> FakeBroker::report() {
+  return await(kj::Promise<capnp::Response<Device::ReportResults>>(client.reportRequest().send()));
 }
 
 void FakeBroker::kick(uint16_t queue) {

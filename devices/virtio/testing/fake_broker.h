@@ -6,6 +6,7 @@
 
 #include <initializer_list>
 
+#include "devices/virtio/device_engine.h"
 #include "devices/virtio/testing/fake_driver.h"
 #include "devices/virtio/testing/fake_ram.h"
 #include "protos/device.capnp.h"
@@ -23,6 +24,16 @@ struct FakeHost {
     kj::Array<kj::byte> data;
   };
   kj::Vector<ConfigChange> configChanges;
+
+  // For devices that do not write the guest's memory: what they asked to be given back, call by
+  // call, and the rings that the broker writes for them.
+  kj::Vector<kj::Array<GuestRange>> givenBack;
+  struct UsedRing {
+    uint16_t queue;
+    RingLayout layout;
+    uint16_t next;
+  };
+  kj::Vector<UsedRing> usedRings;
 };
 
 // Plays broker and driver to one device at the other end of a socket pair: in this process
@@ -49,12 +60,17 @@ class FakeBroker {
   // Each throws what the device answers.
   capnp::Response<Device::DescribeResults> describe();
   void attach();
+  // With an fd of RAM through which it can be read alone.
+  void attachReadOnly();
   // The i-th driver has queue i; a null driver leaves its queue disabled.
   void activate(uint64_t features, std::initializer_list<FakeDriver*> drivers);
   void reset();
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data);
   void consoleSize(uint16_t columns, uint16_t rows);
   void diskSize(uint64_t bytes);
+  void balloonTarget(uint32_t pages);
+  void balloonHint();
+  capnp::Response<Device::ReportResults> report();
 
   // The parameters of attach() as the broker sends them, for a test to spoil.
   capnp::Request<Device::AttachParams, Device::AttachResults> attachRequest();
