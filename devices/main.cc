@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "devices/balloon/balloon_main.h"
 #include "devices/blk/blk_main.h"
 #include "devices/blk/disk_tool_main.h"
 #include "devices/console/console_main.h"
@@ -18,6 +19,7 @@ struct Actor {
 };
 
 constexpr Actor ACTORS[] = {
+    {"troupe-balloon", troupe::balloon::balloonMain},
     {"troupe-blk", troupe::blk::blkMain},
     {"troupe-disk-tool", troupe::blk::diskToolMain},
     {"troupe-console", troupe::console::consoleMain},

@@ -28,7 +28,7 @@
 namespace troupe::sandbox::probe {
 namespace {
 
-// Two of each range show what holds for all of it.
+// Two of each range show what holds for all of it, where the others may be missing.
 constexpr uint32_t MAX_OF_A_RANGE = 2;
 
 // Processes at a time where each makes one call.
@@ -165,7 +165,8 @@ void ProbeBench::makeFds() {
     const ProfileFd& slot = profile.fds[i];
     bool ours = slot.number == LOG_FD || slot.number == RPC_FD || slot.number == SETUP_FD;
     if (slot.made || ours) continue;
-    for (uint32_t index = 0; index < std::min(slot.count, MAX_OF_A_RANGE); index++) {
+    uint32_t count = slot.optional ? std::min(slot.count, MAX_OF_A_RANGE) : slot.count;
+    for (uint32_t index = 0; index < count; index++) {
       KJ_IF_MAYBE (fd, makeFd(slot.kind, slot.name)) {
         subjectFds.add(SubjectFd{slot, index, kj::mv(*fd)});
       } else {

@@ -13,7 +13,8 @@ namespace {
 constexpr const char* NAMES[] = {
     "double-fetch",   "indirect-length", "used-ring-overrun", "descriptor-loop",
     "answered-twice", "sector-overflow", "read-only",         "mapping-out-of-file",
-    "used-length",    "status-order",    "config-bounds",
+    "used-length",    "status-order",    "page-outside-ram",  "statistics-length",
+    "config-bounds",
 };
 
 int chosen() {

@@ -16,6 +16,8 @@ enum class Bug {
   MAPPING_OUT_OF_FILE,  // an image's table is believed that names a place behind its file
   USED_LENGTH,          // the status counts though the data before it is not complete
   STATUS_ORDER,         // DRIVER_OK starts a device whose features were never agreed on
+  PAGE_OUTSIDE_RAM,     // a page is given back without a look at whether it is RAM
+  STATISTICS_LENGTH,    // as many statistics are kept as the guest sends
   CONFIG_BOUNDS,        // what a device says of its configuration is copied wherever it says
 };
 

@@ -51,7 +51,8 @@ class Executables(unittest.TestCase):
     def testOneExecutableServesEveryDevice(self):
         with open(os.path.join(machine.BIN, "troupe-devices"), "rb") as file:
             devices = file.read()
-        for name in ("troupe-blk", "troupe-console", "troupe-rng", "troupe-serial"):
+        for name in ("troupe-balloon", "troupe-blk", "troupe-console", "troupe-rng",
+                     "troupe-serial"):
             with self.subTest(name), open(os.path.join(machine.BIN, name), "rb") as file:
                 self.assertTrue(file.read() == devices)
 

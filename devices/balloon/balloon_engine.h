@@ -1,0 +1,54 @@
+#pragma once
+
+#include <kj/async-unix.h>
+#include <kj/common.h>
+
+#include <cstdint>
+
+#include "devices/balloon/wire.h"
+#include "devices/virtio/device_engine.h"
+
+namespace troupe::balloon {
+
+// A traditional memory balloon (§5.5): pages that the driver puts into it, and pages that it
+// reports or hints to be free, are given back to the host by the broker, which also returns the
+// chains. This process writes nothing of the guest's.
+//
+// It lives in the main loop: a turn is one call to the broker, and each queue has one under way.
+class BalloonEngine final: public virtio::DeviceEngine {
+ public:
+  // `hasStatistics`: the driver is asked for statistics of its memory (STATS_VQ).
+  BalloonEngine(kj::UnixEventPort& events, bool hasStatistics);
+  ~BalloonEngine() noexcept(false);
+
+  virtio::DeviceDescription describe() override;
+  void start(const virtio::GuestMemory& memory, uint64_t features,
+             kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  kj::Promise<void> stop() override;
+  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
+  kj::Promise<void> hostEvent(HostEvent::Reader event) override;
+  kj::Promise<void> report(DeviceReport::Builder report) override;
+
+ private:
+  struct Active;  // what a driver's queues need, from start() to stop()
+
+  // What the process remembers from one driver to the next.
+  struct Totals {
+    uint64_t givenBackBytes = 0;
+    uint64_t freePageBytes = 0;
+  };
+
+  void askForHints();
+  void tellDriver();
+  void fill(BalloonReport::Builder report) const;
+
+  kj::UnixEventPort& events;
+  const bool hasStatistics;
+  BalloonConfigSpace config = {};  // as it should be; what the driver writes included
+  BalloonConfigSpace told = {};    // as the broker's copy is
+  uint32_t nextRound = FIRST_CMD_ID;
+  Totals totals;
+  kj::Maybe<kj::Own<Active>> active;
+};
+
+}  // namespace troupe::balloon

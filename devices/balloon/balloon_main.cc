@@ -1,0 +1,16 @@
+#include "devices/balloon/balloon_main.h"
+
+#include "devices/balloon/balloon.capnp.h"
+#include "devices/balloon/balloon_engine.h"
+#include "devices/virtio/device_main.h"
+
+namespace troupe::balloon {
+
+int balloonMain() {
+  return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
+    auto config = setup.config<BalloonConfig>();
+    return kj::heap<BalloonEngine>(io.unixEventPort, config.getStatistics());
+  });
+}
+
+}  // namespace troupe::balloon

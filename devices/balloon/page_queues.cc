@@ -1,0 +1,97 @@
+#include "devices/balloon/page_queues.h"
+
+#include <endian.h>
+
+#include "devices/balloon/wire.h"
+
+namespace troupe::balloon {
+namespace {
+
+constexpr size_t NUMBERS_AT_ONCE = 256;  // what Linux sends at a time
+
+}  // namespace
+
+void InflateQueue::turn(PageBatch& batch) {
+  while (!batch.isFull()) {
+    if (current == nullptr) current = ring.pop();
+    KJ_IF_MAYBE (chain, current) {
+      if (!read(*chain, batch)) return;
+      ring.push(kj::mv(*chain), 0);
+      current = nullptr;
+    } else {
+      return;
+    }
+  }
+}
+
+// False when the batch is full before the chain is at its end. What is left over of a number there
+// is none.
+bool InflateQueue::read(virtio::Chain& chain, PageBatch& batch) {
+  uint32_t numbers[NUMBERS_AT_ONCE];
+  while (chain.readableBytes() >= sizeof(uint32_t)) {
+    if (batch.isFull()) return false;
+    size_t count = kj::min(chain.readableBytes() / sizeof(uint32_t), NUMBERS_AT_ONCE);
+    count = kj::min(count, batch.room());
+    chain.readBytes(kj::arrayPtr(numbers, count).asBytes());
+    for (size_t i = 0; i < count; i++)
+      batch.addPage(le32toh(numbers[i]));
+  }
+  return true;
+}
+
+void DeflateQueue::turn() {
+  for (;;) {
+    KJ_IF_MAYBE (chain, ring.pop()) {
+      ring.push(kj::mv(*chain), 0);
+    } else {
+      return;
+    }
+  }
+}
+
+void FreePageQueue::turn(PageBatch& batch, bool taken) {
+  while (!batch.isFull()) {
+    if (current == nullptr) {
+      current = ring.pop();
+      KJ_IF_MAYBE (chain, current) {
+        currentCounts = begin(*chain) && taken;
+      }
+    }
+    KJ_IF_MAYBE (chain, current) {
+      if (currentCounts && !read(*chain, batch)) return;
+      ring.push(kj::mv(*chain), 0);
+      current = nullptr;
+    } else {
+      return;
+    }
+  }
+}
+
+bool FreePageQueue::read(virtio::Chain& chain, PageBatch& batch) {
+  while (chain.writableBytes() > 0) {
+    const iovec& piece = chain.writable().front();
+    uint64_t size = piece.iov_len;
+    uint64_t done = batch.addBuffer(piece);
+    chain.advanceWritable(done);
+    if (done < size) return false;
+  }
+  return true;
+}
+
+bool HintQueue::begin(virtio::Chain& chain) {
+  uint32_t command;
+  if (chain.read(command)) {
+    command = le32toh(command);
+    if (command == CMD_ID_STOP && isOpen) ended = true;
+    isOpen = command == wanted && command >= FIRST_CMD_ID;
+  }
+  return isOpen;
+}
+
+bool HintQueue::takeEnd() {
+  bool result = ended;
+  ended = false;
+  return result;
+}
+
+}  // namespace troupe::balloon

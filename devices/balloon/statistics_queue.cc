@@ -1,0 +1,48 @@
+#include "devices/balloon/statistics_queue.h"
+
+#include <endian.h>
+
+#include <cstring>
+
+#include "devices/balloon/wire.h"
+#include "tests/fuzz/planted.h"
+
+namespace troupe::balloon {
+
+void StatisticsQueue::turn() {
+  for (;;) {
+    KJ_IF_MAYBE (chain, ring.pop()) {
+      parse(*chain);
+      ask();
+      kept = kj::mv(*chain);
+    } else {
+      return;
+    }
+  }
+}
+
+bool StatisticsQueue::ask() {
+  KJ_IF_MAYBE (chain, kept) {
+    ring.push(kj::mv(*chain), 0);
+    kept = nullptr;
+    return true;
+  }
+  return false;
+}
+
+// Whole entries only; half of one at the end says nothing.
+void StatisticsQueue::parse(virtio::Chain& chain) {
+  ++read;
+  count = 0;
+  kj::byte entry[STATISTIC_BYTES];
+  while ((count < MOST || fuzz::isPlanted(fuzz::Bug::STATISTICS_LENGTH)) &&
+         chain.readBytes(entry)) {
+    uint16_t tag;
+    uint64_t value;
+    memcpy(&tag, entry, sizeof(tag));
+    memcpy(&value, entry + sizeof(tag), sizeof(value));
+    last[count++] = Statistic{le16toh(tag), le64toh(value)};
+  }
+}
+
+}  // namespace troupe::balloon
