@@ -58,6 +58,11 @@ struct NetOptions {
   # The guest sends under its own MAC address alone.
 }
 
+struct BalloonOptions {
+  stats @0 :Bool;
+  # The guest is asked for statistics of its memory.
+}
+
 struct VmConfig {
   name @0 :Text;
   kernel @1 :Text;
@@ -76,4 +81,6 @@ struct VmConfig {
   profileDir @12 :Text $Json.name("profile-dir");
   # A folder whose sandbox profiles replace those built in; "" means none.
   nets @13 :List(NetOptions) $Json.name("net");
+  balloon @14 :BalloonOptions;
+  # A memory balloon; without it there is none.
 }

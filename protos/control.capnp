@@ -60,6 +60,42 @@ struct VmJails {
   actors @4 :List(ActorJail);
 }
 
+struct MemoryStatistic {
+  name @0 :Text;
+  # "free", "disk-caches", …; "tag-N" for one that has no name here.
+  value @1 :UInt64;
+  isBytes @2 :Bool;
+  # Not a count.
+}
+
+struct BalloonStatus {
+  memoryBytes @0 :UInt64;
+  # The guest's RAM. What a balloon holds is not the guest's for as long.
+  targetBytes @1 :UInt64;
+  # What the balloon is to hold.
+  actualBytes @2 :UInt64;
+  # What it holds, as the guest's driver says.
+  hasDriver @3 :Bool;
+  # The guest has one.
+  givenBackBytes @4 :UInt64;
+  # What the host got back since the VM began. Pages that came back several times count each time.
+  freePageBytes @5 :UInt64;
+  # Of these what the guest reported as free, or was asked for.
+  hasStatistics @6 :Bool;
+  statistics @7 :List(MemoryStatistic);
+  statisticsAgeMs @8 :UInt64;
+}
+
+struct BalloonRequest {
+  union {
+    look @0 :Void;
+    guestBytes @1 :UInt64;
+    # Leaves the guest this much of its RAM; the balloon is to hold the rest.
+    reclaim @2 :Void;
+    # Asks the guest once which pages are free, and gives these back to the host.
+  }
+}
+
 interface Vm {
   status @0 () -> (status :VmStatus);
   stop @1 () -> ();
@@ -71,4 +107,7 @@ interface Vm {
   resizeDisk @5 (disk :Text, bytes :UInt64) -> (bytes :UInt64);
   # Makes the disk with this id larger and tells the guest. `bytes`: what it is to have, 0 for as many
   # as its block device has now.
+  balloon @6 (request :BalloonRequest) -> (status :BalloonStatus);
+  # Does as asked and tells how the balloon stands. What the guest makes of it takes its time, and
+  # is not waited for.
 }

@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 
 #include "broker/broker_profile.h"
+#include "devices/balloon/balloon_profile.h"
 #include "devices/blk/blk_profile.h"
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
@@ -18,9 +19,9 @@ namespace troupe {
 namespace {
 
 // Those that play in a VM.
-const sandbox::Profile* const PLAYERS[] = {&BROKER_PROFILE, &BLK_PROFILE,  &CONSOLE_PROFILE,
-                                           &SERIAL_PROFILE, &RNG_PROFILE,  &FRONT_PROFILE,
-                                           &NET_PROFILE,    &PASST_PROFILE};
+const sandbox::Profile* const PLAYERS[] = {&BROKER_PROFILE, &BLK_PROFILE,   &CONSOLE_PROFILE,
+                                           &SERIAL_PROFILE, &RNG_PROFILE,   &FRONT_PROFILE,
+                                           &NET_PROFILE,    &PASST_PROFILE, &BALLOON_PROFILE};
 
 const sandbox::Profile& builtInAt(kj::StringPtr path) {
   for (auto profile : PLAYERS) {

@@ -18,6 +18,10 @@ kj::String argumentsText(size_t most) {
   return most == 1 ? kj::str("only one argument") : kj::str("only ", most, " arguments");
 }
 
+bool isOneOf(kj::StringPtr word, kj::ArrayPtr<const kj::StringPtr> words) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 }  // namespace
 
 CommandLine::CommandLine(kj::StringPtr name, kj::StringPtr summary, kj::StringPtr arguments)
@@ -87,6 +91,10 @@ kj::Maybe<kj::Array<kj::StringPtr>> CommandLine::parse(kj::ArrayPtr<const kj::St
       }
       option.apply("");
       continue;
+    }
+    if (value == nullptr && option.optional.size() > 0) {
+      bool follows = i + 1 < words.size() && isOneOf(words[i + 1], option.optional);
+      value = follows ? words[++i] : kj::StringPtr();
     }
     if (value == nullptr) {
       if (i + 1 == words.size()) {

@@ -15,6 +15,9 @@ struct Option {
   kj::StringPtr help;
   bool repeatable;
   kj::Function<void(kj::StringPtr)> apply;
+  // When there are such words, the value may be left out ("" is applied): the word that follows is
+  // the value only if it is one of them.
+  kj::ArrayPtr<const kj::StringPtr> optional = nullptr;
 };
 
 // A command of `troupe` and what it accepts. Options are --NAME VALUE or --NAME=VALUE, in any order

@@ -17,6 +17,7 @@ ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode inspectCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode diskCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode policyCommand(kj::ArrayPtr<const kj::StringPtr> words);  // by another program
 ExitCode versionCommand(kj::ArrayPtr<const kj::StringPtr> words);

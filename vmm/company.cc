@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "broker/broker_profile.h"
+#include "devices/balloon/balloon.capnp.h"
+#include "devices/balloon/balloon_profile.h"
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_profile.h"
 #include "devices/console/console.capnp.h"
@@ -207,6 +209,21 @@ class Launching {
     return kj::heap<Actor>(io, launcher, kj::mv(start));
   }
 
+  DeviceActor balloon(const BalloonPlan& plan) {
+    capnp::MallocMessageBuilder message(32);
+    message.initRoot<BalloonConfig>().setStatistics(plan.stats);
+    auto actor = device({profiles.of(BALLOON_PROFILE),
+                         programs.devices,
+                         "troupe-balloon",
+                         "balloon0",
+                         "balloon",
+                         kj::str("the memory balloon"),
+                         {},
+                         message.getRoot<capnp::AnyPointer>().asReader()});
+    actor.mayGiveBack = true;
+    return actor;
+  }
+
   DeviceActor rng() {
     return device({profiles.of(RNG_PROFILE),
                    programs.devices,
@@ -246,6 +263,7 @@ uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
       controllers |= sandbox::controllersOf(profiles.of(PASST_PROFILE));
   }
   if (plan.rng) controllers |= sandbox::controllersOf(profiles.of(RNG_PROFILE));
+  if (plan.balloon != nullptr) controllers |= sandbox::controllersOf(profiles.of(BALLOON_PROFILE));
   return controllers;
 }
 
@@ -258,6 +276,11 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
   auto uart = makeSocketPair();
   company.broker = launching.broker(rpc.theirs, uart.ours, files.kvm, files.ram);
   company.brokerPipe = kj::mv(rpc.ours);
+  KJ_IF_MAYBE (balloon, plan.balloon) {
+    company.balloon = static_cast<uint16_t>(company.devices.size());
+    company.devices.add(launching.balloon(*balloon));
+  }
+  company.firstDisk = static_cast<uint16_t>(company.devices.size());
   for (uint16_t i = 0; i < plan.disks.size(); i++) {
     company.devices.add(launching.blk(i, plan.disks[i], files.disks[i]));
   }

@@ -14,14 +14,17 @@ namespace troupe {
 struct DeviceActor {
   kj::Own<Actor> actor;
   kj::AutoCloseFd brokerEnd;
+  bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
 };
 
 // The processes of one VM. Launching starts them all at once; each then goes on by itself.
 struct Company {
   kj::Own<Actor> broker;
   kj::Own<Actor> serial;
-  kj::Vector<DeviceActor> devices;     // in the order of their PCI slots: disks, console, nets, rng
-  kj::Vector<kj::Own<Actor>> helpers;  // behind devices, without a word to the broker
+  kj::Vector<DeviceActor> devices;      // in the order of their PCI slots
+  kj::Vector<kj::Own<Actor>> helpers;   // behind devices, without a word to the broker
+  kj::Maybe<uint16_t> balloon;          // which of them it is
+  uint16_t firstDisk = 0;               // the disks stand side by side
   kj::Maybe<uint16_t> terminalConsole;  // the device whose terminal is the user's
   kj::AutoCloseFd brokerPipe;           // `troupe`'s end, until it is taken
 

@@ -47,6 +47,14 @@ kj::Promise<void> ControlActor::resizeDisk(ResizeDiskContext context) {
       resized.then([context](uint64_t bytes) mutable { context.getResults().setBytes(bytes); }));
 }
 
+kj::Promise<void> ControlActor::balloon(BalloonContext context) {
+  requireRoom();
+  auto status = vm.balloon(context.getParams().getRequest());
+  return bounded(status.then([context](kj::Own<capnp::MallocMessageBuilder> message) mutable {
+    context.getResults().setStatus(message->getRoot<BalloonStatus>().asReader());
+  }));
+}
+
 void ControlActor::requireRoom() const {
   if (calls < MOST_CALLS) return;
   kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,

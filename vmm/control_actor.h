@@ -24,6 +24,7 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> counters(CountersContext context) override;
   kj::Promise<void> inspectJails(InspectJailsContext context) override;
   kj::Promise<void> resizeDisk(ResizeDiskContext context) override;
+  kj::Promise<void> balloon(BalloonContext context) override;
 
  private:
   static constexpr size_t LONGEST_DISK_ID = 256;

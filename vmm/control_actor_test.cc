@@ -17,6 +17,9 @@ class FakeVm final: public RunningVm {
   kj::Promise<void> powerButton() override { return kj::NEVER_DONE; }
   kj::Promise<BrokerCounters> counters() override { return kj::NEVER_DONE; }
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr, uint64_t) override { return kj::NEVER_DONE; }
+  kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(BalloonRequest::Reader) override {
+    return kj::NEVER_DONE;
+  }
   void terminalResized() override {}
   void terminalResumed() override {}
   void describe(VmStatus::Builder status) override { status.setName("vm"); }

@@ -105,6 +105,12 @@ constexpr ErrorCode DEMO_FAILED{"TRP-run-008", ExitCode::INTERNAL};
 constexpr ErrorCode CALL_REFUSED{"TRP-run-009", ExitCode::START};
 constexpr ErrorCode LIMIT_MET{"TRP-run-010", ExitCode::START};
 
+// A memory balloon.
+constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
+constexpr ErrorCode BALLOON_SIZE{"TRP-bal-002", ExitCode::USAGE};
+constexpr ErrorCode BALLOON_SILENT{"TRP-bal-003", ExitCode::DEVICE_LOST};
+constexpr ErrorCode NO_FREE_PAGE_HINTS{"TRP-bal-004", ExitCode::USAGE};
+
 // The sandbox; codes of its own come from sandbox/.
 constexpr ErrorCode PROFILE_COMPILER{"TRP-jail-031", ExitCode::JAIL};
 constexpr ErrorCode JAIL_DIFFERS{"TRP-jail-032", ExitCode::JAIL};
@@ -193,6 +199,10 @@ constexpr ErrorCode ALL[] = {
     NET_FD,
     PCAP_FILE,
     NO_PASST,
+    NO_BALLOON,
+    BALLOON_SIZE,
+    BALLOON_SILENT,
+    NO_FREE_PAGE_HINTS,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an
@@ -213,6 +223,7 @@ constexpr AreaExit AREAS[] = {
     {"con", ExitCode::START},     //
     {"rng", ExitCode::START},     //
     {"net", ExitCode::START},     //
+    {"bal", ExitCode::START},     //
     {"pci", ExitCode::START},     //
     {"run", ExitCode::START},     //
     {"int", ExitCode::INTERNAL},  //

@@ -152,7 +152,7 @@ uint16_t LocalVm::diskNamed(kj::StringPtr id) {
       .raise();
 }
 
-// The file is grown through the fd that carries the disk's lock. Disks are the first devices.
+// The file is grown through the fd that carries the disk's lock.
 kj::Promise<uint64_t> LocalVm::resizeDisk(kj::StringPtr id, uint64_t bytes) {
   uint16_t index = diskNamed(id);
   auto& disk = plan.disks[index];
@@ -165,7 +165,7 @@ kj::Promise<uint64_t> LocalVm::resizeDisk(kj::StringPtr id, uint64_t bytes) {
   uint64_t size = growDiskFile(disk, files.disks[index].fd, bytes);
   resizing = true;
   auto request = KJ_REQUIRE_NONNULL(broker, "the VM has ended").hostEventRequest();
-  request.setDevice(index);
+  request.setDevice(company.firstDisk + index);
   request.initEvent().setDiskSize(size);
   auto over = kj::defer([this]() { resizing = false; });
   return request.send()
@@ -301,6 +301,7 @@ kj::Promise<void> LocalVm::askBroker() {
     add.setName(device.actor->name());
     add.setPipe(handleTo(kj::mv(device.brokerEnd)));
     writeGrant(device.actor->profile().layers.memory, add.initMemory());
+    add.setMayGiveBack(device.mayGiveBack);
     // A device that is ready is looked at while others still start.
     steps.add(step(kj::str("adding ", device.actor->describe()), add)
                   .then([this, &actor = *device.actor]() { return inspection.attest(actor); }));

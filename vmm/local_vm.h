@@ -39,6 +39,8 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> powerButton() override;
   kj::Promise<BrokerCounters> counters() override;
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) override;
+  kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
+      BalloonRequest::Reader request) override;
   void terminalResized() override;
   void terminalResumed() override;
   void describe(VmStatus::Builder status) override;

@@ -31,6 +31,7 @@ constexpr Verb VERBS[] = {
      "shows how the actors of a running VM are jailed, as of now"_kj},
     {"stop"_kj, &stopCommand, "ends a running VM at once"_kj},
     {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj},
+    {"balloon"_kj, &balloonCommand, "shows and sets how much memory a VM's balloon holds"_kj},
     {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},

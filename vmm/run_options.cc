@@ -2,6 +2,7 @@
 
 #include <kj/vector.h>
 
+#include "vmm/balloon_option.h"
 #include "vmm/config_file.h"
 #include "vmm/disk_option.h"
 #include "vmm/error_codes.h"
@@ -41,7 +42,7 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 // What options say, kept until the file has been read.
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, console, serial, rng, name,
-      cpuMask, jail, profileDir;
+      cpuMask, jail, profileDir, balloon;
   kj::Vector<kj::StringPtr> disks, nets;
   bool printConfig = false;
 };
@@ -108,6 +109,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.name, [&](kj::StringPtr text) { config.setName(text); });
   applyText(said.jail, [&](kj::StringPtr text) { config.setJail(text); });
   applyText(said.profileDir, [&](kj::StringPtr text) { config.setProfileDir(text); });
+  applyText(said.balloon, [&](kj::StringPtr text) { applyBalloonOption(text, config); });
   applyText(said.cpuMask, [&](kj::StringPtr text) { applyCpuMask(text, config); });
   applyDisks(said.disks, config);
   applyNets(said.nets, config);
@@ -131,6 +133,9 @@ void addOptions(CommandLine& line, Said& said) {
   text("console", "WHERE", "virtio console: stdio, pty, file=PATH or socket=PATH", said.console);
   text("serial", "WHERE", "serial port: stdio, file=PATH or socket=PATH", said.serial);
   text("rng", "on|off", "virtio random number generator", said.rng);
+  line.add({"balloon", "[stats]",
+            "memory balloon, with statistics of the guest's memory if wanted; see `troupe balloon`",
+            false, [&said](kj::StringPtr word) { said.balloon = word; }, balloonWords()});
   text("name", "NAME", "the VM's name", said.name);
   text("cpu-mask", "LIST", "CPU features to hide, by their names in /proc/cpuinfo: avx2,rdrand",
        said.cpuMask);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <capnp/message.h>
 #include <kj/async-io.h>
 #include <kj/string.h>
 #include <kj/vector.h>
@@ -50,6 +51,10 @@ class RunningVm {
   // Makes a disk larger and tells the guest: to `bytes` bytes, 0 for what its block device has now.
   // Resolves with what it has then. Throws a user error.
   virtual kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) = 0;
+
+  // Does what is asked of its balloon and resolves with a BalloonStatus. Throws a user error.
+  virtual kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
+      BalloonRequest::Reader request) = 0;
 
   // Of the terminal behind its console, if it has one there.
   virtual void terminalResized() = 0;

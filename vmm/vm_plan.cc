@@ -103,8 +103,8 @@ kj::Array<kj::String> planCpuMask(capnp::List<capnp::Text>::Reader names) {
 constexpr size_t MOST_DEVICES = 31;
 
 void checkDeviceCount(const VmPlan& plan) {
-  size_t count =
-      plan.disks.size() + plan.nets.size() + plan.rng + (plan.console.kind != Endpoint::Kind::NONE);
+  size_t count = plan.disks.size() + plan.nets.size() + plan.rng +
+                 (plan.console.kind != Endpoint::Kind::NONE) + (plan.balloon != nullptr);
   if (count <= MOST_DEVICES) return;
   UserError(
       codes::TOO_MANY_DEVICES,
@@ -170,7 +170,8 @@ VmPlan planVm(VmConfig::Reader config) {
               planCpuMask(config.getCpuMask()),
               parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF,
               kj::mv(profileDir),
-              planNets(config.getNets(), config.getName())};
+              planNets(config.getNets(), config.getName()),
+              planBalloon(config)};
   checkDeviceCount(plan);
   return plan;
 }

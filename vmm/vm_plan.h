@@ -8,6 +8,7 @@
 
 #include "protos/config.capnp.h"
 #include "sandbox/launcher.h"
+#include "vmm/balloon_option.h"
 #include "vmm/disk_plan.h"
 #include "vmm/net_plan.h"
 
@@ -42,6 +43,7 @@ struct VmPlan {
   sandbox::Jail jail;
   kj::Maybe<kj::String> profileDir;  // whose profiles replace those built in
   kj::Array<NetPlan> nets;
+  kj::Maybe<BalloonPlan> balloon;
 };
 
 // Throws a user error for the first value that does not do.

@@ -10,6 +10,8 @@ namespace payload {
 void checkDisk(const DriverContext& context, const PciFunction& function, unsigned number,
                bool mayScratch);
 void checkNet(const DriverContext& context, const PciFunction& function, unsigned number);
+// Leaves 16 MiB in the balloon.
+void checkBalloon(const DriverContext& context, const PciFunction& function, unsigned number);
 void checkRng(const DriverContext& context, const PciFunction& function, unsigned number);
 
 // Also answers every byte received with the same byte until 'q', when `echo`.

@@ -63,6 +63,11 @@ class VirtioDevice {
     return readRegister<T>(deviceBlock + offset);
   }
 
+  template <typename T>
+  void setConfig(unsigned offset, T value) {
+    writeRegister<T>(deviceBlock + offset, value);
+  }
+
   uint8_t status() const;
 
   static constexpr unsigned MAX_QUEUES = 16;

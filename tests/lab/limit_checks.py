@@ -21,8 +21,9 @@ RAM_COST = RAM + RAM // 32
 GROUP_COST = 16 * MIB
 PROFILES = {"broker": "broker/broker.profile", "front": "vmm/front/front.profile",
             "serial": "devices/console/serial.profile", "console": "devices/console/console.profile",
-            "blk": "devices/blk/blk.profile", "rng": "devices/rng/rng.profile"}
-MAPS_RAM = {"broker", "blk", "console", "rng"}
+            "blk": "devices/blk/blk.profile", "rng": "devices/rng/rng.profile",
+            "balloon": "devices/balloon/balloon.profile"}
+MAPS_RAM = {"balloon", "broker", "blk", "console", "rng"}
 failures = 0
 
 

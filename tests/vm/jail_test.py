@@ -46,7 +46,8 @@ class Jail(unittest.TestCase):
         cls.name = cls.folder.vm("jailed")
         cls.process = cls.folder.start(
             "run", "--name", cls.name, "--kernel", cls.folder.payload, "--memory", "64M",
-            "--cmdline", "idle", "--disk", cls.folder.disk("a"), "--disk", cls.folder.disk("b"),
+            "--cmdline", "idle", "--balloon", "--disk", cls.folder.disk("a"),
+            "--disk", cls.folder.disk("b"),
             "--console", f"file={cls.folder.file('guest/console')}")
         cls.actors = {}
         cls.troupe = None
@@ -62,7 +63,8 @@ class Jail(unittest.TestCase):
 
     def testEveryKindIsThere(self):
         kinds = sorted(actor["kind"] for actor in self.actors.values())
-        self.assertEqual(kinds, ["blk", "blk", "broker", "console", "front", "rng", "serial"])
+        self.assertEqual(kinds, ["balloon", "blk", "blk", "broker", "console", "front", "rng",
+                                 "serial"])
 
     def testStatusShowsFilterAndNoPrivileges(self):
         for name, actor in self.actors.items():

@@ -16,7 +16,8 @@ import tiny_guest
 
 # mov $102, %eax (getuid); syscall; ud2
 REFUSED_CALL = bytes.fromhex("b866000000 0f05 0f0b")
-PROFILES = {"broker": "broker/broker", "blk": "devices/blk/blk", "rng": "devices/rng/rng",
+PROFILES = {"balloon": "devices/balloon/balloon", "broker": "broker/broker",
+            "blk": "devices/blk/blk", "rng": "devices/rng/rng",
             "console": "devices/console/console", "serial": "devices/console/serial",
             "front": "vmm/front/front"}
 
@@ -53,7 +54,7 @@ class TakenOver(unittest.TestCase):
         self.name = self.folder.vm("taken")
         process = self.folder.start(
             "run", "--name", self.name, "--kernel", kernel, "--memory", "64M", "--cmdline", "idle",
-            "--disk", self.folder.disk("disk"), "--console",
+            "--balloon", "stats", "--disk", self.folder.disk("disk"), "--console",
             f"file={self.folder.file('guest/console')}", "--serial",
             f"file={self.folder.file('guest/serial')}", *words)
         status = self.folder.status(self.name)
@@ -99,7 +100,7 @@ class TakenOver(unittest.TestCase):
         self.fail("the guest does not come to rest")
 
     def testDeviceWhileTheGuestRuns(self):
-        for actor in ("blk0", "console0", "rng0"):
+        for actor in ("balloon0", "blk0", "console0", "rng0"):
             with self.subTest(actor):
                 status, said = self.death(actor, self.folder.payload)
                 self.assertEqual(status, 19, said)
@@ -108,7 +109,7 @@ class TakenOver(unittest.TestCase):
     def testDeviceThatNoDriverUses(self):
         """It is ready; the shipped devices have one filter for that and for serving."""
         guest = self.sleeper()
-        for actor in ("blk0", "console0", "rng0"):
+        for actor in ("balloon0", "blk0", "console0", "rng0"):
             with self.subTest(actor):
                 status, said = self.death(actor, guest)
                 self.assertEqual(status, 19, said)

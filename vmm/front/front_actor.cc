@@ -73,6 +73,18 @@ class BoundedVm final: public Vm::Server {
         [context](auto&& response) mutable { context.getResults().setBytes(response.getBytes()); });
   }
 
+  kj::Promise<void> balloon(BalloonContext context) override {
+    count();
+    auto request = vm.balloonRequest();
+    auto asked = context.getParams().getRequest();
+    auto passed = request.initRequest();
+    if (asked.isGuestBytes()) passed.setGuestBytes(asked.getGuestBytes());
+    if (asked.isReclaim()) passed.setReclaim();
+    return request.send().then([context](auto&& response) mutable {
+      context.getResults().setStatus(response.getStatus());
+    });
+  }
+
  private:
   void count() {
     if (++calls <= CALLS_PER_CONNECTION && network.getCurrentQueueSize() <= UNTAKEN_LIMIT_BYTES) {

@@ -1,0 +1,147 @@
+#include <capnp/compat/json.h>
+#include <capnp/message.h>
+#include <kj/async-io.h>
+
+#include "vmm/command_line.h"
+#include "vmm/commands.h"
+#include "vmm/control_client.h"
+#include "vmm/number_text.h"
+#include "vmm/quote.h"
+#include "vmm/table.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+struct BalloonWords {
+  kj::StringPtr vm;
+  kj::Maybe<uint64_t> guestBytes;
+  bool reclaim = false;
+  bool json = false;
+};
+
+uint64_t parseGuestSize(kj::StringPtr text) {
+  KJ_IF_MAYBE (bytes, parseSize(text)) {
+    return *bytes;
+  }
+  UserError(codes::BALLOON_SIZE, kj::str(quote(text),
+                                         " is not a size; expected what is left to the guest, a "
+                                         "number with K, M, G or T: 512M"))
+      .raise();
+}
+
+void ask(const BalloonWords& words, BalloonRequest::Builder request) {
+  KJ_IF_MAYBE (bytes, words.guestBytes) {
+    request.setGuestBytes(*bytes);
+  } else if (words.reclaim) {
+    request.setReclaim();
+  }
+}
+
+// A copy with every text made safe to show.
+void copyStatus(BalloonStatus::Reader from, BalloonStatus::Builder to) {
+  to.setMemoryBytes(from.getMemoryBytes());
+  to.setTargetBytes(kj::min(from.getTargetBytes(), from.getMemoryBytes()));
+  to.setActualBytes(kj::min(from.getActualBytes(), from.getMemoryBytes()));
+  to.setHasDriver(from.getHasDriver());
+  to.setGivenBackBytes(from.getGivenBackBytes());
+  to.setFreePageBytes(from.getFreePageBytes());
+  to.setHasStatistics(from.getHasStatistics());
+  to.setStatisticsAgeMs(from.getStatisticsAgeMs());
+  constexpr kj::uint MOST = 64;
+  auto list = to.initStatistics(kj::min(from.getStatistics().size(), MOST));
+  for (kj::uint i = 0; i < list.size(); i++) {
+    auto one = from.getStatistics()[i];
+    list[i].setName(escape(one.getName(), 40));
+    list[i].setValue(one.getValue());
+    list[i].setIsBytes(one.getIsBytes());
+  }
+}
+
+kj::String statisticsTable(BalloonStatus::Reader status) {
+  if (!status.getHasStatistics()) return kj::str();
+  constexpr kj::StringPtr HEADINGS[] = {"STATISTIC"_kj, "VALUE"_kj};
+  Table table(HEADINGS);
+  for (auto one : status.getStatistics()) {
+    table.add(kj::arr(kj::str(one.getName()),
+                      one.getIsBytes() ? sizeText(one.getValue()) : kj::str(one.getValue())));
+  }
+  return kj::str(table.render(), "as the guest said ", status.getStatisticsAgeMs() / 1000,
+                 " s ago\n");
+}
+
+kj::String describe(const BalloonWords& words, BalloonStatus::Reader status) {
+  uint64_t memory = status.getMemoryBytes();
+  kj::Vector<kj::String> lines;
+  lines.add(kj::str(words.vm, ": the guest is to be left ",
+                    sizeText(memory - status.getTargetBytes()), " of ", sizeText(memory),
+                    ", and is left ", sizeText(memory - status.getActualBytes())));
+  lines.add(kj::str("the balloon is to hold ", sizeText(status.getTargetBytes()), ", and holds ",
+                    sizeText(status.getActualBytes()),
+                    status.getHasDriver() ? "" : "; the guest has no driver for it"));
+  lines.add(kj::str("the host got back ", sizeText(status.getGivenBackBytes()), ", ",
+                    sizeText(status.getFreePageBytes()), " of it reported as free"));
+  if (words.reclaim) lines.add(kj::str("the guest is asked which pages are free"));
+  return kj::str(kj::strArray(lines, "\n"), "\n", statisticsTable(status));
+}
+
+kj::Maybe<BalloonWords> parse(kj::ArrayPtr<const kj::StringPtr> given) {
+  BalloonWords words;
+  CommandLine line(
+      "balloon",
+      "Shows the balloon of a running VM. With SIZE the guest is left that much of its "
+      "RAM, a multiple of 4K, and the balloon is to hold the rest; how fast it fills is "
+      "the guest's affair and is not waited for.",
+      "VM [SIZE]");
+  line.add({"reclaim", "", "ask the guest once which pages are free, and take these back", false,
+            [&](kj::StringPtr) { words.reclaim = true; }});
+  line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { words.json = true; }});
+  KJ_IF_MAYBE (found, line.parse(given, 2)) {
+    if (found->size() == 0) {
+      UserError(codes::ARGUMENTS, kj::str("which VM? give its name"))
+          .advice("see", "troupe list")
+          .raise();
+    }
+    words.vm = (*found)[0];
+    if (found->size() == 2) words.guestBytes = parseGuestSize((*found)[1]);
+    if (words.reclaim && words.guestBytes != nullptr) {
+      UserError(codes::ARGUMENTS,
+                kj::str("SIZE and --reclaim exclude each other; ask for one after the other"))
+          .raise();
+    }
+    return kj::mv(words);
+  }
+  printOut(line.help());
+  return nullptr;
+}
+
+}  // namespace
+
+ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> given) {
+  KJ_IF_MAYBE (words, parse(given)) {
+    auto io = kj::setupAsyncIo();
+    ControlClient client(io, words->vm);
+    capnp::MallocMessageBuilder message;
+    auto status = message.initRoot<BalloonStatus>();
+    auto request = client.vm().balloonRequest();
+    ask(*words, request.initRequest());
+    auto what = kj::str("the balloon of VM ", quote(words->vm), " was not ",
+                        words->guestBytes == nullptr && !words->reclaim ? "asked" : "set");
+    client.await(request.send().then(
+        [status](auto&& response) mutable { copyStatus(response.getStatus(), status); },
+        [&](kj::Exception&& failure) {
+          kj::throwFatalException(wrapActorError(failure, codes::INTERNAL, what).toException());
+        }));
+    if (words->json) {
+      capnp::JsonCodec codec;
+      codec.setPrettyPrint(true);
+      printOut(kj::str(codec.encode(status.asReader()), "\n"));
+    } else {
+      printOut(describe(*words, status));
+    }
+  }
+  return ExitCode::POWERED_OFF;
+}
+
+}  // namespace troupe
