@@ -201,6 +201,12 @@ kj::Maybe<kj::AutoCloseFd> ProbeBench::makeFd(kj::StringPtr kind, kj::StringPtr 
     allGenuine = false;
     return opened(open("/dev/null", O_RDWR | O_CLOEXEC));
   }
+  if (kind == "character_device") {
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);  // a tap that is none yet
+    if (fd >= 0) return kj::AutoCloseFd(fd);
+    allGenuine = false;
+    return opened(open("/dev/null", O_RDWR | O_CLOEXEC));
+  }
   bool isVcpu = kind == "kvm_vcpu";
   if (!isVcpu && kind != "kvm_vm") return nullptr;
   KJ_IF_MAYBE (kvm, opened(open("/dev/kvm", O_RDWR | O_CLOEXEC))) {
