@@ -9,6 +9,7 @@
 #include "devices/blk/disk_tool_main.h"
 #include "devices/console/console_main.h"
 #include "devices/console/serial_main.h"
+#include "devices/net/net_main.h"
 #include "devices/rng/rng_main.h"
 
 namespace {
@@ -23,6 +24,7 @@ constexpr Actor ACTORS[] = {
     {"troupe-blk", troupe::blk::blkMain},
     {"troupe-disk-tool", troupe::blk::diskToolMain},
     {"troupe-console", troupe::console::consoleMain},
+    {"troupe-net", troupe::net::netMain},
     {"troupe-rng", troupe::rng::rngMain},
     {"troupe-serial", troupe::console::serialMain},
 };

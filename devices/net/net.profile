@@ -61,4 +61,4 @@ cgroup {
 }
 
 budget { filter: "run" syscalls: 13 unconditional: 4 }
-budget { filter: "thread:queue" syscalls: 10 unconditional: 4 }
+budget { filter: "thread:queue" syscalls: 9 unconditional: 4 }

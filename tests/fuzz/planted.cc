@@ -14,7 +14,7 @@ constexpr const char* NAMES[] = {
     "double-fetch",   "indirect-length", "used-ring-overrun", "descriptor-loop",
     "answered-twice", "sector-overflow", "read-only",         "mapping-out-of-file",
     "used-length",    "status-order",    "page-outside-ram",  "statistics-length",
-    "config-bounds",
+    "checksum-place", "spoofed-source",  "received-length",   "config-bounds",
 };
 
 int chosen() {

@@ -18,6 +18,9 @@ enum class Bug {
   STATUS_ORDER,         // DRIVER_OK starts a device whose features were never agreed on
   PAGE_OUTSIDE_RAM,     // a page is given back without a look at whether it is RAM
   STATISTICS_LENGTH,    // as many statistics are kept as the guest sends
+  CHECKSUM_PLACE,       // a frame's checksum may lie outside of it, or in its Ethernet header
+  SPOOFED_SOURCE,       // a frame's source is not looked at
+  RECEIVED_LENGTH,      // a receive buffer counts as filled to its end
   CONFIG_BOUNDS,        // what a device says of its configuration is copied wherever it says
 };
 

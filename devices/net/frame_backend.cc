@@ -1,0 +1,78 @@
+#include "devices/net/frame_backend.h"
+
+#include <kj/debug.h>
+#include <poll.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace troupe::net {
+namespace {
+
+// What became of a frame the kernel answered with `error`.
+Backend::Outcome outcomeOf(int error) {
+  switch (error) {
+    case EAGAIN:
+    case EINTR:
+      return Backend::Outcome::LATER;
+    case EBADFD:  // a tap that was deleted
+    case EPIPE:
+    case ECONNRESET:
+    case ECONNREFUSED:
+    case ENOTCONN:
+    case ESHUTDOWN:
+      return Backend::Outcome::GONE;
+    default:  // too long, a header it does not like, an interface that is down, no memory
+      return Backend::Outcome::DROPPED;
+  }
+}
+
+}  // namespace
+
+FrameBackend::FrameBackend(int fd, Headers headers) : file(fd), headers(headers) {}
+
+Backend::Sent FrameBackend::send(kj::ArrayPtr<const OutgoingFrame> frames) {
+  for (size_t i = 0; i < frames.size(); i++) {
+    Outcome outcome = sendOne(frames[i]);
+    if (outcome == Outcome::LATER || outcome == Outcome::GONE) return {outcome, i};
+  }
+  return {Outcome::DONE, frames.size()};
+}
+
+Backend::Outcome FrameBackend::sendOne(const OutgoingFrame& frame) {
+  KJ_ASSERT(frame.rest.size() <= MAX_REST_PIECES);
+  // The start's header and bytes lie side by side.
+  auto start = reinterpret_cast<const kj::byte*>(&frame.start);
+  size_t skipped = headers == Headers::FIRST ? 0 : sizeof(virtio::NetHeader);
+  pieces[0] = iovec{const_cast<kj::byte*>(start + skipped),
+                    sizeof(virtio::NetHeader) - skipped + frame.startBytes};
+  memcpy(pieces + 1, frame.rest.begin(), frame.rest.size() * sizeof(iovec));
+  ssize_t sent = writev(file, pieces, 1 + frame.rest.size());
+  return sent >= 0 ? Outcome::DONE : outcomeOf(errno);
+}
+
+// Whether nothing comes any more: a read of no bytes may have been of an empty message.
+bool FrameBackend::isClosed() const {
+  pollfd fd{file, POLLIN | POLLRDHUP, 0};
+  timespec atOnce{0, 0};
+  return ppoll(&fd, 1, &atOnce, nullptr) == 1 &&
+         (fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
+}
+
+Backend::Received FrameBackend::receive(const IncomingRoom& room) {
+  auto into = room.pieces;
+  size_t headerBytes = headers == Headers::FIRST ? sizeof(room.header) : 0;
+  if (headerBytes > 0) {
+    into[0] = iovec{&room.header, headerBytes};
+  } else {
+    room.header = {};
+    into = into.slice(1, into.size());
+  }
+  ssize_t received = readv(file, into.begin(), into.size());
+  if (received < 0) return {outcomeOf(errno), 0};
+  if (received == 0) return {isClosed() ? Outcome::GONE : Outcome::DROPPED, 0};
+  if (size_t(received) < headerBytes) return {Outcome::DROPPED, 0};
+  return {Outcome::DONE, uint32_t(received - headerBytes)};
+}
+
+}  // namespace troupe::net

@@ -1,0 +1,98 @@
+#include "devices/net/host_end.h"
+
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devices/net/frame_backend.h"
+#include "devices/net/stream_backend.h"
+
+namespace troupe::net {
+namespace {
+
+constexpr uint32_t LEAST_CAPTURED = 64;  // of a frame
+
+kj::Array<int> fdsOf(NetConfig::Reader config, sandbox::ActorSetup& setup) {
+  kj::StringPtr name = config.getBackend() == NetConfig::Backend::TAP ? "tap"_kj : "socket"_kj;
+  uint16_t pairs = config.getQueuePairs();
+  KJ_REQUIRE(pairs >= 1 && pairs == setup.fdCount(name),
+             "TRP-net-102: a network device has an fd of its backend for each queue pair", pairs,
+             setup.fdCount(name));
+  KJ_REQUIRE(pairs == 1 || config.getBackend() != NetConfig::Backend::STREAM,
+             "TRP-net-102: a network device on a stream has one queue pair", pairs);
+  auto fds = kj::heapArray<int>(pairs);
+  for (uint16_t i = 0; i < pairs; i++) {
+    fds[i] = setup.fd(name, i);
+    int flags;
+    KJ_SYSCALL(flags = fcntl(fds[i], F_GETFL));
+    KJ_SYSCALL(fcntl(fds[i], F_SETFL, flags | O_NONBLOCK));
+  }
+  return fds;
+}
+
+int typeOf(int socket) {
+  int type = 0;
+  socklen_t size = sizeof(type);
+  KJ_SYSCALL(getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size),
+             "TRP-net-106: the network's backend is no socket");
+  return type;
+}
+
+kj::Own<Backend> socketBackend(NetConfig::Reader config, int fd) {
+  int type = typeOf(fd);
+  if (config.getBackend() == NetConfig::Backend::STREAM) {
+    KJ_REQUIRE(type == SOCK_STREAM, "TRP-net-106: the network's socket is no stream", type);
+    return kj::heap<StreamBackend>(fd);
+  }
+  KJ_REQUIRE(type == SOCK_SEQPACKET || type == SOCK_DGRAM,
+             "TRP-net-106: the network's socket does not keep messages apart", type);
+  auto headers =
+      config.getSocketHasHeaders() ? FrameBackend::Headers::FIRST : FrameBackend::Headers::NONE;
+  return kj::heap<FrameBackend>(fd, headers);
+}
+
+kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd) {
+  KJ_REQUIRE(config.getCaptureFrameBytes() >= LEAST_CAPTURED &&
+                 config.getCaptureBytes() >= Capture::FILE_HEADER_BYTES,
+             "TRP-net-108: of each frame at least 64 bytes are captured, into a file of 24 or more",
+             config.getCaptureFrameBytes(), config.getCaptureBytes());
+  off_t size;
+  KJ_SYSCALL(size = lseek(fd, 0, SEEK_END), "TRP-net-107: captured frames go to a regular file");
+  KJ_REQUIRE(size == 0, "TRP-net-107: the file for captured frames is not empty", size);
+  return kj::heap<Capture>(fd, config.getCaptureBytes(), config.getCaptureFrameBytes());
+}
+
+}  // namespace
+
+HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup) {
+  auto fds = fdsOf(config, setup);
+  bool isTap = config.getBackend() == NetConfig::Backend::TAP;
+  auto made = kj::heapArrayBuilder<kj::Own<Backend>>(fds.size());
+  for (int fd : fds) {
+    if (isTap) {
+      made.add(kj::heap<FrameBackend>(fd, FrameBackend::Headers::FIRST));
+    } else {
+      made.add(socketBackend(config, fd));
+    }
+  }
+  backends = made.finish();
+  if (isTap) tap = kj::heap<TapQueues>(fds);
+  if (config.getCapture()) capture = makeCapture(config, setup.fd("pcap"));
+}
+
+NetEngine::Host HostEnd::host() {
+  NetEngine::Host result;
+  result.backends = kj::heapArray<Backend*>(backends.size());
+  for (size_t i = 0; i < backends.size(); i++)
+    result.backends[i] = backends[i].get();
+  KJ_IF_MAYBE (queues, tap) {
+    result.tap = queues->get();
+  }
+  KJ_IF_MAYBE (file, capture) {
+    result.capture = file->get();
+  }
+  return result;
+}
+
+}  // namespace troupe::net

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/memory.h>
+
+#include "devices/net/capture.h"
+#include "devices/net/net.capnp.h"
+#include "devices/net/net_engine.h"
+#include "devices/net/tap_queues.h"
+#include "sandbox/actor_setup.h"
+
+namespace troupe::net {
+
+// The host's side of a network device, made of the fds its process was handed.
+class HostEnd {
+ public:
+  // Throws (TRP-net-…) when the fds are not what `config` says.
+  HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup);
+  KJ_DISALLOW_COPY(HostEnd);
+
+  // For an engine that this outlives.
+  NetEngine::Host host();
+
+ private:
+  kj::Array<kj::Own<Backend>> backends;
+  kj::Maybe<kj::Own<TapQueues>> tap;
+  kj::Maybe<kj::Own<Capture>> capture;
+};
+
+}  // namespace troupe::net

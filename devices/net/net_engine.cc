@@ -1,0 +1,293 @@
+#include "devices/net/net_engine.h"
+
+#include <kj/debug.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "devices/virtio/wire.h"
+
+namespace troupe::net {
+namespace {
+
+constexpr uint16_t LEAST_MTU = 68;  // §5.1.4.1
+
+kj::AutoCloseFd makeEventFd() {
+  int fd;
+  KJ_SYSCALL(fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  return kj::AutoCloseFd(fd);
+}
+
+virtio::RateLimit limitOf(const NetOptions::Rate& rate) {
+  using virtio::TokenBucket;
+  KJ_REQUIRE(TokenBucket::accepts(rate.bytesPerSecond, rate.burstBytes) &&
+                 TokenBucket::accepts(rate.framesPerSecond, rate.burstFrames),
+             "TRP-net-104: a rate is at most 1 TiB or 2^40 frames in a second, its burst from 1 to "
+             "an hour's worth",
+             rate.bytesPerSecond, rate.burstBytes, rate.framesPerSecond, rate.burstFrames);
+  return {{rate.bytesPerSecond, rate.burstBytes}, {rate.framesPerSecond, rate.burstFrames}};
+}
+
+NetOptions checked(const NetOptions& options, const NetEngine::Host& host) {
+  KJ_REQUIRE(!options.mac.isGroup() && !options.mac.isZero(),
+             "TRP-net-101: the address of a network device is a group's, or all zeroes");
+  size_t pairs = host.backends.size();
+  KJ_REQUIRE(pairs >= 1 && pairs <= MAX_PAIRS,
+             "TRP-net-102: a network device has 1 to 15 queue pairs", pairs);
+  KJ_REQUIRE(options.mtu == 0 || options.mtu >= LEAST_MTU,
+             "TRP-net-103: the MTU of a network device is at least 68", options.mtu);
+  return options;
+}
+
+}  // namespace
+
+NetEngine::NetEngine(kj::UnixEventPort& port, Host hostParam, const NetOptions& optionsParam,
+                     NetProcess& process)
+    : port(port),
+      host(kj::mv(hostParam)),
+      options(checked(optionsParam, host)),
+      receiveLimit(limitOf(options.receiveRate)),
+      transmitLimit(limitOf(options.transmitRate)),
+      settings{options.mac,   options.spoofFilter, receiveLimit,
+               transmitLimit, host.capture,        options.spinMicros},
+      events(process.keep("events", 0, makeEventFd())),
+      observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
+      watching(nullptr) {
+  told = {};
+  memcpy(told.mac, options.mac.bytes, sizeof(told.mac));
+  told.status = status();
+  told.maxVirtqueuePairs = host.backends.size();
+  told.mtu = options.mtu;
+
+  auto made = kj::heapArrayBuilder<Pair>(host.backends.size());
+  for (uint16_t i = 0; i < host.backends.size(); i++) {
+    auto wake = process.keep("wake", i, makeEventFd());
+    auto queue = kj::heap<NetQueue>(settings, *host.backends[i], i, wake, events,
+                                    [&process] { process.confineThread(); });
+    made.add(Pair{kj::mv(wake), kj::mv(queue)});
+  }
+  pairs = made.finish();
+  watching = watch().eagerlyEvaluate([](kj::Exception&& exception) {
+    KJ_LOG(FATAL, "the pairs' events cannot be read", exception);
+    _exit(1);
+  });
+}
+
+// The threads go before the rings they may be working on.
+NetEngine::~NetEngine() noexcept(false) {
+  pairs = nullptr;
+}
+
+virtio::DeviceDescription NetEngine::describe() {
+  virtio::DeviceDescription description;
+  description.deviceType = virtio::ID_NETWORK;
+  description.features = virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX | virtio::NET_F_MAC |
+                         virtio::NET_F_STATUS | virtio::NET_F_MRG_RXBUF | virtio::NET_F_CTRL_VQ |
+                         virtio::NET_F_CTRL_RX | virtio::NET_F_CTRL_RX_EXTRA |
+                         virtio::NET_F_CTRL_MAC_ADDR | virtio::NET_F_GUEST_ANNOUNCE |
+                         featuresOf(options.offloads);
+  if (options.mtu > 0) description.features |= virtio::NET_F_MTU;
+  if (pairs.size() > 1) description.features |= virtio::NET_F_MQ;
+  description.queueSizes = kj::heapArray<uint16_t>(2 * pairs.size() + 1);
+  for (uint16_t& size : description.queueSizes)
+    size = QUEUE_SIZE;
+  description.queueSizes.back() = CONTROL_QUEUE_SIZE;
+  description.config = kj::heapArray<kj::byte>(kj::arrayPtr(&told, 1).asBytes());
+  description.configWriteMask = kj::heapArray<kj::byte>(sizeof(told));
+  memset(description.configWriteMask.begin(), 0, sizeof(told));
+  return description;
+}
+
+void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
+                      kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+  bool multiple = features & virtio::NET_F_MQ;
+  uint16_t most = multiple ? pairs.size() : 1;
+  Control::Limits limits{features, most, !options.spoofFilter};
+  auto& now = *active.emplace(kj::heap<Active>(link, features, options.mac, limits));
+  announce = false;
+  tellMac(options.mac);
+  tellStatus();
+  tellRules();
+
+  // §5.1.2: without MQ the control queue is the third, whatever the device could have.
+  uint16_t controlQueue = 2 * most;
+  for (virtio::ActiveQueue& queue : queues) {
+    if (queue.index < controlQueue) {
+      now.rings[queue.index] = kj::mv(queue);
+    } else if (queue.index == controlQueue && (features & virtio::NET_F_CTRL_VQ)) {
+      now.server = kj::heap<ControlServer>(port, kj::mv(queue), now.control,
+                                           static_cast<ControlTarget&>(*this), link);
+    }
+  }
+  // A driver says by the control queue when it uses more (§5.1.6.5.5).
+  if (host.tap != nullptr) {
+    host.tap->setOffloads(now.control.rules.toGuest);
+    for (uint16_t i = 1; i < pairs.size(); i++)
+      host.tap->detach(i);
+  }
+  startPair(0);
+  now.pairs = 1;
+}
+
+void NetEngine::startPair(uint16_t index) {
+  auto& now = *KJ_ASSERT_NONNULL(active);
+  auto queue = [&](uint16_t i) {
+    PairWork::Queue result{nullptr, -1, -1};
+    KJ_IF_MAYBE (ring, now.rings[i]) {
+      result = {ring->ring.get(), ring->kick, ring->call};
+    }
+    return result;
+  };
+  pairs[index].queue->start(
+      PairWork{queue(2 * index), queue(2 * index + 1), now.features, &now.rules});
+}
+
+kj::Promise<void> NetEngine::stop() {
+  auto& now = *KJ_REQUIRE_NONNULL(active, "stop() comes after start()");
+  now.server = nullptr;
+  for (Pair& pair : pairs)
+    pair.queue->stop();
+  return rested(0).then([this] { active = nullptr; });
+}
+
+// Resolves when the pairs from `from` on, which were told to stop, are at rest.
+kj::Promise<void> NetEngine::rested(uint16_t from) {
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  waiting.add(Waiting{from, kj::mv(paf.fulfiller)});
+  lookAtPairs();
+  return kj::mv(paf.promise);
+}
+
+kj::Promise<bool> NetEngine::obey(const Control& control, Control::Command command) {
+  switch (command.effect) {
+    case Control::Effect::RULES:
+      tellRules();
+      return true;
+    case Control::Effect::ADDRESS:
+      tellRules();
+      tellMac(control.mac);
+      return true;
+    case Control::Effect::OFFLOADS:
+      tellRules();
+      return host.tap == nullptr || host.tap->setOffloads(control.rules.toGuest);
+    case Control::Effect::ANNOUNCED:
+      announce = false;
+      tellStatus();
+      return true;
+    case Control::Effect::PAIRS:
+      return usePairs(command.pairs);
+    case Control::Effect::REFUSED:
+      break;
+  }
+  return false;
+}
+
+// The answer comes when no pair beyond them is served any more (§5.1.6.5.5).
+kj::Promise<bool> NetEngine::usePairs(uint16_t count) {
+  auto& now = *KJ_ASSERT_NONNULL(active);
+  for (uint16_t i = now.pairs; i < count; i++) {
+    bool enabled = now.rings[2 * i] != nullptr && now.rings[2 * i + 1] != nullptr;
+    if (!enabled) return false;
+  }
+  for (; now.pairs < count; now.pairs++) {
+    if (host.tap != nullptr && !host.tap->attach(now.pairs)) return false;
+    startPair(now.pairs);
+  }
+  if (now.pairs == count) return true;
+  now.pairs = count;
+  for (uint16_t i = count; i < pairs.size(); i++)
+    pairs[i].queue->stop();
+  return rested(count).then([this, count] {
+    for (uint16_t i = count; i < pairs.size(); i++)
+      if (host.tap != nullptr) host.tap->detach(i);
+    return true;
+  });
+}
+
+kj::Promise<void> NetEngine::hostEvent(HostEvent::Reader event) {
+  if (event.isNetLink()) {
+    bool wasUp = linkUp;
+    linkUp = event.getNetLink();
+    // Its neighbours may have learnt another place for its address meanwhile.
+    announce |= linkUp && !wasUp;
+    tellRules();
+    tellStatus();
+  } else if (event.isNetAnnounce()) {
+    announce = true;
+    tellStatus();
+  }
+  return kj::READY_NOW;
+}
+
+void NetEngine::tellRules() {
+  KJ_IF_MAYBE (now, active) {
+    NetRules rules = (*now)->control.rules;
+    rules.linkUp = linkUp;
+    (*now)->rules.set(rules);
+  }
+}
+
+uint16_t NetEngine::status() const {
+  bool connected = linkUp;
+  for (const Pair& pair : pairs)
+    connected &= !pair.queue->isGone();
+  bool canAnnounce = false;
+  KJ_IF_MAYBE (now, active) {
+    canAnnounce = (*now)->features & virtio::NET_F_GUEST_ANNOUNCE;
+  }
+  uint16_t result = connected ? virtio::NET_S_LINK_UP : 0;
+  if (connected && announce && canAnnounce) result |= virtio::NET_S_ANNOUNCE;
+  return result;
+}
+
+void NetEngine::tellStatus() {
+  uint16_t now = status();
+  if (now == told.status || active == nullptr) return;
+  told.status = now;
+  tell(offsetof(virtio::NetConfigSpace, status), kj::arrayPtr(&now, 1).asBytes());
+}
+
+void NetEngine::tellMac(const MacAddress& mac) {
+  if (memcmp(told.mac, mac.bytes, sizeof(told.mac)) == 0) return;
+  memcpy(told.mac, mac.bytes, sizeof(told.mac));
+  tell(offsetof(virtio::NetConfigSpace, mac), mac.bytes);
+}
+
+// While no driver is there, the next one is told when it begins.
+void NetEngine::tell(uint32_t offset, kj::ArrayPtr<const kj::byte> bytes) {
+  KJ_ASSERT_NONNULL(active)->link.configChanged(offset, bytes);
+}
+
+kj::Promise<void> NetEngine::watch() {
+  return observer.whenBecomesReadable().then([this] {
+    eventfd_t count;
+    eventfd_read(events, &count);  // it only says: look
+    lookAtPairs();
+    return watch();
+  });
+}
+
+void NetEngine::lookAtPairs() {
+  KJ_IF_MAYBE (now, active) {
+    for (Pair& pair : pairs)
+      if (pair.queue->takeBroken()) (*now)->link.needsReset();
+  }
+  tellStatus();
+
+  kj::Vector<Waiting> still;
+  for (Waiting& one : waiting) {
+    bool resting = true;
+    for (uint16_t i = one.from; i < pairs.size(); i++)
+      resting &= pairs[i].queue->atRest();
+    if (resting) {
+      one.fulfiller->fulfill();
+    } else {
+      still.add(kj::mv(one));
+    }
+  }
+  waiting = kj::mv(still);
+}
+
+}  // namespace troupe::net

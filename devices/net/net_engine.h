@@ -1,0 +1,126 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async-unix.h>
+#include <kj/common.h>
+#include <kj/function.h>
+#include <kj/io.h>
+
+#include <cstdint>
+
+#include "devices/net/backend.h"
+#include "devices/net/capture.h"
+#include "devices/net/control_server.h"
+#include "devices/net/net_queue.h"
+#include "devices/net/pair_rules.h"
+#include "devices/net/tap_queues.h"
+#include "devices/virtio/device_engine.h"
+
+namespace troupe::net {
+
+constexpr uint16_t MAX_PAIRS = 15;  // with the control queue 31 queues: DeviceInfo.queueSizes
+constexpr uint16_t QUEUE_SIZE = 1024;
+constexpr uint16_t CONTROL_QUEUE_SIZE = 64;
+
+struct NetOptions {
+  MacAddress mac;
+  uint16_t mtu = 0;  // 0: the driver is told none
+  Offloads offloads;
+  uint32_t spinMicros = 50;
+  bool spoofFilter = false;
+  // See TokenBucket; 0 a second is without limit.
+  struct Rate {
+    uint64_t bytesPerSecond = 0;
+    uint64_t burstBytes = 0;
+    uint64_t framesPerSecond = 0;
+    uint64_t burstFrames = 0;
+  };
+  Rate receiveRate;
+  Rate transmitRate;
+};
+
+// What an engine asks of the process it is in.
+class NetProcess {
+ public:
+  // Keeps a new fd where the process wants it.
+  virtual kj::AutoCloseFd keep(kj::StringPtr name, uint32_t index, kj::AutoCloseFd fd) = 0;
+  // Narrows the calling thread, a queue pair's, to what it needs from here on. From any thread.
+  virtual void confineThread() = 0;
+};
+
+// A virtio network device (§5.1): a thread per queue pair, and on the main loop the control queue
+// and what starts and stops the threads.
+class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
+ public:
+  // The host's side of it, all borrowed: one backend for each pair; the tap they are queues of, and
+  // a capture, if there are such. `process` must outlive this constructor. Throws (TRP-net-…).
+  struct Host {
+    kj::Array<Backend*> backends;
+    TapQueues* tap = nullptr;
+    Capture* capture = nullptr;
+  };
+  NetEngine(kj::UnixEventPort& port, Host host, const NetOptions& options, NetProcess& process);
+  ~NetEngine() noexcept(false);
+
+  virtio::DeviceDescription describe() override;
+  void start(const virtio::GuestMemory& memory, uint64_t features,
+             kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  kj::Promise<void> stop() override;
+  // The link goes up or down; the driver is to announce itself.
+  kj::Promise<void> hostEvent(HostEvent::Reader event) override;
+
+ private:
+  // From start() until every queue is at rest.
+  struct Active {
+    Active(virtio::DriverLink& link, uint64_t features, const MacAddress& mac,
+           const Control::Limits& limits)
+        : link(link), features(features), control(mac, limits), rules(control.rules) {}
+    virtio::DriverLink& link;
+    const uint64_t features;
+    Control control;
+    SharedRules rules;
+    kj::Maybe<virtio::ActiveQueue> rings[2 * MAX_PAIRS];  // by queue index
+    uint16_t pairs = 0;                                   // how many the driver uses
+    kj::Maybe<kj::Own<ControlServer>> server;
+  };
+  struct Pair {
+    kj::AutoCloseFd wake;
+    kj::Own<NetQueue> queue;  // above its fd: ends first
+  };
+
+  kj::Promise<bool> obey(const Control& control, Control::Command command) override;
+  kj::Promise<bool> usePairs(uint16_t count);
+  void startPair(uint16_t index);
+  kj::Promise<void> rested(uint16_t from);
+  void tellRules();
+  uint16_t status() const;
+  void tellStatus();
+  void tellMac(const MacAddress& mac);
+  void tell(uint32_t offset, kj::ArrayPtr<const kj::byte> bytes);
+  kj::Promise<void> watch();
+  void lookAtPairs();
+
+  kj::UnixEventPort& port;
+  Host host;
+  const NetOptions options;
+  virtio::RateLimit receiveLimit;
+  virtio::RateLimit transmitLimit;
+  const NetSettings settings;
+  kj::AutoCloseFd events;
+
+  bool linkUp = true;           // as the user has it
+  bool announce = false;        // the driver is to, and has not said that it did
+  virtio::NetConfigSpace told;  // what the broker has
+  kj::Maybe<kj::Own<Active>> active;
+  // Somebody waits until the pairs from `from` on are at rest.
+  struct Waiting {
+    uint16_t from;
+    kj::Own<kj::PromiseFulfiller<void>> fulfiller;
+  };
+  kj::Vector<Waiting> waiting;
+  kj::Array<Pair> pairs;
+  kj::UnixEventPort::FdObserver observer;
+  kj::Promise<void> watching;
+};
+
+}  // namespace troupe::net

@@ -1,0 +1,238 @@
+#include "devices/net/receive_ring.h"
+
+#include <kj/debug.h>
+#include <sys/eventfd.h>
+
+#include <cstring>
+
+#include "devices/virtio/guest_memory.h"
+#include "tests/fuzz/planted.h"
+
+namespace troupe::net {
+namespace {
+
+// Work between two looks at the other queue, and at what the main thread wants.
+constexpr uint32_t FRAMES_PER_TURN = 64;
+
+// The driver sees frames in groups of this size: soon enough to work on them while we go on.
+constexpr uint32_t PUBLISH_AFTER = 8;
+
+// Room listed for a frame that is expected to be none of the large ones: one buffer, mostly.
+constexpr uint64_t SMALL_ROOM = 2048;
+// After a frame that needed more, so many are expected to be as large.
+constexpr uint32_t LARGE_FRAMES = 256;
+
+// How long a frame waits for buffers it needs beside those the driver has.
+constexpr uint64_t PATIENCE_NS = 100 * 1000000;
+
+constexpr size_t HEADER_BYTES = sizeof(virtio::NetHeader);
+// What is always received into private memory first.
+constexpr size_t START_BYTES = HEADER_BYTES + ETHERNET_HEADER_BYTES;
+
+// One byte more than the longest frame: whatever fills it was longer.
+constexpr size_t PRIVATE_BYTES = HEADER_BYTES + MAX_FRAME_BYTES + 1;
+
+}  // namespace
+
+ReceiveRing::ReceiveRing(virtio::Virtqueue& ring, int call, Backend& backend,
+                         const NetSettings& settings, bool mergeable)
+    : ring(ring),
+      call(call),
+      backend(backend),
+      settings(settings),
+      mergeable(mergeable),
+      chains(kj::heapArray<kj::Maybe<virtio::Chain>>(ring.size())),
+      frame(kj::heapArray<kj::byte>(PRIVATE_BYTES)) {}
+
+ReceiveRing::State ReceiveRing::turn(const NetRules& rules) {
+  State state = State::MORE;
+  for (uint32_t i = 0; i < FRAMES_PER_TURN && state == State::MORE; i++)
+    state = takeOne(rules);
+  tellDriver();
+  return state;
+}
+
+ReceiveRing::State ReceiveRing::takeOne(const NetRules& rules) {
+  if (frameBytes == 0) {
+    kj::Maybe<State> none = receive(rules);
+    KJ_IF_MAYBE (state, none) {
+      return *state;
+    }
+  }
+  return deliver();
+}
+
+// Has the next frame in hand when it returns none.
+kj::Maybe<ReceiveRing::State> ReceiveRing::receive(const NetRules& rules) {
+  if (throttledNs() > 0) return State::THROTTLED;
+  if (rules.linkUp) {
+    gather(!mergeable ? 1 : largeFramesToCome > 0 ? HEADER_BYTES + MAX_FRAME_BYTES : SMALL_ROOM);
+    if (chainCount == 0 || tooSmall) return withoutBuffers();
+  }
+  listedBytes = 0;
+  bool direct = rules.linkUp && settings.capture == nullptr;
+  size_t listed = direct ? listRoom() : 2;
+  pieces[1] = iovec{frame.begin() + HEADER_BYTES, ETHERNET_HEADER_BYTES};
+  pieces[listed] = iovec{frame.begin() + START_BYTES, frame.size() - START_BYTES};
+  auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
+  auto received = backend.receive({header, kj::arrayPtr(pieces, listed + 1)});
+  switch (received.outcome) {
+    case Backend::Outcome::LATER:
+      return State::NO_INPUT;
+    case Backend::Outcome::GONE:
+      return State::GONE;
+    case Backend::Outcome::DROPPED:
+      ++frameCount;
+      return State::MORE;
+    case Backend::Outcome::DONE:
+      break;
+  }
+  ++frameCount;
+  if (!isWanted(rules, received.bytes)) return State::MORE;
+  frameBytes = received.bytes;
+  return nullptr;
+}
+
+// The pieces of the room behind START_BYTES, from the third on, as many as there may be. Returns
+// the index behind the last.
+size_t ReceiveRing::listRoom() {
+  size_t next = 2;
+  forRoom(mergeable ? chainCount : 1, START_BYTES, [&](kj::byte* bytes, size_t size) {
+    if (next == kj::size(pieces) - 1) return false;
+    pieces[next++] = iovec{bytes, size};
+    listedBytes += size;
+    return true;
+  });
+  return next;
+}
+
+bool ReceiveRing::isWanted(const NetRules& rules, uint32_t bytes) {
+  if (bytes < ETHERNET_HEADER_BYTES || bytes > MAX_FRAME_BYTES || !rules.linkUp) return false;
+  MacAddress destination;
+  memcpy(destination.bytes, frame.begin() + HEADER_BYTES, sizeof(destination.bytes));
+  auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
+  return rules.filter.accepts(destination) &&
+         settle(header, bytes, rules.toGuest, Direction::TO_GUEST);
+}
+
+// Gives the frame in hand to the driver, or keeps it until there is room. What no buffers of the
+// driver's can hold is dropped.
+ReceiveRing::State ReceiveRing::deliver() {
+  uint64_t bytes = HEADER_BYTES + frameBytes;
+  if (mergeable) {
+    gather(bytes);
+    if (tooSmall || ring.broken()) return State::BROKEN;
+    if (roomBytes < bytes && mayWait()) return State::NO_BUFFERS;
+  }
+  uint64_t room = mergeable ? roomBytes : held(0).writableBytes();
+  waitingSince = 0;
+  if (room < bytes) {
+    frameBytes = 0;
+    return State::MORE;
+  }
+
+  uint16_t buffers = mergeable ? buffersFor(bytes) : 1;
+  auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
+  header.bufferCount = buffers;
+  copyTo(0, frame.slice(0, START_BYTES));
+  uint64_t inPlace = START_BYTES + listedBytes;
+  if (bytes > inPlace) {
+    copyTo(inPlace, frame.slice(START_BYTES, START_BYTES + bytes - inPlace));
+  }
+  if (settings.capture != nullptr) settings.capture->add(frame.slice(HEADER_BYTES, bytes));
+  if (!settings.receiveLimit.unlimited()) {
+    settings.receiveLimit.take(frameBytes, virtio::monotonicNs());
+  }
+  if (bytes > SMALL_ROOM) {
+    largeFramesToCome = LARGE_FRAMES;
+  } else if (largeFramesToCome > 0) {
+    --largeFramesToCome;
+  }
+  giveBack(bytes, buffers);
+  frameBytes = 0;
+  return State::MORE;
+}
+
+// Whether the driver may still add the buffers that the frame in hand needs. It has a while: one
+// that never has so many shall not keep all later frames waiting.
+bool ReceiveRing::mayWait() {
+  if (chainCount == chains.size()) return false;
+  uint64_t now = virtio::monotonicNs();
+  if (waitingSince == 0) waitingSince = now;
+  return now - waitingSince < PATIENCE_NS;
+}
+
+uint64_t ReceiveRing::patienceNs() const {
+  if (waitingSince == 0) return 0;
+  uint64_t waited = virtio::monotonicNs() - waitingSince;
+  return waited < PATIENCE_NS ? PATIENCE_NS - waited : 1;
+}
+
+// Takes buffers of the driver's until there is room for `bytes`, or no more of them.
+void ReceiveRing::gather(uint64_t bytes) {
+  while (roomBytes < bytes && chainCount < chains.size() && !tooSmall) {
+    KJ_IF_MAYBE (chain, ring.pop()) {
+      roomBytes += chain->writableBytes();
+      tooSmall = chain->writableBytes() < HEADER_BYTES;
+      chains[(firstChain + chainCount++) % chains.size()] = kj::mv(*chain);
+    } else {
+      return;
+    }
+  }
+}
+
+// Calls visit(bytes, size) for the room of the first `count` buffers without its first `skipped`
+// bytes, piece by piece, until it returns false.
+template <typename Visit>
+void ReceiveRing::forRoom(size_t count, uint64_t skipped, Visit&& visit) {
+  for (size_t i = 0; i < count; i++) {
+    for (const iovec& piece : held(i).writable()) {
+      uint64_t skip = kj::min(skipped, uint64_t(piece.iov_len));
+      skipped -= skip;
+      if (skip == piece.iov_len) continue;
+      if (!visit(static_cast<kj::byte*>(piece.iov_base) + skip, piece.iov_len - skip)) return;
+    }
+  }
+}
+
+// Stores `bytes` at this offset of the room.
+void ReceiveRing::copyTo(uint64_t offset, kj::ArrayPtr<const kj::byte> bytes) {
+  forRoom(chainCount, offset, [&](kj::byte* room, size_t size) {
+    size_t part = kj::min(size, bytes.size());
+    virtio::copyIn(room, bytes.slice(0, part));
+    bytes = bytes.slice(part, bytes.size());
+    return bytes.size() > 0;
+  });
+}
+
+// How many of the buffers a frame of so many bytes fills.
+uint16_t ReceiveRing::buffersFor(uint64_t bytes) const {
+  uint16_t count = 0;
+  for (uint64_t room = 0; room < bytes; count++)
+    room += held(count).writableBytes();
+  return count;
+}
+
+void ReceiveRing::giveBack(uint64_t bytes, uint16_t buffers) {
+  for (uint16_t i = 0; i < buffers; i++) {
+    auto& chain = held(0);
+    uint64_t room = chain.writableBytes();
+    uint64_t part = fuzz::isPlanted(fuzz::Bug::RECEIVED_LENGTH) ? room : kj::min(room, bytes);
+    bytes -= kj::min(part, bytes);
+    roomBytes -= room;
+    ring.push(kj::mv(chain), part);
+    chains[firstChain] = nullptr;
+    firstChain = (firstChain + 1) % chains.size();
+    --chainCount;
+  }
+  if (++untold == PUBLISH_AFTER) tellDriver();
+}
+
+void ReceiveRing::tellDriver() {
+  if (untold == 0) return;
+  untold = 0;
+  // A full counter is the only failure: then the interrupt is pending anyway.
+  if (ring.publish()) eventfd_write(call, 1);
+}
+
+}  // namespace troupe::net

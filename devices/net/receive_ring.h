@@ -1,0 +1,98 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/common.h>
+
+#include "devices/net/backend.h"
+#include "devices/net/pair_rules.h"
+#include "devices/virtio/spin.h"
+#include "devices/virtio/virtqueue.h"
+
+namespace troupe::net {
+
+// Fills the buffers of one receive queue with frames (§5.1.6.4), never waiting for one.
+//
+// The kernel is given the driver's buffers themselves, so that a frame is where it belongs when it
+// has arrived. How long the next one is nobody knows: so many buffers are listed as recent frames
+// needed, and behind them private memory; what comes to lie there is copied. While the driver has
+// no buffer nothing is read, and the host's own queue fills. Belongs to one thread.
+class ReceiveRing {
+ public:
+  // All borrowed. `call`: the queue's. `mergeable`: a frame may span buffers (MRG_RXBUF).
+  ReceiveRing(virtio::Virtqueue& ring, int call, Backend& backend, const NetSettings& settings,
+              bool mergeable);
+  KJ_DISALLOW_COPY(ReceiveRing);
+
+  enum class State {
+    MORE,        // there may be another frame
+    NO_INPUT,    // wait for the host
+    NO_BUFFERS,  // wait for the driver
+    THROTTLED,   // wait for throttledNs()
+    BROKEN,      // the driver broke the rules; only a reset heals it
+    GONE         // the host's end is closed
+  };
+  // Takes a bounded number of frames. Not after BROKEN or GONE.
+  State turn(const NetRules& rules);
+
+  // How long after NO_BUFFERS a turn() is due even if the driver adds none; 0: as long as it takes.
+  uint64_t patienceNs() const;
+
+  // Frames taken so far, dropped ones among them, modulo 2^32.
+  uint32_t taken() const { return frameCount; }
+  bool driverHasBuffers() const { return ring.hasWork(); }
+
+  uint64_t throttledNs() const {
+    return settings.receiveLimit.unlimited() ? 0
+                                             : settings.receiveLimit.waitNs(virtio::monotonicNs());
+  }
+
+ private:
+  State takeOne(const NetRules& rules);
+  kj::Maybe<State> receive(const NetRules& rules);
+  bool isWanted(const NetRules& rules, uint32_t bytes);
+  State deliver();
+  bool mayWait();
+  void gather(uint64_t bytes);
+  size_t listRoom();
+  void copyTo(uint64_t offset, kj::ArrayPtr<const kj::byte> bytes);
+  uint16_t buffersFor(uint64_t bytes) const;
+  State withoutBuffers() const {
+    return ring.broken() || tooSmall ? State::BROKEN : State::NO_BUFFERS;
+  }
+  void giveBack(uint64_t bytes, uint16_t buffers);
+  void tellDriver();
+  template <typename Visit>
+  void forRoom(size_t chainCount, uint64_t skipped, Visit&& visit);
+  virtio::Chain& held(size_t i) {
+    return KJ_ASSERT_NONNULL(chains[(firstChain + i) % chains.size()]);
+  }
+  const virtio::Chain& held(size_t i) const {
+    return KJ_ASSERT_NONNULL(chains[(firstChain + i) % chains.size()]);
+  }
+
+  virtio::Virtqueue& ring;
+  const int call;
+  Backend& backend;
+  const NetSettings& settings;
+  const bool mergeable;
+
+  // The driver's buffers that are held here, in its order.
+  kj::Array<kj::Maybe<virtio::Chain>> chains;
+  size_t firstChain = 0;
+  size_t chainCount = 0;
+  uint64_t roomBytes = 0;  // of all of them
+  bool tooSmall = false;   // one has no room for a header (§5.1.6.3.1)
+
+  // The frame that was received last: its header and its beginning, and behind them what was not
+  // received into `listedBytes` of the buffers' room. With a capture, all of it.
+  kj::Array<kj::byte> frame;
+  iovec pieces[1024];       // IOV_MAX
+  uint32_t frameBytes = 0;  // 0: it has been delivered
+  uint64_t listedBytes = 0;
+  uint64_t waitingSince = 0;  // for room; 0: it does not
+  uint32_t largeFramesToCome = 0;
+  uint32_t frameCount = 0;
+  uint32_t untold = 0;  // frames given to the driver and not yet published
+};
+
+}  // namespace troupe::net

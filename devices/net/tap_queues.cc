@@ -1,0 +1,56 @@
+#include "devices/net/tap_queues.h"
+
+#include <kj/debug.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <sys/ioctl.h>
+
+#include "devices/net/net_wire.h"
+
+namespace troupe::net {
+namespace {
+
+void requireTap(int fd) {
+  ifreq request = {};
+  KJ_SYSCALL(ioctl(fd, TUNGETIFF, &request), "TRP-net-105: the network's backend is no tap");
+  int flags = request.ifr_flags;
+  KJ_REQUIRE((flags & IFF_TAP) && (flags & IFF_NO_PI) && (flags & IFF_VNET_HDR),
+             "TRP-net-105: the tap was not opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR", flags);
+  int headerBytes = 0;
+  KJ_SYSCALL(ioctl(fd, TUNGETVNETHDRSZ, &headerBytes),
+             "TRP-net-105: the size of the tap's headers is not known");
+  KJ_REQUIRE(headerBytes == sizeof(virtio::NetHeader),
+             "TRP-net-105: the headers of the tap's frames do not have 12 bytes", headerBytes);
+}
+
+}  // namespace
+
+TapQueues::TapQueues(kj::ArrayPtr<const int> fds)
+    : fds(kj::heapArray(fds)), attached(kj::heapArray<bool>(fds.size())) {
+  for (int fd : fds)
+    requireTap(fd);
+  for (bool& one : attached)
+    one = true;
+}
+
+bool TapQueues::setOffloads(const Offloads& toGuest) {
+  return ioctl(fds[0], TUNSETOFFLOAD, (unsigned long)(tapFlags(toGuest))) == 0;
+}
+
+bool TapQueues::attach(uint16_t pair) {
+  if (!attached[pair]) attached[pair] = setQueue(pair, IFF_ATTACH_QUEUE);
+  return attached[pair];
+}
+
+// The first stays: a tap without any queue loses its settings.
+void TapQueues::detach(uint16_t pair) {
+  if (pair > 0 && attached[pair]) attached[pair] = !setQueue(pair, IFF_DETACH_QUEUE);
+}
+
+bool TapQueues::setQueue(uint16_t pair, short flag) {
+  ifreq request = {};
+  request.ifr_flags = flag;
+  return ioctl(fds[pair], TUNSETQUEUE, &request) == 0;
+}
+
+}  // namespace troupe::net

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <kj/array.h>
+
+#include <cstdint>
+
+#include "devices/net/offloads.h"
+
+namespace troupe::net {
+
+// What a tap is told beside frames: by its fds, one for each queue pair. Main thread.
+class TapQueues {
+ public:
+  // Borrowed. Throws (TRP-net-…) unless each is a queue of a tap whose frames have a NetHeader.
+  explicit TapQueues(kj::ArrayPtr<const int> fds);
+
+  // Which frames to the guest may be incomplete. False when the kernel knows no such.
+  bool setOffloads(const Offloads& toGuest);
+
+  // Whether flows are steered to a queue: no frame shall wait in one that nobody reads.
+  bool attach(uint16_t pair);
+  void detach(uint16_t pair);
+
+ private:
+  bool setQueue(uint16_t pair, short flag);
+
+  kj::Array<int> fds;
+  kj::Array<bool> attached;
+};
+
+}  // namespace troupe::net

@@ -1,0 +1,136 @@
+#include "devices/net/transmit_ring.h"
+
+#include <kj/debug.h>
+#include <sys/eventfd.h>
+
+#include <cstring>
+
+#include "devices/net/spoof_filter.h"
+
+namespace troupe::net {
+namespace {
+
+// Often enough that a driver gets its buffers back while the rest is sent.
+constexpr uint32_t PUBLISH_AFTER = 16;
+
+}  // namespace
+
+TransmitRing::TransmitRing(virtio::Virtqueue& ring, int call, Backend& backend,
+                           const NetSettings& settings, const Offloads& allowed)
+    : ring(ring),
+      call(call),
+      backend(backend),
+      settings(settings),
+      allowed(allowed),
+      frames(kj::heapArray<OutgoingFrame>(backend.batch())),
+      chains(kj::heapArray<kj::Maybe<virtio::Chain>>(backend.batch())),
+      whole(kj::heapArray<kj::byte>(MAX_FRAME_BYTES)) {}
+
+Backend::Outcome TransmitRing::turn() {
+  auto outcome = Backend::Outcome::DONE;
+  uint32_t left = ring.size();
+  while (outcome == Backend::Outcome::DONE) {
+    if (first == count) {
+      uint32_t taken = fill(left);
+      if (taken == 0) break;
+      left -= taken;
+      if (count == 0) continue;  // none of them is to be sent
+    }
+    auto sent = backend.send(frames.slice(first, count));
+    finish(sent.count);
+    outcome = sent.outcome;
+  }
+  tellDriver();
+  return outcome;
+}
+
+void TransmitRing::drop() {
+  finish(count - first);
+  for (uint32_t i = 0; i < ring.size(); i++) {
+    KJ_IF_MAYBE (chain, ring.pop()) {
+      giveBack(kj::mv(*chain));
+    } else {
+      break;
+    }
+  }
+  tellDriver();
+}
+
+// Takes at most `most` chains for one send(); returns how many it took.
+uint32_t TransmitRing::fill(uint32_t most) {
+  first = count = 0;
+  uint32_t taken = 0;
+  bool copied = false;
+  while (count < frames.size() && taken < most && !copied && throttledNs() == 0) {
+    KJ_IF_MAYBE (chain, ring.pop()) {
+      ++taken;
+      OutgoingFrame& frame = frames[count];
+      if (!prepare(*chain, frame)) {
+        giveBack(kj::mv(*chain));
+        continue;
+      }
+      // There is room for one such frame.
+      if (settings.capture != nullptr || frame.rest.size() > MAX_REST_PIECES) {
+        copied = copyWhole(*chain, frame);
+      }
+      if (!settings.transmitLimit.unlimited()) {
+        settings.transmitLimit.take(frame.bytes, virtio::monotonicNs());
+      }
+      chains[count++] = kj::mv(*chain);
+    } else {
+      break;
+    }
+  }
+  return taken;
+}
+
+// Whether `chain` is a frame that may go. The guest may change its memory at any time: what is
+// checked here is what is sent.
+bool TransmitRing::prepare(virtio::Chain& chain, OutgoingFrame& frame) {
+  if (!chain.read(frame.start.header)) return false;
+  uint64_t bytes = chain.readableBytes();
+  if (bytes < ETHERNET_HEADER_BYTES || bytes > MAX_FRAME_BYTES) return false;
+  frame.bytes = bytes;
+  frame.startBytes = kj::min(frame.bytes, SPOOF_FILTER_BYTES);
+  auto start = kj::arrayPtr(frame.start.bytes, frame.startBytes);
+  chain.readBytes(start);
+  frame.rest = chain.readable();
+
+  auto& header = frame.start.header;
+  header.bufferCount = 0;
+  if (!settle(header, frame.bytes, allowed, Direction::TO_HOST)) return false;
+  if (!settings.spoofFilter) return true;
+  return isGenuine(start, settings.mac) && (header.flags == 0 || !isArp(start));
+}
+
+bool TransmitRing::copyWhole(virtio::Chain& chain, OutgoingFrame& frame) {
+  memcpy(whole.begin(), frame.start.bytes, frame.startBytes);
+  auto rest = whole.slice(frame.startBytes, frame.bytes);
+  chain.readBytes(rest);
+  wholeRest = iovec{rest.begin(), rest.size()};
+  frame.rest = kj::arrayPtr(&wholeRest, rest.size() > 0 ? 1 : 0);
+  return true;
+}
+
+// The first `sent` of the frames that wait are done with.
+void TransmitRing::finish(size_t sent) {
+  for (size_t i = 0; i < sent; i++, first++) {
+    if (settings.capture != nullptr) settings.capture->add(whole.slice(0, frames[first].bytes));
+    giveBack(kj::mv(KJ_ASSERT_NONNULL(chains[first])));
+    chains[first] = nullptr;
+  }
+}
+
+void TransmitRing::giveBack(virtio::Chain&& chain) {
+  ring.push(kj::mv(chain), 0);
+  if (++untold == PUBLISH_AFTER) tellDriver();
+}
+
+void TransmitRing::tellDriver() {
+  if (untold == 0) return;
+  untold = 0;
+  // A full counter is the only failure: then the interrupt is pending anyway.
+  if (ring.publish()) eventfd_write(call, 1);
+}
+
+}  // namespace troupe::net
