@@ -1,0 +1,185 @@
+#!/usr/bin/env -S python3 -B
+"""VMs with a network: a tap and passt, as root and as an ordinary user; whatever can be wrong with them."""
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import unittest
+
+import machine
+
+MAC = "52:54:00:0a:0b:0c"
+
+# A network of its own with taps in it, for one command: those of the machine are left alone. USER MODE FOLDER
+# COMMAND...: of MODE is the /dev/net/tun it sees.
+OWN_NETWORK = """
+set -e
+mount -t sysfs sysfs /sys
+mknod -m "$2" "$3/tun" c 10 200
+mount --bind "$3/tun" /dev/net/tun
+rm "$3/tun"
+ip tuntap add dev theirs mode tap user 4321
+ip tuntap add dev ours mode tap user "$1"
+ip tuntap add dev tunnel mode tun
+ip link set ours up
+shift 3
+exec "$@"
+"""
+
+
+class NetTest(unittest.TestCase):
+    user = None
+
+    def setUp(self):
+        self.folder = machine.Folder(self.user)
+        self.name = self.folder.vm("net")
+        self.addCleanup(self.folder.close)
+
+    def words(self, *words, cmdline="idle"):
+        return ["run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
+                "--rng", "off", "--cmdline", cmdline, *words]
+
+    def started(self, *words):
+        process = self.folder.start(*self.words(*words))
+        self.addCleanup(self.ended, process)
+        return process, self.folder.status(self.name)
+
+    def ended(self, process):
+        if process.poll() is None:
+            self.folder.run("stop", self.name)
+        process.communicate(timeout=20)
+
+    def pid(self, status, name):
+        return next(actor["pid"] for actor in status["actors"] if actor["name"] == name)
+
+
+class UserNetwork(NetTest):
+    def testTheGuestFindsItsCard(self):
+        code, out, err = self.folder.run(
+            *self.words("--net", f"user,mac={MAC}", cmdline="end=verdict"))
+        self.assertEqual(code, 0, out + err)
+        self.assertIn("ok    net0      send ", out)
+
+    def testPasstAloneHasTheHostsNetwork(self):
+        _, status = self.started("--net", "user")
+        own = os.readlink("/proc/self/ns/net")
+        reached = [actor["name"] for actor in status["actors"] if actor["name"] != "front"
+                   and os.readlink(f"/proc/{actor['pid']}/ns/net") == own]
+        self.assertEqual(reached, ["passt0"])
+
+    def testEveryJailIsAsItsProfileSays(self):
+        self.started("--net", "user")
+        code, out, err = self.folder.run("inspect", self.name, "jail")
+        self.assertEqual(code, 0, out + err)
+        self.assertRegex(out, r"passt0, pid \d+, vmm/passt/passt.profile")
+        self.assertRegex(out, r"net namespace +\d+, the host's")
+
+    def testADeadHelperEndsTheVmWithItsName(self):
+        process, status = self.started("--net", "user")
+        os.kill(self.pid(status, "passt0"), signal.SIGKILL)
+        _, err = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 19, err)
+        self.assertRegex(err.decode(), r"TRP-run-004: the VM \S+ lost passt0 \(what reaches the "
+                         r"network for --net user\): it was killed by SIGKILL")
+
+    def testATakenPortIsAnErrorBeforeTheGuestRuns(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            code, out, err = self.folder.run(
+                *self.words("--net", f"user,hostfwd=tcp:127.0.0.1:{port}:80"))
+        self.assertEqual(code, 5, out + err)
+        self.assertRegex(err, r"TRP-run-001: passt0 .* exited with status 1 before the guest ran")
+        self.assertIn(f"{port}", err)
+
+    def testAForwardedPortIsOpen(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.started("--net", f"user,hostfwd=tcp:127.0.0.1:{port}:80")
+        # The guest has no answer, but somebody listens.
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+
+    def testNothingIsLeftBehind(self):
+        process, status = self.started("--net", "user")
+        helper = self.pid(status, "passt0")
+        self.folder.run("stop", self.name)
+        process.communicate(timeout=20)
+        self.assertFalse(os.path.exists(f"/proc/{helper}"))
+        self.assertEqual(self.folder.left_over(), [])
+
+    def testFramesAreCaptured(self):
+        path = os.path.join(self.folder.file("guest"), "net.pcap")
+        code, out, err = self.folder.run(
+            *self.words("--net", f"user,mac={MAC},pcap={path}", cmdline="end=verdict"))
+        self.assertEqual(code, 0, out + err)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        with open(path, "rb") as file:
+            data = file.read()
+        self.assertEqual(struct.unpack_from("<I", data, 20)[0], 1, "Ethernet")
+        sources = re.findall(bytes.fromhex(MAC.replace(":", "")) + b"\x88\xb5", data)
+        self.assertEqual(len(sources), 1, "the payload's one frame")
+
+    def testTheConfigurationIsReadBack(self):
+        code, printed, err = self.folder.run(
+            *self.words("--net", "user,hostfwd=tcp:8080:80", "--net", "tap=t,queues=2"),
+            "--print-config")
+        self.assertEqual(code, 0, err)
+        nets = json.loads(printed)["net"]
+        self.assertEqual(nets[0]["hostfwd"], ["tcp:8080:80"])
+        self.assertEqual(nets[1]["queues"], 2)
+        self.assertRegex(nets[1]["mac"], "^..(:..){5}$")
+        path = self.folder.file("vm.json")
+        with open(path, "w") as file:
+            file.write(printed)
+        code, again, err = self.folder.run("run", path, "--print-config")
+        self.assertEqual((code, again), (0, printed), err)
+
+
+class UserNetworkAsUser(UserNetwork):
+    user = machine.ORDINARY_USER
+
+
+@unittest.skipIf(os.geteuid() != 0, "root alone makes taps")
+class Taps(NetTest):
+    def run_in_own_network(self, *words, tun_mode=0o666):
+        inner = self.folder.command(*self.words(*words, cmdline="end=verdict"))
+        command = ["unshare", "-m", "-n", "sh", "-c",
+                   OWN_NETWORK, "sh", str(self.user or 0), f"{tun_mode:o}", self.folder.path,
+                   *inner]
+        done = subprocess.run(command, env=self.folder.environment(), stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=60, errors="replace")
+        return done.returncode, done.stdout, done.stderr
+
+    def testATapServes(self):
+        code, out, err = self.run_in_own_network("--net", "tap=ours")
+        self.assertEqual(code, 0, out + err)
+        self.assertIn("ok    net0      send ", out)
+
+    def assertRefused(self, words, code, text, status=3, **more):
+        got, out, err = self.run_in_own_network("--net", words, **more)
+        self.assertEqual(got, status, out + err)
+        self.assertRegex(err, f"^troupe: {code}: --net {re.escape(words)}: .*{text}")
+        self.assertIn("see: ", err)
+
+    def testWhatIsNoTapIsRefusedWithTheCommandThatMakesOne(self):
+        self.assertRefused("tap=none", "TRP-net-004", "no interface")
+        self.assertRefused("tap=lo", "TRP-net-006", "is no tap")
+        self.assertRefused("tap=tunnel", "TRP-net-006", "is a tun interface")
+
+
+class TapsAsUser(Taps):
+    user = machine.ORDINARY_USER
+
+    def testAnotherUsersTapIsRefused(self):
+        self.assertRefused("tap=theirs", "TRP-net-005", "is not yours")
+
+    def testNoRightToTunIsSaid(self):
+        self.assertRefused("tap=ours", "TRP-net-005", "you may not open /dev/net/tun",
+                           tun_mode=0o600)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
