@@ -137,6 +137,28 @@ HostFinding checkCgroups() {
                  shortage.see, shortage.mend);
 }
 
+HostFinding checkPasst() {
+  constexpr kj::StringPtr NAME = "passt"_kj, SEE = "ls -l /usr/bin/passt"_kj;
+  if (access("/usr/bin/passt", X_OK) == 0) return present(NAME, "--net user can be used", SEE);
+  return lacking(NAME, State::REDUCED,
+                 kj::str("--net user cannot be used: /usr/bin/passt: ", errnoText(errno)), SEE,
+                 "sudo apt install passt");
+}
+
+HostFinding checkTaps() {
+  constexpr kj::StringPtr NAME = "taps"_kj, SEE = "ls -l /dev/net/tun"_kj;
+  int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  if (fd >= 0) {
+    close(fd);
+    return present(NAME, "--net tap=NAME can be used, with a tap that is yours", SEE);
+  }
+  int error = errno;
+  return lacking(
+      NAME, State::REDUCED,
+      kj::str("--net tap=NAME cannot be used: /dev/net/tun: ", errnoText(error)), SEE,
+      error == EACCES || error == EPERM ? "sudo chmod 666 /dev/net/tun" : "sudo modprobe tun");
+}
+
 HostFinding checkKernel() {
   utsname name;
   KJ_SYSCALL(uname(&name));
@@ -235,7 +257,7 @@ HostFinding checkPrograms() {
 kj::Array<HostFinding> checkHost() {
   return kj::arr(checkKvm(), checkNamespaces(), checkSeccomp(), checkLandlock(), checkCgroups(),
                  checkKernel(), checkPidFd(), checkMdwe(), checkExecSeal(), checkIoUring(),
-                 checkOpenFiles(), checkRunFolder(), checkPrograms());
+                 checkOpenFiles(), checkRunFolder(), checkPrograms(), checkPasst(), checkTaps());
 }
 
 }  // namespace troupe
