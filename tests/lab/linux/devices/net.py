@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 from device_part import Part
 
@@ -31,11 +32,10 @@ def load_module(name):
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = hashlib.md5(BIG).hexdigest().encode() if self.path == "/md5" else BIG
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(BIG)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(BIG)
 
     def log_message(self, *_):
         pass
@@ -58,6 +58,8 @@ def frames_of(path):
 
 
 class Net(Part):
+    port = 5210
+
     def options(self):
         load_module("drivers/net/veth")
         sh("ip", "tuntap", "add", "dev", "tap0", "mode", "tap", "user", str(self.user), "vnet_hdr",
@@ -83,25 +85,36 @@ class Net(Part):
         print(pinged.stdout.splitlines()[-1])
         self.reply("ok" if pinged.returncode == 0 else "the host had no answer")
         self.helper_is_as_told()
-        self.wait("send")
-        server = subprocess.Popen(["iperf3", "-s", "-1", "-J", "-p", "5201"], stdout=subprocess.PIPE)
-        self.reply("5201")
-        self.told("from the guest", server.communicate(timeout=90)[0])
+        self.serve("send", "from the guest")
         self.wait("receive")
         client = subprocess.run(["iperf3", "-c", GUEST, "-p", "5202", "-J", "-t", "3", "-P", "4"],
                                 capture_output=True, timeout=90)
         self.reply("ok " + self.told("to the guest", client.stdout)
                    if client.returncode == 0 else "iperf3 failed")
+        self.serve("reverse", "to the guest, at its own asking")
         self.wait("user")
         web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        self.reply(str(web.server_port))
+        self.reply(f"{web.server_port} {hashlib.md5(BIG).hexdigest()}")
+        self.serve("user_send", "through passt")
+        self.serve("user_receive", "back through passt")
         self.wait("forward")
         self.reply(self.forwarded())
 
+    def serve(self, step, direction):
+        """One iperf3 of the guest's, which connects here."""
+        self.wait(step)
+        self.port += 1
+        server = subprocess.Popen(["iperf3", "-s", "-1", "-J", "-p", str(self.port)],
+                                  stdout=subprocess.PIPE)
+        time.sleep(1)  # it says nothing when it listens
+        self.reply(str(self.port))
+        self.told(direction, server.communicate(timeout=90)[0])
+
     def told(self, direction, text):
-        result = json.loads(text)
-        rate = result.get("end", {}).get("sum_received", {}).get("bits_per_second", 0)
+        end = json.loads(text).get("end", {})
+        rate = max(end.get(side, {}).get("bits_per_second", 0)
+                   for side in ("sum_received", "sum_sent"))
         self.check(f"iperf3 {direction} moved data", rate > 0, text[-500:])
         told = f"{rate / 1e6:.0f} Mbit/s {direction}"
         print(told, flush=True)
