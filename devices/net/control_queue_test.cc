@@ -100,10 +100,10 @@ TEST(ControlQueue, TheDriverMayChangeItsAddress) {
   EXPECT_EQ(changes[0].offset, 0);
   EXPECT_EQ(memcmp(changes[0].data.begin(), OTHER.bytes, 6), 0);
   bench.device.reset();
-  bench.activate(bench.device, testing::FEATURES);
   bench.device.settle();
-  ASSERT_EQ(changes.size(), 2);  // and finds its first one again
+  ASSERT_EQ(changes.size(), 2);  // and finds its first one again, before it says DRIVER_OK
   EXPECT_EQ(memcmp(changes[1].data.begin(), OWN.bytes, 6), 0);
+  bench.activate(bench.device, testing::FEATURES);
 }
 
 TEST(ControlQueue, NET04_AnAddressTheHostHasFixedStays) {

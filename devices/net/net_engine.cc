@@ -149,7 +149,11 @@ kj::Promise<void> NetEngine::stop() {
   now.server = nullptr;
   for (Pair& pair : pairs)
     pair.queue->stop();
-  return rested(0).then([this] { active = nullptr; });
+  return rested(0).then([this] {
+    // The next driver reads it before DRIVER_OK.
+    tellMac(options.mac);
+    active = nullptr;
+  });
 }
 
 // Resolves when the pairs from `from` on, which were told to stop, are at rest.
