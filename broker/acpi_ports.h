@@ -32,6 +32,9 @@ class AcpiPorts final: public BusDevice {
   // Presses the power button: one interrupt on ACPI_GSI.
   void pressPowerButton();
 
+  // Forgets a press that nobody has read.
+  void powerOn() { pressed = false; }
+
   void busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) override;
   void busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) override;
 

@@ -180,6 +180,14 @@ Bytes serialPort() {
                              }));
 }
 
+// pvpanic, by the name QEMU gave it.
+Bytes panicPort() {
+  return aml::device("PEVT", join({
+                                 aml::name("_HID", aml::string("QEMU0001")),
+                                 aml::name("_CRS", aml::resources({aml::ioPorts(PANIC_PORT, 1)})),
+                             }));
+}
+
 // A hardware-reduced platform has no fixed power button: the button is a device of its own, and the
 // Generic Event Device (§5.6.9) passes its interrupt on.
 Bytes powerButton() {
@@ -213,6 +221,7 @@ std::vector<uint8_t> dsdt(const AcpiMachine& machine) {
                               pciRoot(machine),
                               ecamReservation(),
                               serialPort(),
+                              panicPort(),
                               powerButton(),
                           })),
   });

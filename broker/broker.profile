@@ -9,8 +9,8 @@ fd { name: "serial" number: 17 kind: SOCKET optional: true }
 fd { name: "vm" number: 18 kind: KVM_VM from: PLACED }
 fd { name: "ram" number: 19 kind: MEMFD }
 fd { name: "mailbox" number: 20 kind: EVENTFD from: PLACED }
-fd { name: "kernel" number: 21 kind: FILE from: PLACED closed: true }
-fd { name: "initrd" number: 22 kind: FILE from: PLACED closed: true optional: true }
+fd { name: "kernel" number: 21 kind: FILE from: PLACED optional: true }    # open while they are loaded, at each boot
+fd { name: "initrd" number: 22 kind: FILE from: PLACED optional: true }
 fd { name: "ram_readonly" number: 23 kind: MEMFD }    # the same, for devices that may not write it
 fd { name: "device" number: 32 count: 31 kind: SOCKET from: PLACED optional: true }     # one a PCI slot
 fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: true }
@@ -26,18 +26,18 @@ limit { resource: "NOFILE" value: 3072 }
 start {
   rule {
     syscall: "ioctl" fd: "kvm"
-    arg { index: 1 value: "KVM_GET_API_VERSION" value: "KVM_CHECK_EXTENSION" value: "KVM_GET_VCPU_MMAP_SIZE" value: "KVM_GET_SUPPORTED_CPUID" value: "KVM_CREATE_VM" }
+    arg { index: 1 value: "KVM_GET_API_VERSION" value: "KVM_CHECK_EXTENSION" value: "KVM_GET_VCPU_MMAP_SIZE" value: "KVM_GET_SUPPORTED_CPUID" value: "KVM_GET_MSR_INDEX_LIST" value: "KVM_CREATE_VM" }
     reason: "what the host offers, and the VM"
   }
   rule {
     syscall: "ioctl" fd: "vm"
-    arg { index: 1 value: "KVM_SET_USER_MEMORY_REGION" value: "KVM_SET_IDENTITY_MAP_ADDR" value: "KVM_SET_TSS_ADDR" value: "KVM_CREATE_IRQCHIP" value: "KVM_CREATE_VCPU" }
+    arg { index: 1 value: "KVM_SET_USER_MEMORY_REGION" value: "KVM_SET_IDENTITY_MAP_ADDR" value: "KVM_SET_TSS_ADDR" value: "KVM_CREATE_IRQCHIP" value: "KVM_GET_IRQCHIP" value: "KVM_CREATE_VCPU" }
     reason: "the parts of the VM"
   }
   rule {
     syscall: "ioctl" fd: "vcpu"
-    arg { index: 1 value: "KVM_GET_TSC_KHZ" value: "KVM_SET_CPUID2" value: "KVM_SET_MSRS" value: "KVM_GET_LAPIC" value: "KVM_SET_LAPIC" value: "KVM_GET_SREGS" value: "KVM_SET_SREGS" value: "KVM_SET_REGS" }
-    reason: "vCPUs before their first instruction"
+    arg { index: 1 value: "KVM_GET_TSC_KHZ" value: "KVM_SET_CPUID2" value: "KVM_GET_LAPIC" value: "KVM_GET_REGS" value: "KVM_GET_MP_STATE" value: "KVM_GET_VCPU_EVENTS" value: "KVM_GET_DEBUGREGS" value: "KVM_GET_XCRS" value: "KVM_GET_XSAVE" }
+    reason: "vCPUs before their first instruction, and what a reset puts back"
   }
   rule {
     syscall: "mmap"
@@ -56,17 +56,23 @@ start {
     reason: "guest RAM"
   }
   rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTDUMP" } reason: "guest RAM is in no core dump" }
-  rule { syscall: "newfstatat" fd: "kernel" fd: "initrd" arg { index: 3 value: "AT_EMPTY_PATH" } reason: "what the files are, and their sizes" }
-  rule { syscall: "pread64" fd: "kernel" fd: "initrd" reason: "kernel and initrd go into guest RAM" }
 }
 
 run {
   rule {
     syscall: "ioctl" fd: "vm"
-    arg { index: 1 value: "KVM_IRQ_LINE" value: "KVM_SIGNAL_MSI" value: "KVM_SET_GSI_ROUTING" value: "KVM_IRQFD" value: "KVM_IOEVENTFD" }
-    reason: "interrupts and notifications, as drivers set them up and take them down"
+    arg { index: 1 value: "KVM_IRQ_LINE" value: "KVM_SIGNAL_MSI" value: "KVM_SET_GSI_ROUTING" value: "KVM_IRQFD" value: "KVM_IOEVENTFD" value: "KVM_SET_IRQCHIP" }
+    reason: "interrupts and notifications, as drivers set them up and take them down; a reset"
   }
-  rule { syscall: "fallocate" fd: "ram" arg { index: 1 value: "FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE" } reason: "pages of the guest that a balloon gives back to the host" }
+  rule { syscall: "fallocate" fd: "ram" arg { index: 1 value: "FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE" } reason: "pages of the guest that a balloon gives back to the host; all of them, when it starts anew" }
+  rule {
+    syscall: "ioctl" fd: "vcpu"
+    arg { index: 1 value: "KVM_GET_MSRS" value: "KVM_SET_MSRS" value: "KVM_SET_LAPIC" value: "KVM_GET_SREGS" value: "KVM_SET_SREGS" value: "KVM_SET_REGS" value: "KVM_SET_MP_STATE" value: "KVM_SET_VCPU_EVENTS" value: "KVM_SET_DEBUGREGS" value: "KVM_SET_XCRS" value: "KVM_SET_XSAVE" value: "KVM_KVMCLOCK_CTRL" }
+    reason: "vCPUs are reset when the guest starts anew; its watchdog learns of a pause"
+  }
+  rule { syscall: "dup3" arg { index: 1 fd: "kernel" fd: "initrd" } arg { index: 2 value: "O_CLOEXEC" } reason: "kernel and initrd, handed anew at each boot, take their places" }
+  rule { syscall: "newfstatat" fd: "kernel" fd: "initrd" arg { index: 3 value: "AT_EMPTY_PATH" } reason: "what the files are, and their sizes" }
+  rule { syscall: "pread64" fd: "kernel" fd: "initrd" reason: "kernel and initrd go into guest RAM" }
   rule { syscall: "read" syscall: "write" fd: "mailbox" reason: "work for the main loop from vCPU threads" }
   rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes the guest sent while the socket was full" }
   rule { syscall: "recvfrom" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT" } reason: "bytes for the guest" }
@@ -103,5 +109,5 @@ cgroup {
   pids_max { value: 320 optional: "yes" }
 }
 
-budget { filter: "run" syscalls: 27 unconditional: 8 }
+budget { filter: "run" syscalls: 30 unconditional: 8 }
 budget { filter: "thread:vcpu" syscalls: 10 unconditional: 3 }

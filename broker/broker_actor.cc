@@ -150,36 +150,38 @@ RamGrant BrokerActor::grant(MemoryGrant::Reader memory) {
 
 kj::Promise<void> BrokerActor::load(LoadContext context) {
   requireMachine();
-  auto params = context.getParams();
-  if (!params.hasKernel()) refuse("TRP-int-101: the kernel came without its file descriptor");
-  auto kernel = fdOf(params.getKernel(), "kernel");
-  if (!params.hasInitrd()) {
-    return step(kernel.then([this, context](int fd) { loadFiles(context, fd, nullptr); }));
-  }
-  auto initrd = fdOf(params.getInitrd(), "initrd");
-  return step(kernel.then([this, context, initrd = kj::mv(initrd)](int kernelFd) mutable {
-    return initrd.then(
-        [this, context, kernelFd](int initrdFd) { loadFiles(context, kernelFd, initrdFd); });
-  }));
-}
-
-void BrokerActor::loadFiles(LoadContext context, int kernelFd, kj::Maybe<int> initrdFd) {
-  auto kernelCopy = ground.fds.place("kernel", 0, kernelFd);
-  BootFile kernel(kernelCopy, "kernel");
-  auto commandLine = context.getParams().getCommandLine();
-  auto load = [&](kj::Maybe<const BootFile&> initrd) {
-    auto boot = requireMachine().load(kernel, initrd, commandLine);
+  return step(takeBootFiles(context.getParams()).then([this, context](BootFiles&& files) mutable {
+    auto boot = loadNow(files, context.getParams().getCommandLine());
     auto results = context.getResults();
     results.setEntry(boot.entry);
     results.setProtocol(boot.protocol == BootProtocol::PVH ? "pvh" : "linux64");
-  };
-  KJ_IF_MAYBE (fd, initrdFd) {
-    auto initrdCopy = ground.fds.place("initrd", 0, *fd);
-    BootFile initrd(initrdCopy, "initrd");
-    load(initrd);
-  } else {
-    load(nullptr);
+  }));
+}
+
+// Puts kernel and initrd where the filters know them.
+template <typename Params>
+kj::Promise<BrokerActor::BootFiles> BrokerActor::takeBootFiles(Params params) {
+  if (!params.hasKernel()) refuse("TRP-int-101: the kernel came without its file descriptor");
+  auto kernel = fdOf(params.getKernel(), "kernel").then([this](int fd) {
+    return BootFiles{ground.fds.place("kernel", 0, fd), nullptr};
+  });
+  if (!params.hasInitrd()) return kernel;
+  auto initrd = fdOf(params.getInitrd(), "initrd");
+  return kernel.then([this, initrd = kj::mv(initrd)](BootFiles&& files) mutable {
+    return initrd.then([this, files = kj::mv(files)](int fd) mutable {
+      files.initrd = ground.fds.place("initrd", 0, fd);
+      return kj::mv(files);
+    });
+  });
+}
+
+BootState BrokerActor::loadNow(const BootFiles& files, kj::StringPtr commandLine) {
+  BootFile kernel(files.kernel, "kernel");
+  KJ_IF_MAYBE (fd, files.initrd) {
+    BootFile initrd(*fd, "initrd");
+    return requireMachine().load(kernel, initrd, commandLine);
   }
+  return requireMachine().load(kernel, nullptr, commandLine);
 }
 
 kj::Promise<void> BrokerActor::prepare(PrepareContext) {
@@ -194,16 +196,21 @@ kj::Promise<void> BrokerActor::run(RunContext) {
   return step(afterEarlierSteps().then([this]() {
     ground.enterJail("run");
     requireMachine().run();
+    isRunning = true;
   }));
 }
 
 kj::Promise<void> BrokerActor::waitForEnd(WaitForEndContext context) {
-  return requireMachine().end().whenReported().then([context](const MachineEnd* report) mutable {
-    auto end = context.getResults().initEnd();
-    end.setReason(report->reason);
-    end.setDetail(report->detail);
-    end.setDevice(report->device);
-  });
+  return requireMachine().end().whenReported().then(
+      [this, context](const MachineEnd* report) mutable -> kj::Promise<void> {
+        if (report == nullptr) return waitForEnd(context);  // forgotten: the guest starts anew
+        auto end = context.getResults().initEnd();
+        end.setReason(report->reason);
+        end.setDetail(report->detail);
+        end.setDevice(report->device);
+        end.setBoot(report->boot);
+        return kj::READY_NOW;
+      });
 }
 
 kj::Promise<void> BrokerActor::hostEvent(HostEventContext context) {
@@ -241,6 +248,42 @@ kj::Promise<void> BrokerActor::counters(CountersContext context) {
   counters.setNotifyExits(notifyExits);
   counters.setDeviceCalls(deviceCalls);
   return kj::READY_NOW;
+}
+
+kj::Promise<void> BrokerActor::pause(PauseContext) {
+  KJ_REQUIRE(isRunning, "run() comes first");
+  return requireMachine().pause();
+}
+
+kj::Promise<void> BrokerActor::resume(ResumeContext) {
+  return requireMachine().resume();
+}
+
+kj::Promise<void> BrokerActor::reboot(RebootContext context) {
+  KJ_REQUIRE(isRunning && !isRebooting, "run() comes first, and one reboot at a time");
+  isRebooting = true;
+  return takeBootFiles(context.getParams())
+      .then([this, context](BootFiles&& files) mutable {
+        auto& machine = requireMachine();
+        return machine.powerOff()
+            .then([this]() { return resetDevices(); })
+            .then([&machine]() { return machine.powerOn(); })
+            .then([this, &machine, context, files = kj::mv(files)]() mutable {
+              KJ_REQUIRE(!machine.end().reported(), "the VM has ended meanwhile");
+              loadNow(files, context.getParams().getCommandLine());
+              machine.runAgain();
+            });
+      })
+      .attach(kj::defer([this]() { isRebooting = false; }));
+}
+
+// A device that does not let go in time is lost, which ends the VM.
+kj::Promise<void> BrokerActor::resetDevices() {
+  kj::Vector<kj::Promise<void>> resets;
+  for (auto& device : devices) {
+    KJ_IF_MAYBE (function, device->function) resets.add((*function)->powerCycle());
+  }
+  return kj::joinPromises(resets.releaseAsArray());
 }
 
 }  // namespace troupe::broker

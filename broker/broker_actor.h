@@ -45,6 +45,9 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> powerButton(PowerButtonContext context) override;
   kj::Promise<void> counters(CountersContext context) override;
   kj::Promise<void> deviceReport(DeviceReportContext context) override;
+  kj::Promise<void> pause(PauseContext context) override;
+  kj::Promise<void> resume(ResumeContext context) override;
+  kj::Promise<void> reboot(RebootContext context) override;
 
  private:
   struct PluggedDevice {
@@ -54,19 +57,30 @@ class BrokerActor final: public Broker::Server {
     kj::Maybe<RamDeputy> deputy;  // of one that may not write RAM
   };
 
+  // Open from when they come until they are loaded.
+  struct BootFiles {
+    kj::AutoCloseFd kernel;
+    kj::Maybe<kj::AutoCloseFd> initrd;
+  };
+
   kj::Promise<void> step(kj::Promise<void> work);
   kj::Promise<void> afterEarlierSteps();
   Machine& requireMachine();
   kj::Promise<DeviceDescription> connectDevice(uint16_t index, kj::StringPtr name, int pipe);
   kj::Promise<void> attachDevice(PluggedDevice& device);
   RamGrant grant(MemoryGrant::Reader memory);
-  void loadFiles(LoadContext context, int kernel, kj::Maybe<int> initrd);
+  template <typename Params>
+  kj::Promise<BootFiles> takeBootFiles(Params params);
+  BootState loadNow(const BootFiles& files, kj::StringPtr commandLine);
+  kj::Promise<void> resetDevices();
 
   BrokerGround ground;
   kj::Maybe<kj::Own<Machine>> machine;
   kj::Vector<kj::Own<PluggedDevice>> devices;
   kj::Promise<void> slotTurn = kj::READY_NOW;  // when the next device may take its slot
   kj::Promise<void> earlierSteps = kj::READY_NOW;
+  bool isRunning = false;  // run() has been called
+  bool isRebooting = false;
 };
 
 }  // namespace troupe::broker

@@ -53,6 +53,15 @@ GuestRam::~GuestRam() noexcept(false) {
     munmap(mappings[i], regionList[i].size);
 }
 
+uint64_t GuestRam::clear(uint64_t offset, uint64_t most) {
+  uint64_t size = kj::min(most, bytes - offset);
+  // Out of all mappings, the guest's and those of devices among them.
+  int result = fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size);
+  if (result < 0 && errno == EINTR) return offset;
+  if (result < 0) memoryRefused("fallocate", errno);
+  return offset + size;
+}
+
 kj::Maybe<kj::ArrayPtr<kj::byte>> GuestRam::slice(uint64_t guestAddress, uint64_t size) const {
   if (size == 0) return nullptr;
   for (size_t i = 0; i < regionList.size(); ++i) {

@@ -37,6 +37,11 @@ class GuestRam {
   // the kernel refuses.
   uint64_t giveBack(uint64_t guestAddress, uint64_t size) const;
 
+  // Gives the pages of up to `most` bytes from `offset` of the file on back to the host: they read
+  // as zero until they are touched again. Returns how far it came, size() at last. Throws
+  // TRP-host-102.
+  uint64_t clear(uint64_t offset, uint64_t most);
+
   // The end of the region that starts at 0.
   uint64_t lowEnd() const { return regionList[0].size; }
 

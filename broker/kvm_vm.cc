@@ -72,6 +72,15 @@ void KvmVm::addInterruptControllers() {
   kvmCall(vm, KVM_SET_IDENTITY_MAP_ADDR, &identityMap, "KVM_SET_IDENTITY_MAP_ADDR");
   kvmCall(vm, KVM_SET_TSS_ADDR, KVM_TSS_ADDRESS, "KVM_SET_TSS_ADDR");
   kvmCall(vm, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
+  for (auto i : kj::indices(freshControllers)) {
+    freshControllers[i].chip_id = i;
+    kvmCall(vm, KVM_GET_IRQCHIP, &freshControllers[i], "KVM_GET_IRQCHIP");
+  }
+}
+
+void KvmVm::resetInterruptControllers() {
+  for (auto& chip : freshControllers)
+    kvmCall(vm, KVM_SET_IRQCHIP, &chip, "KVM_SET_IRQCHIP");
 }
 
 void KvmVm::requireVcpus(uint32_t count) const {

@@ -7,6 +7,7 @@
 
 #include "broker/fd_table.h"
 #include "broker/guest_ram.h"
+#include "third_party/linux_kvm.h"
 
 namespace troupe::broker {
 
@@ -28,6 +29,10 @@ class KvmVm {
   // besides is never connected (KvmInterrupts).
   void addInterruptControllers();
 
+  // Puts the interrupt controllers back to what they were when they were made. To be called while
+  // no vCPU runs and no line is asserted.
+  void resetInterruptControllers();
+
   // Throws TRP-kvm-004 when the host's KVM does not do that many.
   void requireVcpus(uint32_t count) const;
 
@@ -46,6 +51,7 @@ class KvmVm {
   kj::AutoCloseFd vm;
   size_t vcpuRunSize;
   bool tscDeadlineTimer;
+  kvm_irqchip freshControllers[3] = {};  // by number: two PICs, the I/O APIC
 };
 
 }  // namespace troupe::broker

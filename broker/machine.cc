@@ -14,6 +14,9 @@ namespace {
 
 constexpr uint16_t KEYBOARD_DATA_PORT = 0x60;
 
+// A kernel that panics tells us first and prints its last lines then; or it resets itself.
+constexpr kj::Duration PANIC_GRACE = 1 * kj::SECONDS;
+
 // A function of its own because RAM must be in place before the interrupt controllers are.
 int withMemoryAndControllers(KvmVm& vm, const GuestRam& ram) {
   vm.addMemory(ram);
@@ -51,38 +54,60 @@ Machine::Machine(MachineSettings settings, MachineGround ground)
       guestRam(settings.memoryBytes, settings.ram),
       interrupts(withMemoryAndControllers(ground.vm, guestRam)),
       intxLines(interrupts),
-      endLatch(ground.mailbox),
+      gate(ground.mailbox),
+      endLatch(ground.mailbox, gate),
       pci(mmio, pio),
       serialPort(interrupts, ground.mailbox, ground.events, settings.serial),
       acpiPorts(interrupts, endRequest(EndReason::POWERED_OFF), endRequest(EndReason::RESET)),
-      resetPort(endRequest(EndReason::RESET)) {
+      resetPort(endRequest(EndReason::RESET)),
+      panicPort([this]() { notePanic(); }) {
   addPlatformDevices();
   addVcpus(settings);
-  stopping = endLatch.whenReported()
-                 .then([this](const MachineEnd*) {
-                   for (auto& vcpu : vcpus)
-                     vcpu->stop();
-                 })
-                 .eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(ERROR, "stopping vCPUs", e); });
+  stopping =
+      kickAtEnd().eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(ERROR, "stopping vCPUs", e); });
+}
+
+// The latch holds the gate; who is inside of the guest learns of it so.
+kj::Promise<void> Machine::kickAtEnd() {
+  return endLatch.whenReported().then([this](const MachineEnd*) {
+    for (auto& vcpu : vcpus)
+      vcpu->kick();
+  });
 }
 
 Machine::~Machine() noexcept(false) {
-  // Threads still held back have to pass to end.
+  gate.hold(Hold::ENDED);
   for (auto& vcpu : vcpus)
-    vcpu->stop();
-  gate.open();
+    vcpu->kick();
 }
 
 void Machine::addPlatformDevices() {
   bool free = pio.add(SERIAL_PORT, 8, serialPort);
   free = pio.add(ACPI_PORT, ACPI_PORT_COUNT, acpiPorts) && free;
+  free = pio.add(PANIC_PORT, 1, panicPort) && free;
   free = pio.add(KEYBOARD_DATA_PORT, 1, resetPort) && free;
   free = pio.add(I8042_COMMAND_PORT, 1, resetPort) && free;
   KJ_ASSERT(free, "ports of the platform overlap");
 }
 
 GuestRequest Machine::endRequest(EndReason reason) {
-  return [this, reason]() { endLatch.report(MachineEnd{reason, kj::str(""), 0}); };
+  return [this, reason]() {
+    bool isOfPanic = reason == EndReason::RESET && panicked.load();
+    auto known = isOfPanic ? EndReason::PANICKED : reason;
+    endLatch.report(MachineEnd{known, kj::str(""), 0});
+  };
+}
+
+void Machine::notePanic() {
+  if (panicked.exchange(true)) return;
+  ground.mailbox.post([this]() {
+    panicking = ground.events.getTimer()
+                    .afterDelay(PANIC_GRACE)
+                    .then([this]() {
+                      endLatch.report(MachineEnd{EndReason::PANICKED, kj::str(""), 0});
+                    })
+                    .eagerlyEvaluate(nullptr);
+  });
 }
 
 void Machine::addVcpus(const MachineSettings& settings) {
@@ -102,6 +127,9 @@ void Machine::addVcpus(const MachineSettings& settings) {
     setFirmwareMsrs(vcpus[i]->fd());
   }
   setLocalInterruptPins(vcpus[0]->fd());
+  auto msrs = changeableMsrs(ground.vm.kvm());
+  for (auto& vcpu : vcpus)
+    freshVcpus.add(kj::heap<VcpuPowerOn>(vcpu->fd(), msrs));
 }
 
 PciSocket Machine::pciSocket() {
@@ -129,8 +157,61 @@ void Machine::start(kj::Function<void()> enterJail) {
   gate.awaitArrivals(vcpus.size());
 }
 
-void Machine::run() {
-  gate.open();
+void Machine::runAgain() {
+  setBootRegisters(vcpus[0]->fd(), KJ_REQUIRE_NONNULL(boot, "no kernel is loaded"));
+  gate.release(Hold::REBOOTING);
+}
+
+kj::Promise<void> Machine::whenVcpusRest(Hold why) {
+  gate.hold(why);
+  for (auto& vcpu : vcpus)
+    vcpu->kick();
+  return gate.whenArrived(vcpus.size());
+}
+
+kj::Promise<void> Machine::pause() {
+  return whenVcpusRest(Hold::PAUSED);
+}
+
+kj::Promise<void> Machine::resume() {
+  if (!isPaused()) return kj::READY_NOW;
+  return gate.whenArrived(vcpus.size()).then([this]() {
+    if (!isPaused()) return;
+    // Refused where the guest does not use that clock.
+    for (auto& vcpu : vcpus)
+      ::ioctl(vcpu->fd(), KVM_KVMCLOCK_CTRL, 0);
+    gate.release(Hold::PAUSED);
+  });
+}
+
+kj::Promise<void> Machine::powerOff() {
+  return whenVcpusRest(Hold::REBOOTING).then([this]() {
+    panicking = nullptr;
+    endLatch.forget();
+    stopping =
+        kickAtEnd().eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(ERROR, "stopping vCPUs", e); });
+  });
+}
+
+kj::Promise<void> Machine::powerOn() {
+  return clearRam(0).then([this]() {
+    serialPort.reset();
+    acpiPorts.powerOn();
+    pci.powerOn();
+    panicked = false;
+    ground.vm.resetInterruptControllers();
+    for (auto i : kj::indices(vcpus))
+      freshVcpus[i]->putBack(vcpus[i]->fd());
+    boot = nullptr;
+  });
+}
+
+// Piece by piece, with the loop's other work in between: freeing pages takes a while.
+kj::Promise<void> Machine::clearRam(uint64_t offset) {
+  constexpr uint64_t PIECE = 128 * MIB;  // some ten milliseconds
+  uint64_t reached = guestRam.clear(offset, PIECE);
+  if (reached == guestRam.size()) return kj::READY_NOW;
+  return kj::evalLast([this, reached]() { return clearRam(reached); });
 }
 
 uint64_t Machine::exits() const {

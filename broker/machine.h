@@ -6,6 +6,7 @@
 #include <kj/function.h>
 #include <kj/memory.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "broker/acpi_ports.h"
@@ -18,9 +19,11 @@
 #include "broker/intx_lines.h"
 #include "broker/kvm_interrupts.h"
 #include "broker/kvm_vm.h"
+#include "broker/panic_port.h"
 #include "broker/pci_bus.h"
 #include "broker/serial_port.h"
 #include "broker/vcpu.h"
+#include "broker/vcpu_power_on.h"
 #include "broker/virtio_pci_function.h"
 
 namespace troupe::broker {
@@ -42,7 +45,8 @@ struct MachineGround {
 };
 
 // One whole virtual machine but for its devices on PCI: RAM, vCPUs, interrupts, buses and the
-// registers that lie outside of PCI. Main thread, in the order load(), start(), run().
+// registers that lie outside of PCI. Main thread, in the order load(), start(), run(). From then on
+// it can be paused, and made as after power-on, to be loaded and run another time.
 class Machine {
  public:
   // Throws errors for the user where the host refuses (TRP-host-, TRP-kvm-).
@@ -60,8 +64,24 @@ class Machine {
   // Makes the vCPUs' threads, which call `enterJail` and wait. Returns when all do. load() is over.
   void start(kj::Function<void()> enterJail);
 
-  // Lets the vCPUs go.
-  void run();
+  // Lets the vCPUs go, unless the machine is paused.
+  void run() { gate.release(Hold::START); }
+
+  // Resolves when no vCPU is inside of the guest, nor will be before resume().
+  kj::Promise<void> pause();
+  // Guests that use KVM's clock are told that they stood still, so that their watchdogs bear it.
+  kj::Promise<void> resume();
+  bool isPaused() const { return gate.isHeld(Hold::PAUSED); }
+
+  // Stops the vCPUs and forgets how the guest ended. Resolves when none of them runs; then
+  // functions on PCI are to be reset, and powerOn() comes next.
+  kj::Promise<void> powerOff();
+
+  // Everything as before the guest's first instruction but for what lies on PCI; RAM has no page.
+  // load() and runAgain() come next.
+  kj::Promise<void> powerOn();
+
+  void runAgain();
 
   void pressPowerButton() { acpiPorts.pressPowerButton(); }
 
@@ -74,7 +94,11 @@ class Machine {
  private:
   void addPlatformDevices();
   void addVcpus(const MachineSettings& settings);
+  kj::Promise<void> whenVcpusRest(Hold why);
+  kj::Promise<void> clearRam(uint64_t offset);
+  kj::Promise<void> kickAtEnd();
   GuestRequest endRequest(EndReason reason);
+  void notePanic();
 
   MachineGround ground;
   GuestRam guestRam;
@@ -82,14 +106,18 @@ class Machine {
   IntxLines intxLines;
   Bus mmio;
   Bus pio;
+  RunGate gate;
   EndLatch endLatch;
   PciBus pci;
   SerialPort serialPort;
   AcpiPorts acpiPorts;
   ResetPort resetPort;
-  StartGate gate;
+  PanicPort panicPort;
+  std::atomic<bool> panicked{false};
+  kj::Promise<void> panicking = nullptr;  // until what it prints has come out
   uint8_t physicalAddressBits = 36;
   kj::Maybe<BootState> boot;
+  kj::Vector<kj::Own<VcpuPowerOn>> freshVcpus;  // one for each
   kj::Vector<kj::Own<Vcpu>> vcpus;
   kj::Promise<void> stopping = nullptr;
 };

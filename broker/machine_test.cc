@@ -53,6 +53,33 @@ class Bench {
     return end->reason;
   }
 
+  // As BrokerActor does, with no device on PCI.
+  void reboot(const Bytes& kernel) {
+    machine->powerOff().wait(io.waitScope);
+    machine->powerOn().wait(io.waitScope);
+    load(kernel);
+    machine->runAgain();
+  }
+
+  // Until the guest has said `count` bytes on the serial port.
+  std::string hear(size_t count) {
+    std::string heard;
+    for (int i = 0; i < 2000 && heard.size() < count; ++i) {
+      io.provider->getTimer().afterDelay(5 * kj::MILLISECONDS).wait(io.waitScope);
+      heard += serialOutput();
+    }
+    return heard;
+  }
+
+  const MachineEnd& nextEnd() {
+    auto late = io.provider->getTimer().afterDelay(20 * kj::SECONDS).then([]() {
+      return static_cast<const MachineEnd*>(nullptr);
+    });
+    auto end = machine->end().whenReported().exclusiveJoin(kj::mv(late)).wait(io.waitScope);
+    KJ_REQUIRE(end != nullptr, "the guest did not end");
+    return *end;
+  }
+
   std::string serialOutput() {
     char text[4096];
     ssize_t got = recv(hostEnd, text, sizeof(text), MSG_DONTWAIT);
@@ -160,6 +187,152 @@ TEST(Machine, EchoesSerialInputAndReadsAbsentPortsAsOnes) {
   bench.load(pvhKernel(code + powerOff() + haltForever()));
   EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
   EXPECT_EQ(bench.serialOutput(), "x\xff");
+}
+
+// Prints '.' and counts in RAM at 0x300000, for ever.
+const Bytes COUNTING = {0x66, 0xba, 0xf8, 0x03, 0xb0, 0x2e, 0xee,        // mov dx; mov al; out
+                        0xb9, 0x00, 0x10, 0x00, 0x00,                    // mov ecx, 4096
+                        0xff, 0x05, 0x00, 0x00, 0x30, 0x00, 0xe2, 0xf8,  // inc [0x300000]; loop
+                        0xeb, 0xea};                                     // jmp to the start
+
+TEST(Machine, APausedGuestStandsStillAndGoesOn) {
+  Bench bench(2);
+  bench.load(pvhKernel(COUNTING));
+  bench.machine->start([]() {});
+  bench.machine->run();
+  EXPECT_GE(bench.hear(2).size(), 2u);
+
+  bench.machine->pause().wait(bench.io.waitScope);
+  EXPECT_TRUE(bench.machine->isPaused());
+  uint64_t exits = bench.machine->exits();
+  auto& count =
+      *reinterpret_cast<volatile uint32_t*>(bench.machine->ram().hostPointer(0) + 0x300000);
+  uint32_t counted = count;
+  bench.serialOutput();
+  bench.io.provider->getTimer().afterDelay(50 * kj::MILLISECONDS).wait(bench.io.waitScope);
+  EXPECT_EQ(bench.machine->exits(), exits);
+  EXPECT_EQ(count, counted);
+  EXPECT_EQ(bench.serialOutput(), "");
+
+  bench.machine->resume().wait(bench.io.waitScope);
+  EXPECT_GE(bench.hear(2).size(), 2u);
+  EXPECT_GT(count, counted);
+}
+
+TEST(Machine, PauseAndResumeInAnyOrderLoseNoVcpu) {
+  Bench bench(2);
+  bench.load(pvhKernel(COUNTING));
+  bench.machine->start([]() {});
+  bench.machine->run();
+  for (int i = 0; i < 300; ++i) {
+    auto paused = bench.machine->pause();
+    if (i % 3 == 0) paused.wait(bench.io.waitScope);
+    auto again = bench.machine->pause();
+    bench.machine->resume().wait(bench.io.waitScope);
+  }
+  bench.serialOutput();
+  EXPECT_GE(bench.hear(2).size(), 2u);
+}
+
+TEST(Machine, AGuestThatResetItselfStartsAnewInTheSameMachine) {
+  Bench bench;
+  // Leaves traces: in RAM, in the UART, and in the PIC's, the local APIC's and its own registers.
+  Bytes first = {0xc6, 0x05, 0x00, 0x00, 0x30, 0x00, 0x01,  // mov byte [0x300000], 1
+                 0xc7, 0x05, 0x80, 0x00, 0xe0, 0xfe, 0x50, 0x00, 0x00, 0x00};  // TPR = 0x50
+  Bytes check = {0xa0, 0x00, 0x00, 0x30, 0x00,                                 // mov al, [0x300000]
+                 0x02, 0x05, 0x80, 0x00, 0xe0, 0xfe,                           // add al, [TPR]
+                 0x04, 0x30, 0x66, 0xba, 0xf8, 0x03, 0xee};                    // add al, '0'; out
+  auto scratch = outByte(0x3ff, 7);
+  bench.load(pvhKernel(first + scratch + print("a") + outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+  EXPECT_EQ(bench.nextEnd().boot, 0u);
+
+  bench.reboot(pvhKernel(check + outByte(0x602, 1) + haltForever()));
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::RESET);
+  EXPECT_EQ(bench.nextEnd().boot, 1u);
+  EXPECT_EQ(bench.serialOutput(), "a0");
+
+  bench.reboot(pvhKernel({0x0f, 0x0b}));
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::CRASHED);
+  bench.reboot(bzImage(print("z") + powerOff() + haltForever()));
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.nextEnd().boot, 3u);
+  EXPECT_EQ(bench.serialOutput(), "z");
+}
+
+TEST(Machine, ARunningGuestIsResetFromOutsideAndAPausedOneStaysPaused) {
+  Bench bench(2);
+  bench.load(pvhKernel(COUNTING));
+  bench.machine->start([]() {});
+  bench.machine->run();
+  EXPECT_GE(bench.hear(2).size(), 2u);
+  bench.machine->pause().wait(bench.io.waitScope);
+  bench.reboot(pvhKernel(print("b") + powerOff() + haltForever()));
+  bench.serialOutput();
+  bench.io.provider->getTimer().afterDelay(20 * kj::MILLISECONDS).wait(bench.io.waitScope);
+  EXPECT_EQ(bench.serialOutput(), "");
+  EXPECT_FALSE(bench.machine->end().reported());
+  bench.machine->resume().wait(bench.io.waitScope);
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::POWERED_OFF);
+  EXPECT_EQ(bench.serialOutput(), "b");
+}
+
+TEST(Machine, ASecondProcessorWaitsForItsInitAfterAReset) {
+  Bench bench(2);
+  Bytes start = {
+      0xc7, 0x05, 0x00, 0x80, 0,    0,    0xba, 0xf8, 0x03, 0xb0,  // mov dx, 0x3f8; mov al,
+      0xc7, 0x05, 0x04, 0x80, 0,    0,    0x41, 0xee, 0xc6, 0x06,  // 'A'; out dx, al; mov byte
+      0xc7, 0x05, 0x08, 0x80, 0,    0,    0x00, 0x81, 0x01, 0xf4,  // [0x8100], 1; hlt
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x0c, 0x00,  // INIT to all others
+      0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x08, 0x46, 0x0c, 0x00,  // SIPI, vector 8
+      0x80, 0x3d, 0x00, 0x81, 0,    0,    0x00, 0x74, 0xf7,        // until [0x8100] is set
+  };
+  auto kernel = pvhKernel(start + print("B") + outByte(0x64, 0xfe) + haltForever());
+  bench.load(kernel);
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+  for (int i = 0; i < 5; ++i) {
+    bench.reboot(kernel);
+    EXPECT_EQ(bench.nextEnd().reason, EndReason::RESET);
+  }
+  EXPECT_EQ(bench.serialOutput(), "ABABABABABAB");
+}
+
+TEST(Machine, APanicEndsTheGuestWhetherItResetsItselfOrNot) {
+  Bench bench;
+  bench.load(pvhKernel(outByte(0x505, 1) + outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::PANICKED);
+  bench.reboot(pvhKernel(outByte(0x505, 1) + print("last words") + haltForever()));
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::PANICKED);
+  EXPECT_EQ(bench.serialOutput(), "last words");
+  bench.reboot(pvhKernel(outByte(0x505, 2) + outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::RESET);
+}
+
+TEST(Machine, AStringInstructionIsOverBeforeTheRegistersAreSet) {
+  Bench bench;
+  // rep outsb of 64 KiB to the serial port, again and again.
+  Bytes talk = {0x66, 0xba, 0xf8, 0x03, 0xbe, 0x00, 0x00, 0x30, 0x00,
+                0xb9, 0x00, 0x00, 0x01, 0x00, 0xf3, 0x6e, 0xeb, 0xee};
+  bench.load(pvhKernel(talk));
+  bench.machine->start([]() {});
+  bench.machine->run();
+  for (int i = 0; i < 20; ++i) {
+    bench.hear(1);
+    bench.reboot(pvhKernel(talk));
+  }
+  bench.reboot(pvhKernel(powerOff() + haltForever()));
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::POWERED_OFF);
+}
+
+TEST(Machine, ADeviceThatIsLostAfterTheGuestsEndIsNotForgotten) {
+  Bench bench;
+  bench.load(pvhKernel(outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+  bench.machine->end().report(MachineEnd{EndReason::DEVICE_LOST, kj::str("rng0"), 3});
+  bench.machine->powerOff().wait(bench.io.waitScope);
+  EXPECT_TRUE(bench.machine->end().reported());
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::DEVICE_LOST);
+  EXPECT_EQ(bench.nextEnd().device, 3);
 }
 
 TEST(Machine, StopsVcpusThatSpin) {

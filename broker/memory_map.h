@@ -26,6 +26,7 @@ constexpr uint64_t KVM_IDENTITY_MAP_ADDRESS = 0xfffbc000;
 // Ports.
 constexpr uint16_t I8042_COMMAND_PORT = 0x64;
 constexpr uint16_t SERIAL_PORT = 0x3f8;  // eight of them
+constexpr uint16_t PANIC_PORT = 0x505;   // pvpanic
 constexpr uint16_t ACPI_PORT = 0x600;    // sleep control, sleep status, reset, power button
 constexpr uint16_t PCI_CONFIG_ADDRESS_PORT = 0xcf8;
 constexpr uint16_t PCI_CONFIG_DATA_PORT = 0xcfc;

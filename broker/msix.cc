@@ -82,6 +82,14 @@ void Msix::discard() {
     drainEventFd(source.fd);
 }
 
+void Msix::clearTable() {
+  const Vector fresh{};
+  for (auto& vector : vectors) {
+    memcpy(vector.words, fresh.words, sizeof vector.words);
+    vector.pending = false;
+  }
+}
+
 void Msix::readTable(uint64_t offset, kj::ArrayPtr<kj::byte> data) const {
   for (auto& byte : data) {
     uint64_t index = offset / MSIX_ENTRY_SIZE;

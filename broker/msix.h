@@ -44,6 +44,10 @@ class Msix {
   // Forgets what is pending and what the sources count: the device behind them was reset.
   void discard();
 
+  // The table as after power-on: every vector masked, without a message. To be called while MSI-X is
+  // off.
+  void clearTable();
+
   // Guest accesses. Writes that are not aligned 32 or 64-bit ones are ignored (§6.8.2), and bytes
   // behind the end read as zero.
   void readTable(uint64_t offset, kj::ArrayPtr<kj::byte> data) const;

@@ -149,6 +149,10 @@ uint32_t PciBus::allocateMmio(uint32_t size) {
   return start;
 }
 
+void PciBus::powerOn() {
+  state->ports.selector = 0;
+}
+
 uint32_t PciBus::intxGsi(uint8_t slot) {
   return FIRST_INTX_GSI + slot % INTX_GSI_COUNT;
 }

@@ -39,6 +39,9 @@ class PciBus {
   // window holds far more than 31 functions ask for.
   uint32_t allocateMmio(uint32_t size);
 
+  // The ports select nothing, as after power-on. Functions are reset one by one.
+  void powerOn();
+
   // The I/O APIC pin of INTA of `slot`, as the ACPI routing table has it.
   static uint32_t intxGsi(uint8_t slot);
 

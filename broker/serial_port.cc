@@ -29,6 +29,13 @@ SerialPort::SerialPort(Interrupts& interrupts, Mailbox& mailbox, kj::UnixEventPo
 
 SerialPort::~SerialPort() noexcept(false) = default;
 
+void SerialPort::reset() {
+  std::lock_guard<std::mutex> lock(mutex);
+  state.uart.reset();
+  updateLine();
+  resumeReceiving();
+}
+
 void SerialPort::busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) {
   std::lock_guard<std::mutex> lock(mutex);
   for (size_t i = 0; i < data.size(); ++i)

@@ -23,6 +23,9 @@ class SerialPort final: public BusDevice {
              kj::Maybe<int> socket);
   ~SerialPort() noexcept(false);
 
+  // The registers as after power-on. What the guest sent still goes out. Main thread.
+  void reset();
+
   void busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) override;
   void busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) override;
 

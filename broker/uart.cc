@@ -62,6 +62,12 @@ void Uart::Fifo::drop(size_t n) {
   count -= n;
 }
 
+void Uart::reset() {
+  Fifo onTheirWay = tx;
+  *this = Uart();
+  tx = onTheirWay;
+}
+
 uint8_t Uart::read(uint8_t offset) {
   switch (offset) {
     case DATA:

@@ -17,6 +17,9 @@ class Uart {
   uint8_t read(uint8_t offset);
   void write(uint8_t offset, uint8_t value);
 
+  // As after power-on, but for bytes sent and not passed on yet.
+  void reset();
+
   // Whether the interrupt output is high.
   bool interrupting() const { return interruptCause() != NO_INTERRUPT; }
 

@@ -35,28 +35,6 @@ kj::StringPtr internalErrorName(uint32_t suberror) {
 
 }  // namespace
 
-void StartGate::open() {
-  std::lock_guard<std::mutex> lock(mutex);
-  isOpen = true;
-  changed.notify_all();
-}
-
-void StartGate::awaitArrivals(uint32_t count) {
-  std::unique_lock<std::mutex> lock(mutex);
-  changed.wait(lock, [&]() { return arrived >= count; });
-}
-
-void StartGate::arrive() {
-  std::lock_guard<std::mutex> lock(mutex);
-  ++arrived;
-  changed.notify_all();
-}
-
-void StartGate::pass() {
-  std::unique_lock<std::mutex> lock(mutex);
-  changed.wait(lock, [&]() { return isOpen; });
-}
-
 void Vcpu::claimKickSignal() {
   // It need do nothing but interrupt KVM_RUN, so no SA_RESTART.
   struct sigaction action {};
@@ -73,7 +51,9 @@ Vcpu::Vcpu(uint32_t index, kj::AutoCloseFd fd, size_t runSize, VcpuSurroundings 
 
 Vcpu::~Vcpu() noexcept(false) {
   KJ_IF_MAYBE (t, thread) {
-    stop();
+    around.gate.hold(Hold::ENDED);
+    around.gate.dismiss();
+    kick();
     pthread_join(*t, nullptr);
   }
   munmap(run, runSize);
@@ -91,21 +71,24 @@ void Vcpu::start(kj::Function<void()> enter) {
   thread = made;
 }
 
-void Vcpu::stop() {
-  stopping = true;
+void Vcpu::kick() {
   // Whether the thread is about to enter the guest or inside of it: one of the two gets it out.
   __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+  // One that leaves the gate now looks at it again before it enters. A signal costs `troupe`, which
+  // traces this process, a turn.
+  if (isAtGate) return;
   KJ_IF_MAYBE (t, thread) pthread_kill(*t, KICK_SIGNAL);
 }
 
 void* Vcpu::threadMain(void* self) {
   auto& vcpu = *static_cast<Vcpu*>(self);
-  bool ready = vcpu.prepareThread();
-  vcpu.around.gate.arrive();
-  if (!ready) return nullptr;
-  vcpu.around.gate.pass();
-  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&vcpu]() { vcpu.runGuest(); })) {
+  auto problem = kj::runCatchingExceptions([&vcpu]() {
+    if (vcpu.prepareThread()) return vcpu.runGuest();
+    vcpu.around.gate.arrive();  // and stays there
+  });
+  KJ_IF_MAYBE (exception, problem) {
     vcpu.endVm(EndReason::FAILED, kj::str(exception->getDescription()));
+    vcpu.around.gate.arrive();
   }
   return nullptr;
 }
@@ -122,20 +105,46 @@ bool Vcpu::prepareThread() {
 }
 
 void Vcpu::runGuest() {
-  while (!stopping.load(std::memory_order_relaxed) && !around.end.reported()) {
-    int result = ::ioctl(vcpu, KVM_RUN, 0);
-    exitCount.fetch_add(1, std::memory_order_relaxed);
-    if (result < 0) {
-      if (errno == EINTR || errno == EAGAIN) continue;
-      endVm(EndReason::FAILED,
-            kj::str("KVM_RUN fails on vCPU ", index, where(), ": ", strerror(errno)));
-      return;
+  for (bool hasRun = false;;) {
+    if (around.gate.isClosed()) {
+      if (hasRun) finishExit();
+      isAtGate = true;
+      around.gate.arrive();
+      if (!around.gate.pass()) return;
+      isAtGate = false;
+    } else {
+      hasRun = true;
+      if (runOnce()) continue;
     }
-    if (!handleExit()) return;
+    // A kick is over. Who holds the gate kicks after that, so either it is seen to be held or the
+    // next entry does not happen.
+    __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
   }
 }
 
-// False when this vCPU is at its end.
+// Enters the guest and serves what it left for. False when nothing is left to be served.
+bool Vcpu::runOnce() {
+  int result = ::ioctl(vcpu, KVM_RUN, 0);
+  exitCount.fetch_add(1, std::memory_order_relaxed);
+  if (result >= 0) return handleExit();
+  if (errno == EINTR || errno == EAGAIN) return false;
+  return endVm(EndReason::FAILED,
+               kj::str("KVM_RUN fails on vCPU ", index, where(), ": ", strerror(errno)));
+}
+
+// Lets KVM complete the instruction that led out of the guest, without entering it again: until
+// then registers that are set would be changed once more. A string instruction leaves once for each
+// of its pieces, of which KVM does 1024 in a row.
+void Vcpu::finishExit() {
+  constexpr uint32_t MOST_PIECES = 4096;
+  __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+  for (uint32_t i = 0; i < MOST_PIECES; ++i) {
+    if (!runOnce()) return;
+  }
+  endVm(EndReason::FAILED, kj::str("vCPU ", index, where(), " does not come to rest"));
+}
+
+// False when it led to the guest's end.
 bool Vcpu::handleExit() {
   switch (run->exit_reason) {
     case KVM_EXIT_IO:

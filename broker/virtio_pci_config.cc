@@ -74,6 +74,7 @@ VirtioPciConfig::VirtioPciConfig(uint16_t deviceType, uint16_t queueCount, uint3
   if (configSize > 0) addVirtio(CAP_DEVICE, BAR_DEVICE, configSize);
   addNotify(queueCount * NOTIFY_OFF_MULTIPLIER);
   addWindow();
+  fresh = kj::heap<PciConfigSpace>(space);
 }
 
 void VirtioPciConfig::addMsix(uint16_t vectorCount) {

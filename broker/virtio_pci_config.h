@@ -2,6 +2,7 @@
 
 #include <kj/array.h>
 #include <kj/common.h>
+#include <kj/memory.h>
 
 #include <cstdint>
 
@@ -34,6 +35,9 @@ class VirtioPciConfig {
   VirtioPciConfig(uint16_t deviceType, uint16_t queueCount, uint32_t configSize, uint32_t address,
                   uint8_t gsi);
 
+  // As after power-on, and as firmware would leave it: the BAR where it was, all else off.
+  void powerOn() { space = *fresh; }
+
   void read(uint32_t offset, kj::ArrayPtr<kj::byte> data) const { space.read(offset, data); }
   void write(uint32_t offset, kj::ArrayPtr<const kj::byte> data) { space.write(offset, data); }
 
@@ -54,6 +58,7 @@ class VirtioPciConfig {
   void addWindow();
 
   PciConfigSpace space;
+  kj::Own<const PciConfigSpace> fresh;
   uint8_t msixCapability = 0;
   uint8_t windowCapability = 0;
 };

@@ -107,6 +107,26 @@ class VirtioPciFunction::Registers final: public BusDevice {
     if (!transport.resetDone()) return;
     cleared();
     sendErrand();
+    KJ_IF_MAYBE (waiting, powerCycled) {
+      (*waiting)->fulfill();
+      powerCycled = nullptr;
+    }
+  }
+
+  kj::Promise<void> powerCycle() {
+    auto released = kj::newPromiseAndFulfiller<void>();
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      config.powerOn();
+      applyConfig();
+      msix->clearTable();
+      perform(transport.reset());
+      sendErrand();
+      // Asked for now, or by a driver before.
+      if (!transport.isResetting()) return kj::READY_NOW;
+    }
+    powerCycled = kj::mv(released.fulfiller);
+    return kj::mv(released.promise);
   }
 
   uint64_t countNotifyExits() {
@@ -388,7 +408,8 @@ class VirtioPciFunction::Registers final: public BusDevice {
   const uint32_t intxGsi;
   kj::Vector<kj::AutoCloseFd> eventFds;
   kj::Array<QueueFds> queueFds;
-  kj::Vector<kj::Own<CallReader>> callReaders;  // main loop only
+  kj::Vector<kj::Own<CallReader>> callReaders;                 // main loop only
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> powerCycled;  // main loop only
 
   std::mutex mutex;  // guards what follows; a mutex the thread sanitizer knows, unlike KJ's
   VirtioTransport transport;
@@ -417,6 +438,10 @@ uint8_t VirtioPciFunction::slot() const {
 
 kj::ArrayPtr<const QueueFds> VirtioPciFunction::queueFds() const {
   return registers->queues();
+}
+
+kj::Promise<void> VirtioPciFunction::powerCycle() {
+  return registers->powerCycle();
 }
 
 uint64_t VirtioPciFunction::notifyExits() {

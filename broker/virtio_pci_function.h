@@ -51,6 +51,10 @@ class VirtioPciFunction final: public PciFunction, public VirtioDeviceClient {
   // One entry per queue, valid as long as this object.
   kj::ArrayPtr<const QueueFds> queueFds() const;
 
+  // Makes everything as after power-on. Main thread, while no vCPU runs; none may before the
+  // promise resolves, which is when the device has let go of its queues or was lost. One at a time.
+  kj::Promise<void> powerCycle();
+
   // Queue notifications that came as an exit instead of through an ioeventfd. Any thread.
   uint64_t notifyExits();
 

@@ -132,15 +132,18 @@ TransportAction VirtioTransport::write32(uint64_t offset, uint32_t value) {
   return TransportAction::NONE;
 }
 
-TransportAction VirtioTransport::writeStatus(uint8_t value) {
-  if (value == 0) {
-    if (running) {
-      resetting = true;
-      return TransportAction::RESET;
-    }
-    clear();
-    return TransportAction::CLEARED;
+TransportAction VirtioTransport::reset() {
+  if (resetting) return TransportAction::NONE;
+  if (running) {
+    resetting = true;
+    return TransportAction::RESET;
   }
+  clear();
+  return TransportAction::CLEARED;
+}
+
+TransportAction VirtioTransport::writeStatus(uint8_t value) {
+  if (value == 0) return reset();
 
   // Bits only ever get set (§2.1.1), and DEVICE_NEEDS_RESET is not the driver's.
   uint8_t before = status;

@@ -99,6 +99,12 @@ class VirtioTransport {
 
   uint8_t interruptStatus() const { return isr; }
 
+  // What writing 0 to the status does; nothing while that is still being done.
+  KJ_WARN_UNUSED_RESULT TransportAction reset();
+
+  // Whether a reset was asked for and the device has not let go yet.
+  bool isResetting() const { return resetting; }
+
   // Between DRIVER_OK and the next reset: the only time interrupts are sent.
   bool active() const { return running && !resetting; }
 

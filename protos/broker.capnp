@@ -2,8 +2,8 @@
 
 # Between `troupe` and the broker of one VM. The broker's end of the pipe exports a `Broker` as its
 # bootstrap capability. Calls are made in the order create, addDevice…, load, prepare, run; all of
-# them can be sent at once and awaited together. A refusal is an exception whose text starts with its
-# code (TRP-boot-002: …); the code is looked up in docs/errors.md.
+# them can be sent at once and awaited together. The others come after run. A refusal is an exception
+# whose text starts with its code (TRP-boot-002: …); the code is looked up in docs/errors.md.
 
 using Cxx = import "/capnp/c++.capnp";
 using Handle = import "handle.capnp".Handle;
@@ -34,6 +34,8 @@ enum EndReason {
   # The pipe to a device broke, or it let its reset deadline pass; `detail` names it.
   failed @4;
   # The broker or the host failed; `detail` says how.
+  panicked @5;
+  # The guest's kernel said so, by pvpanic.
 }
 
 struct End {
@@ -41,6 +43,8 @@ struct End {
   detail @1 :Text;
   device @2 :UInt16;
   # With deviceLost: the index of the device, in the order of addDevice.
+  boot @3 :UInt32;
+  # Which boot of the guest ended: 0 is that of run(), and each reboot() begins another.
 }
 
 struct Counters {
@@ -86,6 +90,7 @@ interface Broker {
   # Lets the vCPUs go.
 
   waitForEnd @5 () -> (end :End);
+  # Of the first thing that ended the guest. The vCPUs stand still from then on.
 
   hostEvent @6 (device :UInt16, event :Device.HostEvent) -> ();
   # Passes `event` to the device with this index, and returns what that answers. Of events that come
@@ -98,4 +103,16 @@ interface Broker {
 
   deviceReport @9 (device :UInt16) -> (report :Device.DeviceReport);
   # What the device with this index tells of itself. Lists in it are as long as device.capnp allows.
+
+  pause @10 () -> ();
+  # Returns when no vCPU is inside of the guest. None will be before resume(), a reboot() or not.
+  # Devices go on with what they have.
+
+  resume @11 () -> ();
+
+  reboot @12 (kernel :Handle, initrd :Handle, commandLine :Text) -> ();
+  # Starts the guest anew, whether it runs or has ended: vCPUs stop, devices are reset, RAM is zero,
+  # every register is as after power-on, and kernel and initrd are loaded from fds passed anew. An
+  # end of the guest's that was not asked for yet is forgotten; a lost device or failed host is not,
+  # and then this throws. waitForEnd is to be called again for the new boot.
 }

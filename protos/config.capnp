@@ -83,4 +83,6 @@ struct VmConfig {
   nets @13 :List(NetOptions) $Json.name("net");
   balloon @14 :BalloonOptions;
   # A memory balloon; without it there is none.
+  onReboot @15 :Text = "restart" $Json.name("on-reboot");
+  # What follows when the guest resets itself or crashes: "restart" or "exit".
 }

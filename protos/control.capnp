@@ -21,7 +21,7 @@ struct VmStatus {
   name @0 :Text;
   pid @1 :Int32;
   state @2 :Text;
-  # "starting" or "running".
+  # "starting", "running", "paused", "restarting", "stopping" or "ending".
   uptimeMs @3 :UInt64;
   cpus @4 :UInt32;
   memoryBytes @5 :UInt64;
@@ -30,6 +30,8 @@ struct VmStatus {
   # How the actors' filters were attested; empty with the jail off.
   missing @8 :List(Text);
   # What the jails lack on this host because their profiles let it be missing.
+  reboots @9 :UInt32;
+  # How often the guest was started anew.
 }
 
 struct JailRow {
@@ -98,8 +100,9 @@ struct BalloonRequest {
 
 interface Vm {
   status @0 () -> (status :VmStatus);
-  stop @1 () -> ();
-  # Ends the VM at once, without asking the guest.
+  stop @1 (force :Bool, timeoutMs :UInt32) -> ();
+  # With `force` ends the VM at once. Else asks the guest by the power button, ends it when it has not
+  # powered off in time, and returns only by the connection's end.
   powerButton @2 () -> ();
   counters @3 () -> (counters :Broker.Counters);
   inspectJails @4 () -> (jails :VmJails);
@@ -110,4 +113,8 @@ interface Vm {
   balloon @6 (request :BalloonRequest) -> (status :BalloonStatus);
   # Does as asked and tells how the balloon stands. What the guest makes of it takes its time, and
   # is not waited for.
+  pause @7 () -> ();
+  resume @8 () -> ();
+  reset @9 () -> ();
+  # These return when it is so.
 }

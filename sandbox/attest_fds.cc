@@ -65,9 +65,11 @@ void checkExecutable(Subject& subject, const ProfileFd& fd, const OpenFd& open) 
 }
 
 // Whether a serving actor is about to put it where it belongs, or has just done so: what arrives by
-// RPC takes the lowest free number first. It is then the same socket or pipe as one that is placed.
+// RPC takes the lowest free number first. It is then the same socket, pipe or file as one that is
+// placed.
 bool isOnItsWay(const Subject& subject, const OpenFd& open, kj::ArrayPtr<const OpenFd> all) {
-  bool named = open.link.startsWith("socket:[") || open.link.startsWith("pipe:[");
+  bool isFile = open.link.startsWith("/") && !open.link.startsWith("/memfd:");
+  bool named = isFile || open.link.startsWith("socket:[") || open.link.startsWith("pipe:[");
   if (!named || subject.options.stage != Stage::RUN) return false;
   for (size_t i = 0; i < subject.profile.fdCount; i++) {
     const ProfileFd& fd = subject.profile.fds[i];

@@ -8,6 +8,8 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
+#include <chrono>
+
 #include "sandbox/filter_reading.h"
 #include "sandbox/limits/last_use.h"
 #include "sandbox/profile.h"
@@ -90,7 +92,8 @@ class ExitReport {
   kj::Maybe<CallWatch&> watch;
   kj::String program;  // its path, where calls are watched
   bool traced;
-  uint32_t signalCount = 0;
+  uint32_t signalCount = 0;  // within a second that began at:
+  std::chrono::steady_clock::time_point signalsSince;
   kj::Maybe<RefusedCall> refused;
   LastUse use;
 

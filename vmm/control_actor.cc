@@ -9,9 +9,15 @@ kj::Promise<void> ControlActor::status(StatusContext context) {
   return kj::READY_NOW;
 }
 
-kj::Promise<void> ControlActor::stop(StopContext) {
-  vm.stop(kj::str("stopped through its control socket"));
-  return kj::READY_NOW;
+kj::Promise<void> ControlActor::stop(StopContext context) {
+  auto params = context.getParams();
+  if (params.getForce()) {
+    vm.stop(kj::str("stopped through its control socket"));
+    return kj::READY_NOW;
+  }
+  requireRoom();
+  vm.shutDown(params.getTimeoutMs() * kj::MILLISECONDS);
+  return bounded(kj::NEVER_DONE);
 }
 
 kj::Promise<void> ControlActor::powerButton(PowerButtonContext) {
@@ -53,6 +59,21 @@ kj::Promise<void> ControlActor::balloon(BalloonContext context) {
   return bounded(status.then([context](kj::Own<capnp::MallocMessageBuilder> message) mutable {
     context.getResults().setStatus(message->getRoot<BalloonStatus>().asReader());
   }));
+}
+
+kj::Promise<void> ControlActor::pause(PauseContext) {
+  requireRoom();
+  return bounded(vm.pause());
+}
+
+kj::Promise<void> ControlActor::resume(ResumeContext) {
+  requireRoom();
+  return bounded(vm.resume());
+}
+
+kj::Promise<void> ControlActor::reset(ResetContext) {
+  requireRoom();
+  return bounded(vm.reset());
 }
 
 void ControlActor::requireRoom() const {

@@ -25,6 +25,9 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> inspectJails(InspectJailsContext context) override;
   kj::Promise<void> resizeDisk(ResizeDiskContext context) override;
   kj::Promise<void> balloon(BalloonContext context) override;
+  kj::Promise<void> pause(PauseContext context) override;
+  kj::Promise<void> resume(ResumeContext context) override;
+  kj::Promise<void> reset(ResetContext context) override;
 
  private:
   static constexpr size_t LONGEST_DISK_ID = 256;

@@ -14,7 +14,11 @@ class FakeVm final: public RunningVm {
   kj::Promise<void> onRunning() override { return kj::NEVER_DONE; }
   kj::Promise<VmEnd> onEnd() override { return kj::NEVER_DONE; }
   void stop(kj::String) override {}
+  void shutDown(kj::Duration) override {}
   kj::Promise<void> powerButton() override { return kj::NEVER_DONE; }
+  kj::Promise<void> pause() override { return kj::NEVER_DONE; }
+  kj::Promise<void> resume() override { return kj::NEVER_DONE; }
+  kj::Promise<void> reset() override { return kj::NEVER_DONE; }
   kj::Promise<BrokerCounters> counters() override { return kj::NEVER_DONE; }
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr, uint64_t) override { return kj::NEVER_DONE; }
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(BalloonRequest::Reader) override {

@@ -17,8 +17,6 @@ namespace troupe {
 
 namespace {
 
-constexpr kj::Duration PATIENCE = 5 * kj::SECONDS;
-
 capnp::ReaderOptions boundedReading() {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = 128 * 1024;  // a VM with every disk, inspected
@@ -75,13 +73,9 @@ Vm::Client ControlClient::vm() {
   return rpc.bootstrap(vatId).castAs<Vm>();
 }
 
-kj::Promise<void> ControlClient::patience() {
-  return io.provider->getTimer().afterDelay(PATIENCE);
-}
-
-void ControlClient::silent() {
+void ControlClient::silent(kj::Duration patience) {
   UserError(codes::VM_SILENT,
-            kj::str("VM ", quote(name), " did not answer within ", PATIENCE / kj::SECONDS, " s"))
+            kj::str("VM ", quote(name), " did not answer within ", patience / kj::SECONDS, " s"))
       .raise();
 }
 

@@ -19,13 +19,17 @@ class ControlClient {
 
   // Fails when the VM does not answer in time.
   template <typename T>
-  T await(kj::Promise<T> promise) {
-    return promise.exclusiveJoin(patience().then([this]() -> T { silent(); })).wait(io.waitScope);
+  T await(kj::Promise<T> promise, kj::Duration patience = PATIENCE) {
+    return promise
+        .exclusiveJoin(io.provider->getTimer().afterDelay(patience).then(
+            [this, patience]() -> T { silent(patience); }))
+        .wait(io.waitScope);
   }
 
+  static constexpr kj::Duration PATIENCE = 5 * kj::SECONDS;
+
  private:
-  kj::Promise<void> patience();
-  [[noreturn]] void silent();
+  [[noreturn]] void silent(kj::Duration patience);
 
   kj::AsyncIoContext& io;
   kj::String name;

@@ -12,35 +12,11 @@
 #include "vmm/table.h"
 #include "vmm/user_error.h"
 #include "vmm/vm_plan.h"
+#include "vmm/vm_words.h"
 
 namespace troupe {
 
 namespace {
-
-// Options and the one argument of a command about one VM.
-struct VmWords {
-  kj::StringPtr name;
-  bool json;
-};
-
-kj::Maybe<VmWords> parseVmWords(CommandLine& line, kj::ArrayPtr<const kj::StringPtr> words,
-                                bool offersJson) {
-  bool json = false;
-  if (offersJson) {
-    line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { json = true; }});
-  }
-  auto arguments = line.parse(words, 1);
-  KJ_IF_MAYBE (found, arguments) {
-    if (found->size() == 0) {
-      UserError(codes::ARGUMENTS, kj::str("which VM? give its name"))
-          .advice("see", "troupe list")
-          .raise();
-    }
-    return VmWords{(*found)[0], json};
-  }
-  printOut(line.help());
-  return nullptr;
-}
 
 kj::String durationText(uint64_t milliseconds) {
   uint64_t seconds = milliseconds / 1000;
@@ -58,6 +34,7 @@ void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
   to.setCpus(from.getCpus());
   to.setMemoryBytes(from.getMemoryBytes());
   to.setFilters(escape(from.getFilters(), 200));
+  to.setReboots(from.getReboots());
   constexpr kj::uint MOST_MISSING = 64;
   auto missing = to.initMissing(kj::min(from.getMissing().size(), MOST_MISSING));
   for (kj::uint i = 0; i < missing.size(); i++)
@@ -141,45 +118,20 @@ ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words) {
       table.add(kj::arr(kj::str(actor.getName()), kj::str(actor.getKind()), kj::str(actor.getPid()),
                         kj::str(actor.getJail())));
     }
-    printOut(kj::str(status.getName(), ": ", status.getState(), " for ",
-                     durationText(status.getUptimeMs()), ", ", status.getCpus(), " CPU(s), ",
-                     sizeText(status.getMemoryBytes()), " of RAM, troupe has pid ", status.getPid(),
-                     "\n", table.render(),
-                     status.getFilters().size() == 0
-                         ? kj::str()
-                         : kj::str("filters are attested ", status.getFilters(), "\n"),
-                     status.getMissing().size() == 0
-                         ? kj::str()
-                         : kj::str("missing on this host, as the profiles let it be: ",
-                                   kj::strArray(status.getMissing(), "; "), "\n")));
-  }
-  return ExitCode::POWERED_OFF;
-}
-
-ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words) {
-  CommandLine line("stop", "Ends a running VM at once, without asking the guest.", "VM");
-  KJ_IF_MAYBE (asked, parseVmWords(line, words, false)) {
-    auto io = kj::setupAsyncIo();
-    ControlClient client(io, asked->name);
-    // The VM may be gone before its answer is.
-    auto stopped =
-        client.vm().stopRequest().send().ignoreResult().catch_([](kj::Exception&& exception) {
-          if (exception.getType() != kj::Exception::Type::DISCONNECTED) {
-            kj::throwFatalException(kj::mv(exception));
-          }
-        });
-    client.await(kj::mv(stopped));
-  }
-  return ExitCode::POWERED_OFF;
-}
-
-ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words) {
-  CommandLine line("power-button", "Presses a VM's power button: its guest decides what follows.",
-                   "VM");
-  KJ_IF_MAYBE (asked, parseVmWords(line, words, false)) {
-    auto io = kj::setupAsyncIo();
-    ControlClient client(io, asked->name);
-    client.await(client.vm().powerButtonRequest().send().ignoreResult());
+    printOut(kj::str(
+        status.getName(), ": ", status.getState(), " for ", durationText(status.getUptimeMs()),
+        ", ", status.getCpus(), " CPU(s), ", sizeText(status.getMemoryBytes()),
+        " of RAM, troupe has pid ", status.getPid(), "\n", table.render(),
+        status.getReboots() == 0
+            ? kj::str()
+            : kj::str("its guest was started anew ", status.getReboots(), " time(s)\n"),
+        status.getFilters().size() == 0
+            ? kj::str()
+            : kj::str("filters are attested ", status.getFilters(), "\n"),
+        status.getMissing().size() == 0
+            ? kj::str()
+            : kj::str("missing on this host, as the profiles let it be: ",
+                      kj::strArray(status.getMissing(), "; "), "\n")));
   }
   return ExitCode::POWERED_OFF;
 }

@@ -130,6 +130,7 @@ ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   config.setConsole(kj::str("file=", pathOf(console)));
   config.setJail(jail);
   config.setProfileDir(profileDir);
+  config.setOnReboot("exit");  // a reset is how the guest tells that a check failed
   auto scratch = config.initDisks(1)[0];
   scratch.setPath(pathOf(disk));
   scratch.setId("scratch");

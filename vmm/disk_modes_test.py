@@ -98,7 +98,7 @@ class Resize(ModesTest):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertEqual(self.resize("image", "20G").returncode, 0)
         self.assertIsNone(self.process.poll())
-        self.assertEqual(self.run_troupe("stop", self.name).returncode, 0)
+        self.assertEqual(self.run_troupe("stop", "--force", self.name).returncode, 0)
         self.process.wait(timeout=10)
         info = json.loads(subprocess.run(["qemu-img", "info", "--output", "json", self.image],
                                          check=True, capture_output=True).stdout)
@@ -142,7 +142,7 @@ class FullHost(ModesTest):
         result = self.run_troupe("disk", "resize", "image", "64G", "--vm", self.name)
         self.assertRefused(result, 3, "TRP-blk-012", "image")
         self.assertIsNone(process.poll())
-        self.assertEqual(self.run_troupe("stop", self.name).returncode, 0)
+        self.assertEqual(self.run_troupe("stop", "--force", self.name).returncode, 0)
         process.wait(timeout=10)
         checked = subprocess.run(["qemu-img", "check", "-q", image])
         self.assertIn(checked.returncode, (0, 3), "sound but for leaks")

@@ -104,6 +104,12 @@ constexpr ErrorCode DEMO_FAILED{"TRP-run-008", ExitCode::INTERNAL};
 // Before the guest runs; later the end is that of whoever was lost.
 constexpr ErrorCode CALL_REFUSED{"TRP-run-009", ExitCode::START};
 constexpr ErrorCode LIMIT_MET{"TRP-run-010", ExitCode::START};
+// Pausing, resetting, starting anew. CRASH_LOOP exits as the last crash would.
+constexpr ErrorCode CRASH_LOOP{"TRP-run-020", ExitCode::GUEST_CRASHED};
+constexpr ErrorCode REBOOT_FAILED{"TRP-run-021", ExitCode::BROKER_FAILED};
+constexpr ErrorCode GUEST_PANICKED{"TRP-run-022", ExitCode::GUEST_PANICKED};
+constexpr ErrorCode NOT_RUNNING{"TRP-run-023", ExitCode::USAGE};
+constexpr ErrorCode STOP_TIMEOUT{"TRP-run-024", ExitCode::USAGE};
 
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
@@ -203,6 +209,11 @@ constexpr ErrorCode ALL[] = {
     BALLOON_SIZE,
     BALLOON_SILENT,
     NO_FREE_PAGE_HINTS,
+    CRASH_LOOP,
+    REBOOT_FAILED,
+    GUEST_PANICKED,
+    NOT_RUNNING,
+    STOP_TIMEOUT,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

@@ -16,7 +16,8 @@ enum class ExitCode : int {
   GUEST_CRASHED = 17,
   STOPPED = 18,  // by its user: detach key, a signal, `troupe stop`
   DEVICE_LOST = 19,
-  BROKER_FAILED = 20,
+  BROKER_FAILED = 20,  // or the host
+  GUEST_PANICKED = 21,
 };
 
 }  // namespace troupe

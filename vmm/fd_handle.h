@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fcntl.h>
+#include <kj/debug.h>
 #include <kj/io.h>
 
 #include "protos/handle.capnp.h"
@@ -15,5 +17,12 @@ class FdHandle final: public Handle::Server {
  private:
   kj::AutoCloseFd fd;
 };
+
+// A handle to a copy of `fd`, which stays the caller's.
+inline Handle::Client handleToCopy(int fd) {
+  int copy;
+  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  return kj::heap<FdHandle>(kj::AutoCloseFd(copy));
+}
 
 }  // namespace troupe

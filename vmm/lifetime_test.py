@@ -29,13 +29,13 @@ class Lifetime(ProgramTest):
 
     def testAResetOfTheGuest(self):
         result = self.run_troupe("run", "--kernel", self.file("k", tiny_guest.elf(tiny_guest.RESET)),
-                                 "--name", self.name, "--serial", "file=" + self.path("serial"))
+                                 "--name", self.name, "--on-reboot", "exit", "--serial", "file=" + self.path("serial"))
         self.assertEqual(result.returncode, 16, result.stderr)
         self.assertIn("asked for a reset", result.stderr)
 
     def testACrashOfTheGuest(self):
         result = self.run_troupe("run", "--kernel", self.file("k", tiny_guest.elf(tiny_guest.CRASH)),
-                                 "--name", self.name, "--serial", "file=" + self.path("serial"))
+                                 "--name", self.name, "--on-reboot", "exit", "--serial", "file=" + self.path("serial"))
         self.assertError(result, 17, "TRP-run-006")
 
     def testSignalsStop(self):
@@ -50,7 +50,7 @@ class Lifetime(ProgramTest):
 
     def testTroupeStopStops(self):
         process = self.start(self.sleeper)
-        self.assertEqual(self.run_troupe("stop", self.name).returncode, 0)
+        self.assertEqual(self.run_troupe("stop", "--force", self.name).returncode, 0)
         code, stderr = self.finish(process)
         self.assertEqual(code, 18, stderr)
 
@@ -126,7 +126,7 @@ class Lifetime(ProgramTest):
     def testWithoutJailsNothingIsRefused(self):
         self.playRefusedDevices()
         process = self.start(self.sleeper, "--jail", "off")
-        self.assertEqual(self.run_troupe("stop", self.name).returncode, 0)
+        self.assertEqual(self.run_troupe("stop", "--force", self.name).returncode, 0)
         self.assertEqual(self.finish(process)[0], 18)
 
     def testALostBroker(self):

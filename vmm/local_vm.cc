@@ -25,11 +25,10 @@ namespace {
 constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
-constexpr size_t LONGEST_DETAIL = 400;
 
 bool isGuestsOwnEnd(EndReason reason) {
   return reason == EndReason::POWERED_OFF || reason == EndReason::RESET ||
-         reason == EndReason::CRASHED;
+         reason == EndReason::CRASHED || reason == EndReason::PANICKED;
 }
 
 // Resolves when all have; fails as soon as one does.
@@ -45,12 +44,6 @@ kj::Promise<void> allOrFirstFailure(kj::Vector<kj::Promise<void>> promises) {
   return kj::joinPromises(kj::mv(watched))
       .exclusiveJoin(kj::mv(failure.promise))
       .attach(kj::mv(failure.fulfiller));
-}
-
-kj::AutoCloseFd duplicate(int fd) {
-  int copy;
-  KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 3));
-  return kj::AutoCloseFd(copy);
 }
 
 // Without --profile-dir nothing is started and nothing is waited for.
@@ -113,19 +106,6 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       [this](int pipe) { return launchFront(this->io, launcher, programs, profiles, pipe); },
       [this](Actor& front) { return inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);
-}
-
-void LocalVm::stop(kj::String reason) {
-  if (stopReason != nullptr) return;
-  stopReason = kj::mv(reason);
-  stopFulfiller->fulfill();
-}
-
-kj::Promise<void> LocalVm::powerButton() {
-  KJ_IF_MAYBE (client, broker) {
-    return client->powerButtonRequest().send().ignoreResult();
-  }
-  KJ_FAIL_REQUIRE("the VM has ended");
 }
 
 kj::Promise<BrokerCounters> LocalVm::counters() {
@@ -206,7 +186,9 @@ void LocalVm::terminalResumed() {
 kj::Promise<VmEnd> LocalVm::live() {
   auto course = start().then([this]() { return serve(); });
   return course.exclusiveJoin(kj::mv(stopRequested)).then([this]() {
-    auto end = verdictOn(place.name(), company, guestEnd, stopReason);
+    GuestOutcome unknown;
+    auto& outcome = guest == nullptr ? unknown : KJ_ASSERT_NONNULL(guest)->outcome();
+    auto end = verdictOn(place.name(), company, outcome, stopReason);
     auto leaving = letEveryoneLeave();
     return leaving.then([end = kj::mv(end)]() mutable { return kj::mv(end); });
   });
@@ -251,6 +233,9 @@ kj::Promise<void> LocalVm::start() {
             [this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); });
       })
       .then([this]() {
+        guest = kj::heap<GuestCourse>(
+            io.provider->getTimer(), KJ_ASSERT_NONNULL(broker), place.name(), plan.onReboot,
+            [this](GuestCourse::RebootRequest& request) { handBootFiles(request); }, startDeadline);
         running = true;
         beginning.fulfiller->fulfill();
         company.forEach([](Actor& actor) { actor.log().live(); });
@@ -308,9 +293,9 @@ kj::Promise<void> LocalVm::askBroker() {
   }
 
   auto load = client.loadRequest();
-  load.setKernel(handleTo(duplicate(files.kernel.fd)));
+  load.setKernel(handleToCopy(files.kernel.fd));
   KJ_IF_MAYBE (initrd, files.initrd) {
-    load.setInitrd(handleTo(duplicate(initrd->fd)));
+    load.setInitrd(handleToCopy(initrd->fd));
   }
   load.setCommandLine(plan.cmdline);
   auto what = kj::str("loading kernel ", quote(plan.kernel));
@@ -359,19 +344,13 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
       });
 }
 
-kj::Promise<void> LocalVm::waitForGuestEnd() {
-  return KJ_ASSERT_NONNULL(broker).waitForEndRequest().send().then([this](auto&& response) {
-    auto end = response.getEnd();
-    guestEnd = GuestEnd{end.getReason(), escape(end.getDetail(), LONGEST_DETAIL), end.getDevice()};
-  });
-}
-
 kj::Promise<void> LocalVm::serve() {
-  return waitForGuestEnd()
+  return KJ_ASSERT_NONNULL(guest)
+      ->untilEnd()
       .catch_([](kj::Exception&&) {})  // the pipe broke: the deaths tell why
       .exclusiveJoin(anyDeath())
       .then([this]() -> kj::Promise<void> {
-        KJ_IF_MAYBE (end, guestEnd) {
+        KJ_IF_MAYBE (end, KJ_ASSERT_NONNULL(guest)->outcome().end) {
           if (isGuestsOwnEnd(end->reason)) return kj::READY_NOW;
         }
         if (userDetached(company)) return kj::READY_NOW;
@@ -383,7 +362,8 @@ kj::Promise<void> LocalVm::serve() {
 kj::Promise<void> LocalVm::untilQuietEndIsExplained() {
   KJ_IF_MAYBE (actor, firstToBlame(company)) {
     bool quiet = blame(KJ_ASSERT_NONNULL(actor->waitStatus())) == 0;
-    if (quiet && guestEnd == nullptr && !userDetached(company) && actor != company.broker.get()) {
+    if (quiet && KJ_ASSERT_NONNULL(guest)->outcome().end == nullptr && !userDetached(company) &&
+        actor != company.broker.get()) {
       // It lost its pipe, so the broker is on its way out; the kernel takes its time with a VM.
       return company.broker->onExit().ignoreResult().exclusiveJoin(
           io.provider->getTimer().afterDelay(LEAVE_DEADLINE));
@@ -395,6 +375,9 @@ kj::Promise<void> LocalVm::untilQuietEndIsExplained() {
 kj::Promise<void> LocalVm::letEveryoneLeave() {
   // The broker ends when its pipe closes, the others when the broker has; consoles deliver first.
   frontDoor = nullptr;
+  pressing = nullptr;
+  waiting = nullptr;
+  guest = nullptr;
   broker = nullptr;
   link = nullptr;
   kj::Vector<kj::Promise<void>> exits;

@@ -6,6 +6,7 @@
 #include "vmm/broker_link.h"
 #include "vmm/company.h"
 #include "vmm/front_door.h"
+#include "vmm/guest_course.h"
 #include "vmm/inspection.h"
 #include "vmm/run_folder.h"
 #include "vmm/terminal.h"
@@ -36,7 +37,11 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> onRunning() override { return kj::mv(beginning.promise); }
   kj::Promise<VmEnd> onEnd() override { return kj::mv(life); }
   void stop(kj::String reason) override;
+  void shutDown(kj::Duration patience) override;
   kj::Promise<void> powerButton() override;
+  kj::Promise<void> pause() override;
+  kj::Promise<void> resume() override;
+  kj::Promise<void> reset() override;
   kj::Promise<BrokerCounters> counters() override;
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) override;
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
@@ -53,7 +58,10 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> askBroker();
   kj::Promise<void> explainFailure(kj::Exception&& failure);
   kj::Promise<void> serve();
-  kj::Promise<void> waitForGuestEnd();
+  kj::Promise<void> pressPowerButton();
+  GuestCourse& requireGuest(kj::StringPtr wish);
+  void handBootFiles(GuestCourse::RebootRequest& request);
+  kj::StringPtr state() const;
   kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();
 
@@ -90,9 +98,13 @@ class LocalVm final: public RunningVm {
   bool attested = false;
   bool onlyReports = false;  // its filters: `troupe policy learn`
   bool counts = false;
-  kj::Vector<kj::String> openSteps;  // of the start-up, for the message about a hang
-  kj::Maybe<GuestEnd> guestEnd;
+  kj::Vector<kj::String> openSteps;       // of the start-up, for the message about a hang
+  kj::Maybe<kj::Own<GuestCourse>> guest;  // once it runs
   kj::Maybe<kj::String> stopReason;
+  bool leaving = false;                                      // its user wants it to end
+  kj::TimePoint patienceEnds = kj::origin<kj::TimePoint>();  // with `leaving`
+  kj::Promise<void> pressing = nullptr;                      // the power button
+  kj::Promise<void> waiting = nullptr;                       // until patienceEnds
   kj::Own<kj::PromiseFulfiller<void>> stopFulfiller;
   kj::Promise<void> stopRequested;
   kj::Maybe<kj::Own<FrontDoor>> frontDoor;

@@ -35,7 +35,10 @@ void describeJail(Actor& actor, const sandbox::Attestation& found, ActorJail::Bu
 void LocalVm::describe(VmStatus::Builder status) {
   status.setName(place.name());
   status.setPid(getpid());
-  status.setState(running ? "running" : "starting");
+  status.setState(state());
+  KJ_IF_MAYBE (course, guest) {
+    status.setReboots((*course)->reboots());
+  }
   status.setUptimeMs((io.provider->getTimer().now() - startedAt) / kj::MILLISECONDS);
   status.setCpus(plan.cpus);
   status.setMemoryBytes(plan.memoryBytes);
@@ -74,7 +77,7 @@ kj::StringPtr LocalVm::jailState() const {
 
 void LocalVm::inspectJails(VmJails::Builder jails) {
   jails.setName(place.name());
-  jails.setState(running ? "running" : "starting");
+  jails.setState(state());
   jails.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
   jails.setFilters(inspection.filterMethod());
   auto actors = everyActor();

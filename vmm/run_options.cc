@@ -36,13 +36,14 @@ Ctrl-] leaves the serial port or console on stdio and stops the VM.
 
 exit codes: 0 the guest powered off, 2 wrong options or files, 3 the host lacks something, 4 a jail
 could not be closed, 5 an actor died during start-up, 16 the guest asked for a reset, 17 it crashed,
-18 stopped by you, 19 a device was lost, 20 the broker failed, 1 internal error.
+18 stopped by you, 19 a device was lost, 20 the host or the broker failed, 21 the guest panicked,
+1 internal error. A guest that resets itself, crashes or panics starts anew unless --on-reboot exit.
 See docs/errors.md for the TRP-... codes.)"_kj;
 
 // What options say, kept until the file has been read.
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, console, serial, rng, name,
-      cpuMask, jail, profileDir, balloon;
+      cpuMask, jail, profileDir, balloon, onReboot;
   kj::Vector<kj::StringPtr> disks, nets;
   bool printConfig = false;
 };
@@ -110,6 +111,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.jail, [&](kj::StringPtr text) { config.setJail(text); });
   applyText(said.profileDir, [&](kj::StringPtr text) { config.setProfileDir(text); });
   applyText(said.balloon, [&](kj::StringPtr text) { applyBalloonOption(text, config); });
+  applyText(said.onReboot, [&](kj::StringPtr text) { config.setOnReboot(text); });
   applyText(said.cpuMask, [&](kj::StringPtr text) { applyCpuMask(text, config); });
   applyDisks(said.disks, config);
   applyNets(said.nets, config);
@@ -142,6 +144,8 @@ void addOptions(CommandLine& line, Said& said) {
   text("jail", "on|off", "jail every actor; off is for debugging only", said.jail);
   text("profile-dir", "DIR", "folder of sandbox profiles that replace those built in",
        said.profileDir);
+  text("on-reboot", "restart|exit", "what follows when the guest resets itself or crashes",
+       said.onReboot);
   line.add({"print-config", "", "print the configuration as a file for `troupe run` and end", false,
             [&said](kj::StringPtr) { said.printConfig = true; }});
   line.epilog(EPILOG);

@@ -77,6 +77,7 @@ absl::StatusCode statusCodeOf(ExitCode exit) {
       return absl::StatusCode::kUnavailable;
     case ExitCode::GUEST_RESET:
     case ExitCode::GUEST_CRASHED:
+    case ExitCode::GUEST_PANICKED:
     case ExitCode::STOPPED:
       return absl::StatusCode::kAborted;
     default:

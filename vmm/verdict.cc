@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 
 #include "vmm/blame.h"
+#include "vmm/crash_limit.h"
 #include "vmm/quote.h"
 #include "vmm/refusal.h"
 #include "vmm/user_error.h"
@@ -24,9 +25,25 @@ VmEnd deviceLost(kj::StringPtr name, kj::StringPtr who, kj::StringPtr how, Actor
   return {ExitCode::DEVICE_LOST, error.render()};
 }
 
+VmEnd crashed(kj::StringPtr name, const GuestEnd& end, uint32_t crashes) {
+  bool panicked = end.reason == EndReason::PANICKED;
+  auto exit = panicked ? ExitCode::GUEST_PANICKED : ExitCode::GUEST_CRASHED;
+  auto whose = kj::str("the guest of VM ", quote(name), panicked ? " panicked" : " crashed");
+  if (crashes > 0) {
+    UserError error(codes::CRASH_LOOP,
+                    kj::str(whose, ", the ", crashes, "th time within ",
+                            CrashLimit::PERIOD / kj::SECONDS, " s, and is not started anew"));
+    if (end.detail.size() > 0) error.cause(end.detail);
+    return {exit, error.render()};
+  }
+  UserError error(panicked ? codes::GUEST_PANICKED : codes::GUEST_CRASHED, kj::mv(whose));
+  if (end.detail.size() > 0) error.cause(end.detail);
+  return {exit, error.render()};
+}
+
 }  // namespace
 
-VmEnd verdictOn(kj::StringPtr name, Company& company, const kj::Maybe<GuestEnd>& guestEnd,
+VmEnd verdictOn(kj::StringPtr name, Company& company, const GuestOutcome& outcome,
                 const kj::Maybe<kj::String>& stopReason) {
   KJ_IF_MAYBE (reason, stopReason) {
     return {ExitCode::STOPPED, kj::str("the VM ", quote(name), " was ", *reason)};
@@ -34,18 +51,16 @@ VmEnd verdictOn(kj::StringPtr name, Company& company, const kj::Maybe<GuestEnd>&
   if (userDetached(company)) {
     return {ExitCode::STOPPED, kj::str("the VM ", quote(name), " was stopped by the detach key")};
   }
-  KJ_IF_MAYBE (end, guestEnd) {
+  KJ_IF_MAYBE (end, outcome.end) {
     switch (end->reason) {
       case EndReason::POWERED_OFF:
         return {ExitCode::POWERED_OFF, nullptr};
       case EndReason::RESET:
         return {ExitCode::GUEST_RESET,
                 kj::str("the guest of VM ", quote(name), " asked for a reset")};
-      case EndReason::CRASHED: {
-        UserError error(codes::GUEST_CRASHED, kj::str("the guest of VM ", quote(name), " crashed"));
-        error.cause(end->detail);
-        return {ExitCode::GUEST_CRASHED, error.render()};
-      }
+      case EndReason::CRASHED:
+      case EndReason::PANICKED:
+        return crashed(name, *end, outcome.crashes);
       case EndReason::DEVICE_LOST:
         if (end->device < company.devices.size()) {
           auto& actor = *company.devices[end->device].actor;
@@ -72,8 +87,11 @@ VmEnd verdictOn(kj::StringPtr name, Company& company, const kj::Maybe<GuestEnd>&
     addLastWords(error, *actor, actor->log().lastWords());
     return {ExitCode::BROKER_FAILED, error.render()};
   }
+  KJ_IF_MAYBE (failure, outcome.rebootFailure) {
+    return {ExitCode::BROKER_FAILED, kj::str(*failure)};
+  }
   UserError error(codes::BROKER_FAILED, kj::str("the broker of VM ", quote(name), " failed"));
-  KJ_IF_MAYBE (end, guestEnd) {
+  KJ_IF_MAYBE (end, outcome.end) {
     error.cause(end->detail);
   } else {
     error.cause("it closed its pipe without a word");

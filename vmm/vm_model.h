@@ -45,7 +45,17 @@ class RunningVm {
   // Ends it at once, for the reason given ("stopped by SIGTERM").
   virtual void stop(kj::String reason) = 0;
 
+  // Presses the power button, and ends it when the guest has not powered off within `patience`. It
+  // is resumed for that if it is paused, and no reset starts it anew.
+  virtual void shutDown(kj::Duration patience) = 0;
+
   virtual kj::Promise<void> powerButton() = 0;
+
+  // Resolve when it is so. Throw a user error while the guest does not run yet, or not any more.
+  virtual kj::Promise<void> pause() = 0;
+  virtual kj::Promise<void> resume() = 0;
+  virtual kj::Promise<void> reset() = 0;
+
   virtual kj::Promise<BrokerCounters> counters() = 0;
 
   // Makes a disk larger and tells the guest: to `bytes` bytes, 0 for what its block device has now.

@@ -172,6 +172,7 @@ VmPlan planVm(VmConfig::Reader config) {
               kj::mv(profileDir),
               planNets(config.getNets(), config.getName()),
               planBalloon(config)};
+  plan.onReboot = parseOnReboot(config.getOnReboot());
   checkDeviceCount(plan);
   return plan;
 }
@@ -184,6 +185,7 @@ void spellOut(VmConfig::Builder config) {
   config.setMemory(kj::str(said.getMemory()));
   config.setRng(kj::str(said.getRng()));
   config.setJail(kj::str(said.getJail()));
+  config.setOnReboot(kj::str(said.getOnReboot()));
   spellOutDisks(config.getDisks());
   spellOutNets(config.getNets(), said.getName());
 }

@@ -11,6 +11,7 @@
 #include "vmm/balloon_option.h"
 #include "vmm/disk_plan.h"
 #include "vmm/net_plan.h"
+#include "vmm/on_reboot.h"
 
 namespace troupe {
 
@@ -44,6 +45,7 @@ struct VmPlan {
   kj::Maybe<kj::String> profileDir;  // whose profiles replace those built in
   kj::Array<NetPlan> nets;
   kj::Maybe<BalloonPlan> balloon;
+  OnReboot onReboot = OnReboot::RESTART;
 };
 
 // Throws a user error for the first value that does not do.

@@ -60,6 +60,8 @@ kj::StringPtr nameOf(EndReason reason) {
       return "deviceLost";
     case EndReason::FAILED:
       return "failed";
+    case EndReason::PANICKED:
+      return "panicked";
   }
   return "unknown";
 }

@@ -57,7 +57,7 @@ class Jail(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        cls.folder.run("stop", cls.name)
+        cls.folder.run("stop", "--force", cls.name)
         cls.process.communicate(timeout=20)
         cls.folder.close()
 

@@ -31,7 +31,7 @@ class Learn(unittest.TestCase):
 
     def learn(self, *options, words="scratch", expect=0):
         code, out, err = self.folder.run("policy", "learn", "--out", self.learned, *options, "--",
-                                         self.troupe, *self.vm(words))
+                                         self.troupe, *self.vm(words, "--on-reboot", "exit"))
         self.assertEqual(code, expect, out + err)
         return out, err
 
@@ -151,7 +151,7 @@ class Learn(unittest.TestCase):
             self.assertIn("FILTERS ONLY REPORT", out)
             self.assertNotIn("attested", out)
         finally:
-            self.folder.run("stop", name)
+            self.folder.run("stop", "--force", name)
             out, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 18, out + err)
         self.assertIn(b"FILTERS ONLY REPORT", err)

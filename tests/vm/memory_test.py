@@ -38,7 +38,7 @@ class Memory(unittest.TestCase):
             "--cmdline", "idle", "--disk", self.folder.disk("a"),
             "--console", f"file={self.folder.file('guest/console')}", *words)
         self.addCleanup(process.communicate, timeout=20)
-        self.addCleanup(self.folder.run, "stop", name)
+        self.addCleanup(self.folder.run, "stop", "--force", name)
         status = self.folder.status(name)
         return {"troupe": status["pid"],
                 **{actor["kind"]: actor["pid"] for actor in status["actors"]}}

@@ -72,10 +72,10 @@ class Payload(unittest.TestCase):
         self.boot("end=poweroff", expect=0)
 
     def testResetHasItsOwnStatus(self):
-        self.boot("end=reset", expect=16)
+        self.boot("end=reset", "--on-reboot", "exit", expect=16)
 
     def testCrashHasItsOwnStatus(self):
-        self.boot("end=crash", expect=17)
+        self.boot("end=crash", "--on-reboot", "exit", expect=17)
 
     def testReadsInInterruptMode(self):
         out = self.boot("bench=blk depth=8 count=2000 mode=irq warmup=10 rounds=1",
@@ -142,7 +142,7 @@ class Serial(unittest.TestCase):
                     text += reader.recv(65536)
             self.assertIn(b"payload", text)
         finally:
-            self.folder.run("stop", self.name)
+            self.folder.run("stop", "--force", self.name)
             out, err = process.communicate(timeout=20)
         self.assertEqual(process.returncode, 18, out + err)
         self.assertEqual(self.folder.left_over(), [])
@@ -177,7 +177,7 @@ class Ends(unittest.TestCase):
         return err.decode(errors="replace")
 
     def testStop(self):
-        self.folder.run("stop", self.name)
+        self.folder.run("stop", "--force", self.name)
         self.ended(18)
 
     def testSigterm(self):

@@ -137,7 +137,7 @@ class TakenOver(unittest.TestCase):
             again = [actor["pid"] for actor in actors if actor["kind"] == "front"][0]
         self.assertNotEqual(again, first)
         self.assertIsNone(process.poll())
-        self.folder.run("stop", self.name)
+        self.folder.run("stop", "--force", self.name)
         out, said = process.communicate(timeout=30)
         self.assertEqual(process.returncode, 18, said)
         told = said.decode(errors="replace").replace(

@@ -125,7 +125,7 @@ class Variety(unittest.TestCase):
                                     if vm["name"] in names), names)
             spaces = [os.readlink(f"/proc/{pid}/ns/user") for pid in pids]
             self.assertEqual(len(spaces), len(set(spaces)))
-            self.folder.run("stop", names[1])
+            self.folder.run("stop", "--force", names[1])
             processes[names[1]].communicate(timeout=20)
             for name in (names[0], *names[2:]):
                 self.assertEqual(self.folder.status(name)["state"], "running")
@@ -143,7 +143,7 @@ class Variety(unittest.TestCase):
         self.assertEqual({actor["jail"] for actor in status["actors"]}, {"off"})
         with open(f"/proc/{status['actors'][0]['pid']}/status") as file:
             self.assertIn("Seccomp:\t0", file.read())
-        self.folder.run("stop", self.name)
+        self.folder.run("stop", "--force", self.name)
         self.assertIn("no actor is jailed", self.finish(process, 18))
 
 

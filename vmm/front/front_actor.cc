@@ -39,9 +39,28 @@ class BoundedVm final: public Vm::Server {
     });
   }
 
-  kj::Promise<void> stop(StopContext) override {
+  kj::Promise<void> stop(StopContext context) override {
     count();
-    return vm.stopRequest().send().ignoreResult();
+    auto params = context.getParams();
+    auto request = vm.stopRequest();
+    request.setForce(params.getForce());
+    request.setTimeoutMs(params.getTimeoutMs());
+    return request.send().ignoreResult();
+  }
+
+  kj::Promise<void> pause(PauseContext) override {
+    count();
+    return vm.pauseRequest().send().ignoreResult();
+  }
+
+  kj::Promise<void> resume(ResumeContext) override {
+    count();
+    return vm.resumeRequest().send().ignoreResult();
+  }
+
+  kj::Promise<void> reset(ResetContext) override {
+    count();
+    return vm.resetRequest().send().ignoreResult();
   }
 
   kj::Promise<void> powerButton(PowerButtonContext) override {

@@ -34,7 +34,7 @@ class Run:
     """One VM: its folder, its command and, after finish(), what it left behind."""
 
     def __init__(self, name, cpus=1, end="poweroff", user=None, memory="256M", words="",
-                 extra=()):
+                 extra=(), on_reboot="exit"):
         self.name = name
         self.folder = tempfile.mkdtemp(prefix=f"{name}.")
         self.disk = os.path.join(self.folder, "root.ext4")
@@ -48,7 +48,7 @@ class Run:
             os.path.join(bin_dir, "troupe"), "run", "--name", name,
             "--kernel", kernel, "--initrd", initrd, "--memory", memory, "--cpus", str(cpus),
             "--disk", self.disk, "--serial", f"file={self.serial}",
-            "--console", f"file={self.console}",
+            "--console", f"file={self.console}", "--on-reboot", on_reboot,
             "--cmdline", f"+quiet panic=-1 root=/dev/vda cpus={cpus} end={end} {words}", *extra,
         ]
         self.become = []  # what stands before a command of the VM's user
@@ -86,6 +86,15 @@ class Run:
                 return True
             time.sleep(0.2)
         return line in self.serial_text()
+
+    def wait_for_second(self, line, seconds=180):
+        """The same for its second occurrence."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.process.poll() is None:
+            if self.serial_text().count(line) >= 2:
+                return True
+            time.sleep(0.2)
+        return self.serial_text().count(line) >= 2
 
     def finish(self, status, seconds=120):
         try:

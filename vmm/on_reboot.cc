@@ -1,0 +1,20 @@
+#include "vmm/on_reboot.h"
+
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+OnReboot parseOnReboot(kj::StringPtr text) {
+  if (text == "restart") return OnReboot::RESTART;
+  if (text == "exit") return OnReboot::EXIT;
+  constexpr kj::StringPtr WORDS[] = {"restart"_kj, "exit"_kj};
+  UserError(codes::NOT_A_CHOICE,
+            kj::str("--on-reboot ", quote(text),
+                    " is not what can follow a reboot of the guest; expected restart or exit",
+                    didYouMean(text, WORDS)))
+      .raise();
+}
+
+}  // namespace troupe

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <kj/common.h>
+#include <kj/string.h>
+
+#include "vmm/command_line.h"
+
+namespace troupe {
+
+// Options and the one argument of a command about one VM.
+struct VmWords {
+  kj::StringPtr name;
+  bool json;
+};
+
+// None when --help was asked for, and printed. Adds --json to the command if it `offersJson`.
+kj::Maybe<VmWords> parseVmWords(CommandLine& line, kj::ArrayPtr<const kj::StringPtr> words,
+                                bool offersJson);
+
+}  // namespace troupe
