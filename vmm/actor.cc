@@ -51,7 +51,7 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
   process = launch(launcher.launcher, start, pipe.write,
                    limits.map([](auto& group) { return group->fd(); }));
   messages = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(pipe.read)), actorName,
-                                io.provider->getTimer());
+                                io.provider->getTimer(), start.noise);
   begun = process->started()
               .catch_([this](kj::Exception&& exception) {
                 failure = kj::cp(exception);

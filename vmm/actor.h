@@ -21,6 +21,7 @@ struct ActorStart {
   kj::Vector<sandbox::HandedFd> fds;  // beyond the log pipe, borrowed until start() returns
   kj::Maybe<capnp::AnyPointer::Reader> config;
   kj::Array<kj::String> arguments = nullptr;  // of a helper
+  kj::StringPtr noise = nullptr;              // what lines begin with that nobody needs to see
 };
 
 // What starts the actors of one VM: the jail, and the control groups with their limits.

@@ -34,10 +34,12 @@ void printError(kj::StringPtr text) {
   }
 }
 
-ChildLog::ChildLog(kj::Own<kj::AsyncInputStream> pipeParam, kj::StringPtr actor, kj::Timer& timer)
+ChildLog::ChildLog(kj::Own<kj::AsyncInputStream> pipeParam, kj::StringPtr actor, kj::Timer& timer,
+                   kj::StringPtr noise)
     : pipe(kj::mv(pipeParam)),
       actor(kj::heapString(actor)),
       timer(timer),
+      noise(kj::heapString(noise)),
       windowStart(timer.now()),
       ended(read().catch_([](kj::Exception&&) {}).fork()) {}
 
@@ -79,7 +81,7 @@ void ChildLog::take(kj::ArrayPtr<const char> bytes) {
 void ChildLog::finishLine() {
   auto text = escape(line, LONGEST_LINE);
   line.clear();
-  if (text.size() == 0 || isMuted) return;
+  if (text.size() == 0 || isMuted || (noise.size() > 0 && text.startsWith(noise))) return;
   if (!isLive) {
     if (kept.size() == KEPT_LINES) kept.pop_front();
     kept.push_back(kj::mv(text));

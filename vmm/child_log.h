@@ -17,7 +17,9 @@ namespace troupe {
 // death; from then on they go to this process's standard error as they come.
 class ChildLog {
  public:
-  ChildLog(kj::Own<kj::AsyncInputStream> pipe, kj::StringPtr actor, kj::Timer& timer);
+  // Lines that begin with `noise` are dropped.
+  ChildLog(kj::Own<kj::AsyncInputStream> pipe, kj::StringPtr actor, kj::Timer& timer,
+           kj::StringPtr noise = nullptr);
   KJ_DISALLOW_COPY(ChildLog);
 
   // Passes on what is kept and what will come.
@@ -41,6 +43,7 @@ class ChildLog {
   kj::Own<kj::AsyncInputStream> pipe;
   kj::String actor;
   kj::Timer& timer;
+  kj::String noise;
   bool isLive = false;
   bool isMuted = false;
   kj::Vector<char> line;

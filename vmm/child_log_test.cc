@@ -8,10 +8,10 @@ namespace troupe {
 namespace {
 
 // A log whose actor writes `text` and leaves.
-kj::Vector<kj::String> lastWordsOf(kj::StringPtr text) {
+kj::Vector<kj::String> lastWordsOf(kj::StringPtr text, kj::StringPtr noise = nullptr) {
   auto io = kj::setupAsyncIo();
   auto pipe = io.provider->newOneWayPipe();
-  ChildLog log(kj::mv(pipe.in), "blk0", io.provider->getTimer());
+  ChildLog log(kj::mv(pipe.in), "blk0", io.provider->getTimer(), noise);
   auto writing = pipe.out->write(text.begin(), text.size()).then([&]() { pipe.out = nullptr; });
   log.onEnd()
       .exclusiveJoin(writing.then([]() { return kj::Promise<void>(kj::NEVER_DONE); }))
@@ -30,6 +30,13 @@ TEST(ChildLog, EscapesWhatATerminalWouldObey) {
   auto words = lastWordsOf("\x1b]0;title\x07\n");
   ASSERT_EQ(words.size(), 1);
   EXPECT_STREQ(words[0].cStr(), "\\x1b]0;title\\x07");
+}
+
+TEST(ChildLog, DropsNoise) {
+  auto words = lastWordsOf("Failed to send 9 bytes to syslog\nno\nFailed\n", "Failed to send ");
+  ASSERT_EQ(words.size(), 2);
+  EXPECT_STREQ(words[0].cStr(), "no");
+  EXPECT_STREQ(words[1].cStr(), "Failed");
 }
 
 TEST(ChildLog, CutsALineWithoutEnd) {

@@ -201,7 +201,8 @@ class Launching {
                         kj::str("what reaches the network for ", netName(plan)),
                         {},
                         nullptr,
-                        passtArguments(plan)};
+                        passtArguments(plan),
+                        PASST_NOISE};
     auto nothing = openNull();
     start.fds.add(HandedFd{"null", 0, nothing});
     start.fds.add(HandedFd{"null", 1, nothing});

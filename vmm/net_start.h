@@ -20,6 +20,9 @@ void handNet(const NetFiles& files, int socket, kj::Vector<sandbox::HandedFd>& f
 // The connection between a device (`ours`) and its helper, which blocks where it writes.
 SocketPair makeFrameSockets();
 
+// It says so of each line that it prints, too: its root has no /dev/log.
+constexpr kj::StringPtr PASST_NOISE = "Failed to send "_kj;
+
 // How passt is told to serve a device over fd 3.
 kj::Array<kj::String> passtArguments(const NetPlan& plan);
 

@@ -46,6 +46,12 @@ device=$(make_device /run/tight/disk 1M)
 dd if=/dev/zero of=/run/tight/filler bs=4096 2> /dev/null || true
 chmod 666 "$device"
 
+# passt wants a way out of the machine, wherever it leads.
+ip tuntap add dev world mode tap
+ip addr add 192.0.2.2/24 dev world
+ip link set world up
+ip route add default via 192.0.2.1
+
 settings=(TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$device")
 cd /tmp/tests
 failed=0

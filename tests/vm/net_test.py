@@ -93,7 +93,8 @@ class UserNetwork(NetTest):
                 *self.words("--net", f"user,hostfwd=tcp:127.0.0.1:{port}:80"))
         self.assertEqual(code, 5, out + err)
         self.assertRegex(err, r"TRP-run-001: passt0 .* exited with status 1 before the guest ran")
-        self.assertIn(f"{port}", err)
+        self.assertRegex(err, fr"  1\. .*{port}")
+        self.assertNotIn("syslog", err)
 
     def testAForwardedPortIsOpen(self):
         with socket.create_server(("127.0.0.1", 0)) as free:
