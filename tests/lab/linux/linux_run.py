@@ -76,7 +76,12 @@ class Run:
 
     def status(self):
         """What `troupe status --json` says of it."""
-        return json.loads(self.troupe("status", self.name, "--json").stdout)
+        for _ in range(5):  # everything is emulated: it may not have answered in time
+            said = self.troupe("status", self.name, "--json")
+            if said.returncode == 0:
+                return json.loads(said.stdout)
+            time.sleep(1)
+        raise RuntimeError(f"troupe status: {said.returncode}: {said.stderr}")
 
     def wait_for(self, line, seconds=90):
         """Whether the serial output holds `line` before the time is over or the VM ends."""

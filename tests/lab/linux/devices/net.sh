@@ -15,7 +15,7 @@ ip addr add $guest/24 dev eth0
 ethtool -k eth0 > /tmp/features
 for feature in rx-checksumming tx-checksumming scatter-gather tcp-segmentation-offload \
   tx-tcp-segmentation tx-tcp6-segmentation; do
-  same "feature_$feature" "$(sed -n "s/^[[:space:]]*$feature: \([a-z]*\).*/\1/p" /tmp/features)" on
+  same "feature_$(echo "$feature" | tr - _)" "$(sed -n "s/^[[:space:]]*$feature: \([a-z]*\).*/\1/p" /tmp/features)" on
 done
 saw features "$(grep -c ': on' /tmp/features) on, rx-gro-hw $(sed -n 's/^rx-gro-hw: //p' /tmp/features)"
 saw driver "$(ethtool -i eth0 | tr '\n' ' ')"
