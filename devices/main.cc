@@ -11,6 +11,7 @@
 #include "devices/console/serial_main.h"
 #include "devices/net/net_main.h"
 #include "devices/rng/rng_main.h"
+#include "devices/vsock/vsock_main.h"
 
 namespace {
 
@@ -27,6 +28,7 @@ constexpr Actor ACTORS[] = {
     {"troupe-net", troupe::net::netMain},
     {"troupe-rng", troupe::rng::rngMain},
     {"troupe-serial", troupe::console::serialMain},
+    {"troupe-vsock", troupe::vsock::vsockMain},
 };
 
 constexpr char USAGE[] =

@@ -63,6 +63,16 @@ struct BalloonOptions {
   # The guest is asked for statistics of its memory.
 }
 
+struct VsockOptions {
+  cid @0 :UInt64;
+  # The guest's address, 3 to 4294967294; 0: one that no other VM has.
+  socket @1 :Text;
+  # Clients connect here and say "CONNECT PORT"; what the guest connects to at the host's port N is
+  # whoever listens at "SOCKET_N". "" means neither.
+  forward @2 :List(Text);
+  # Each "PORT:PATH": a client that connects to PATH reaches the guest's PORT.
+}
+
 struct VmConfig {
   name @0 :Text;
   kernel @1 :Text;
@@ -85,4 +95,6 @@ struct VmConfig {
   # A memory balloon; without it there is none.
   onReboot @15 :Text = "restart" $Json.name("on-reboot");
   # What follows when the guest resets itself or crashes: "restart" or "exit".
+  vsock @16 :VsockOptions;
+  # Null: no socket device.
 }

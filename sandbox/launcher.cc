@@ -219,8 +219,12 @@ kj::String readLine(kj::StringPtr path) {
                           ", more than this process may have; `ulimit -Hn` shows the limit"));
 }
 
-// `fd` where no fd of the child will be put: from `first` on, and not at `except`.
-kj::AutoCloseFd movedAside(kj::StringPtr name, int fd, int first, int except) {
+// `fd` where no fd of the child will be put: from `first` on, and not at `except`. The soft limit
+// of this process, which need not suffice for the child's numbers, does not bind it.
+kj::AutoCloseFd movedAside(kj::StringPtr name, int fd, int first, int except, const rlimit& files) {
+  rlimit wide = {files.rlim_max, files.rlim_max};
+  KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &wide));
+  KJ_DEFER(KJ_SYSCALL(setrlimit(RLIMIT_NOFILE, &files)));
   int high = fcntl(fd, F_DUPFD_CLOEXEC, first);
   if (high == except) {
     kj::AutoCloseFd taken(high);
@@ -354,7 +358,7 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
   int ends[2];
   KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
   kj::AutoCloseFd status(ends[0]), lowStatusEnd(ends[1]);
-  auto statusEnd = movedAside(name, lowStatusEnd, firstFree, programNumber);
+  auto statusEnd = movedAside(name, lowStatusEnd, firstFree, programNumber, files);
   lowStatusEnd = nullptr;
 
   kj::AutoCloseFd landlock;

@@ -9,6 +9,7 @@
 #include "devices/console/serial_profile.h"
 #include "devices/net/net_profile.h"
 #include "devices/rng/rng_profile.h"
+#include "devices/vsock/vsock_profile.h"
 #include "vmm/front/front_profile.h"
 #include "vmm/passt/passt_profile.h"
 #include "vmm/quote.h"
@@ -19,9 +20,9 @@ namespace troupe {
 namespace {
 
 // Those that play in a VM.
-const sandbox::Profile* const PLAYERS[] = {&BROKER_PROFILE, &BLK_PROFILE,   &CONSOLE_PROFILE,
-                                           &SERIAL_PROFILE, &RNG_PROFILE,   &FRONT_PROFILE,
-                                           &NET_PROFILE,    &PASST_PROFILE, &BALLOON_PROFILE};
+const sandbox::Profile* const PLAYERS[] = {
+    &BROKER_PROFILE, &BLK_PROFILE, &CONSOLE_PROFILE, &SERIAL_PROFILE,  &RNG_PROFILE,
+    &FRONT_PROFILE,  &NET_PROFILE, &PASST_PROFILE,   &BALLOON_PROFILE, &VSOCK_PROFILE};
 
 const sandbox::Profile& builtInAt(kj::StringPtr path) {
   for (auto profile : PLAYERS) {

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -159,6 +160,24 @@ class BadInput(ProgramTest):
         self.assertError(self.runVm("--console", "socket=" + self.kernel), 2, "TRP-cfg-026")
         self.assertError(self.runVm("--console", "socket=/tmp/" + "x" * 200), 2, "TRP-cfg-026")
         self.assertTrue(os.path.isfile(self.kernel), "what was in the socket's place is left alone")
+
+    def testVsock(self):
+        for words, code in [("", "001"), ("sokcet=v", "001"), ("socket=", "001"), ("cid=2", "002"),
+                            ("cid=4294967295", "002"), ("cid=x", "002"), ("forward=22", "001"),
+                            ("forward=ssh:v", "001"), ("socket=/tmp/" + "x" * 92, "004"),
+                            ("forward=22:/tmp/" + "x" * 103, "004"),
+                            ("forward=22:v,forward=23:v", "004")]:
+            with self.subTest(words):
+                self.assertError(self.runVm("--vsock", words), 2, "TRP-vsk-" + code)
+        self.assertError(self.runVm("--vsock", "socket=" + self.kernel), 2, "TRP-vsk-005", self.kernel)
+        self.assertTrue(os.path.isfile(self.kernel), "what was in the socket's place is left alone")
+        self.assertError(self.runVm("--vsock", "socket=" + self.path("no/where")), 2, "TRP-vsk-005")
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(self.path("taken"))
+        listening.listen()
+        self.assertError(self.runVm("--vsock", "forward=22:" + self.path("taken")), 2, "TRP-vsk-005",
+                         "another program listens")
+        listening.close()
 
     def testConfigurationFile(self):
         for what, path, code in [

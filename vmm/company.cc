@@ -2,6 +2,7 @@
 
 #include <capnp/message.h>
 #include <fcntl.h>
+#include <kj/debug.h>
 #include <unistd.h>
 
 #include "broker/broker_profile.h"
@@ -14,11 +15,13 @@
 #include "devices/console/serial_profile.h"
 #include "devices/net/net_profile.h"
 #include "devices/rng/rng_profile.h"
+#include "devices/vsock/vsock_profile.h"
 #include "vmm/front/front_profile.h"
 #include "vmm/net_start.h"
 #include "vmm/passt/passt_profile.h"
 #include "vmm/quote.h"
 #include "vmm/terminal.h"
+#include "vmm/vsock_start.h"
 
 namespace troupe {
 
@@ -236,6 +239,20 @@ class Launching {
                    nullptr});
   }
 
+  DeviceActor vsock(const VsockPlan& plan, const VsockFiles& files) {
+    capnp::MallocMessageBuilder message(64);
+    ActorStart start = {profiles.of(VSOCK_PROFILE),
+                        programs.devices,
+                        "troupe-vsock",
+                        "vsock0",
+                        "vsock",
+                        kj::str("the socket device, cid ", files.cid->cid()),
+                        {},
+                        describeVsock(plan, files, message)};
+    handVsock(files, start.fds);
+    return device(kj::mv(start));
+  }
+
  private:
   DeviceActor device(ActorStart start) {
     auto pipe = makeSocketPair();
@@ -265,6 +282,7 @@ uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
   }
   if (plan.rng) controllers |= sandbox::controllersOf(profiles.of(RNG_PROFILE));
   if (plan.balloon != nullptr) controllers |= sandbox::controllersOf(profiles.of(BALLOON_PROFILE));
+  if (plan.vsock != nullptr) controllers |= sandbox::controllersOf(profiles.of(VSOCK_PROFILE));
   return controllers;
 }
 
@@ -301,6 +319,9 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
     }
   }
   if (plan.rng) company.devices.add(launching.rng());
+  KJ_IF_MAYBE (vsock, plan.vsock) {
+    company.devices.add(launching.vsock(*vsock, KJ_ASSERT_NONNULL(files.vsock)));
+  }
   company.serial = launching.serial(uart.theirs, plan.serial, files.serial);
   return company;
 }

@@ -82,6 +82,13 @@ constexpr ErrorCode HOST_CHECK_FAILED{"TRP-host-009", ExitCode::HOST};
 constexpr ErrorCode STANDARD_OUTPUT{"TRP-host-010", ExitCode::HOST};
 constexpr ErrorCode DISK_NOT_GROWN{"TRP-host-011", ExitCode::HOST};
 
+// The socket device.
+constexpr ErrorCode VSOCK_OPTION{"TRP-vsk-001", ExitCode::USAGE};
+constexpr ErrorCode VSOCK_CID{"TRP-vsk-002", ExitCode::USAGE};
+constexpr ErrorCode VSOCK_CID_TAKEN{"TRP-vsk-003", ExitCode::USAGE};
+constexpr ErrorCode VSOCK_PATH{"TRP-vsk-004", ExitCode::USAGE};
+constexpr ErrorCode VSOCK_SOCKET{"TRP-vsk-005", ExitCode::USAGE};
+
 // `troupe disk`. Numbers from 101 on are said by its jailed process.
 constexpr ErrorCode DISK_FORMAT{"TRP-disk-001", ExitCode::USAGE};
 constexpr ErrorCode DISK_BYTES{"TRP-disk-002", ExitCode::USAGE};
@@ -214,6 +221,11 @@ constexpr ErrorCode ALL[] = {
     GUEST_PANICKED,
     NOT_RUNNING,
     STOP_TIMEOUT,
+    VSOCK_OPTION,
+    VSOCK_CID,
+    VSOCK_CID_TAKEN,
+    VSOCK_PATH,
+    VSOCK_SOCKET,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an
@@ -235,6 +247,7 @@ constexpr AreaExit AREAS[] = {
     {"rng", ExitCode::START},     //
     {"net", ExitCode::START},     //
     {"bal", ExitCode::START},     //
+    {"vsk", ExitCode::START},     //
     {"pci", ExitCode::START},     //
     {"run", ExitCode::START},     //
     {"int", ExitCode::INTERNAL},  //

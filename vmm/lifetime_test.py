@@ -7,6 +7,7 @@ import pty
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import termios
 import time
@@ -239,6 +240,25 @@ class Lifetime(ProgramTest):
         process.terminate()
         self.finish(process)
         self.assertFalse(os.path.exists(self.path("console.sock")))
+
+    def testSocketsAndCidOfTheSocketDeviceAreGivenBack(self):
+        words = ["--vsock", f"cid=4100000000,socket={self.path('v')},forward=22:{self.path('ssh')}"]
+        process = self.start(self.sleeper, *words)
+        self.assertIn("vsock0", self.actors())
+        result = self.run_troupe("run", "--kernel", self.sleeper, "--serial", "file=" + self.path("other"),
+                                 "--vsock", "cid=4100000000")
+        self.assertEqual(result.returncode, 2)
+        self.assertTrue(result.stderr.startswith("troupe: TRP-vsk-003: "), result.stderr)
+        self.assertTrue(stat.S_ISSOCK(os.stat(self.path("v")).st_mode))
+        self.assertEqual(os.stat(self.path("ssh")).st_mode & 0o777, 0o600)
+        # What a VM leaves that is killed is taken over by the next.
+        process.kill()
+        process.wait(10)
+        process = self.start(self.sleeper, *words)
+        process.terminate()
+        self.finish(process)
+        for left in ("v", "ssh"):
+            self.assertFalse(os.path.exists(self.path(left)))
 
     def testASlowReaderDoesNotHoldTheEnd(self):
         talker = self.file("talker", tiny_guest.elf(tiny_guest.TALK))

@@ -97,6 +97,12 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
   company = launchCompany(io, launcher, plan, files, programs, profiles);
   files.ram = {};  // the broker has it
+  KJ_IF_MAYBE (vsock, files.vsock) {
+    vsock->connector.theirs = nullptr;
+    auto socket =
+        KJ_ASSERT_NONNULL(plan.vsock).socket.map([](kj::String& path) { return path.asPtr(); });
+    vsockConnector = kj::heap<VsockConnector>(io, kj::mv(vsock->connector.ours), socket);
+  }
 
   auto stopping = kj::newPromiseAndFulfiller<void>();
   stopFulfiller = kj::mv(stopping.fulfiller);

@@ -13,6 +13,7 @@
 #include "vmm/verdict.h"
 #include "vmm/vm_model.h"
 #include "vmm/vm_plan.h"
+#include "vmm/vsock_connector.h"
 
 namespace troupe {
 
@@ -90,6 +91,7 @@ class LocalVm final: public RunningVm {
                             plan.profileDir.map([](kj::String& dir) { return dir.asPtr(); })};
   Inspection inspection;
   Company company;
+  kj::Maybe<kj::Own<VsockConnector>> vsockConnector;
   kj::Maybe<kj::Own<BrokerLink>> link;
   kj::Maybe<Broker::Client> broker;
   bool running = false;

@@ -56,7 +56,14 @@ void checkFolder(kj::StringPtr path) {
       .raise();
 }
 
-// An open and locked lock file, or none if a living process holds it.
+kj::String generateName() {
+  uint32_t number = 0;
+  KJ_SYSCALL(getrandom(&number, sizeof(number), 0));
+  return kj::str("vm-", kj::hex(number));
+}
+
+}  // namespace
+
 kj::Maybe<kj::AutoCloseFd> takeLock(kj::StringPtr path, int createFlag) {
   for (;;) {
     int raw = open(path.cStr(), O_RDWR | createFlag | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -76,14 +83,6 @@ kj::Maybe<kj::AutoCloseFd> takeLock(kj::StringPtr path, int createFlag) {
     if (createFlag == 0) return nullptr;
   }
 }
-
-kj::String generateName() {
-  uint32_t number = 0;
-  KJ_SYSCALL(getrandom(&number, sizeof(number), 0));
-  return kj::str("vm-", kj::hex(number));
-}
-
-}  // namespace
 
 kj::String runFolder() {
   auto path = chooseFolder();

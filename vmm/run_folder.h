@@ -34,6 +34,10 @@ class VmPlace {
   kj::Maybe<kj::Own<ListeningSocket>> listening;
 };
 
+// An open and locked lock file, or none if a living process holds it. `createFlag`: O_CREAT, or 0
+// to take only one that exists.
+kj::Maybe<kj::AutoCloseFd> takeLock(kj::StringPtr path, int createFlag);
+
 // The names of the user's living VMs, sorted. Removes what dead ones left behind.
 kj::Array<kj::String> livingVms();
 

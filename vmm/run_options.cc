@@ -11,6 +11,7 @@
 #include "vmm/quote.h"
 #include "vmm/split.h"
 #include "vmm/user_error.h"
+#include "vmm/vsock_option.h"
 
 namespace troupe {
 
@@ -32,6 +33,9 @@ A NET is tap=NAME|fd=N[:N...]|user[,mac=MAC][,mtu=N][,queues=N][,hostfwd=tcp|udp
 [,rate=RATE][,rate-in=RATE][,rate-out=RATE][,nospoof]. `user` needs no root: the guest reaches what you
 reach, through passt. Rates are as those of disks, with frames (5000fps) in place of iops.
 
+A VSOCK's socket=PATH takes clients that say CONNECT PORT, and lets the guest reach whoever listens at
+PATH_PORT; a client of a forward's PATH reaches the guest's PORT at once. Without cid= it gets a free one.
+
 Ctrl-] leaves the serial port or console on stdio and stops the VM.
 
 exit codes: 0 the guest powered off, 2 wrong options or files, 3 the host lacks something, 4 a jail
@@ -43,7 +47,7 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 // What options say, kept until the file has been read.
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, console, serial, rng, name,
-      cpuMask, jail, profileDir, balloon, onReboot;
+      cpuMask, jail, profileDir, balloon, onReboot, vsock;
   kj::Vector<kj::StringPtr> disks, nets;
   bool printConfig = false;
 };
@@ -113,6 +117,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.balloon, [&](kj::StringPtr text) { applyBalloonOption(text, config); });
   applyText(said.onReboot, [&](kj::StringPtr text) { config.setOnReboot(text); });
   applyText(said.cpuMask, [&](kj::StringPtr text) { applyCpuMask(text, config); });
+  applyText(said.vsock, [&](kj::StringPtr text) { parseVsock(text, config.initVsock()); });
   applyDisks(said.disks, config);
   applyNets(said.nets, config);
 }
@@ -138,6 +143,8 @@ void addOptions(CommandLine& line, Said& said) {
   line.add({"balloon", "[stats]",
             "memory balloon, with statistics of the guest's memory if wanted; see `troupe balloon`",
             false, [&said](kj::StringPtr word) { said.balloon = word; }, balloonWords()});
+  text("vsock", "VSOCK", "virtio socket device: [cid=N][,socket=PATH][,forward=PORT:PATH]...",
+       said.vsock);
   text("name", "NAME", "the VM's name", said.name);
   text("cpu-mask", "LIST", "CPU features to hide, by their names in /proc/cpuinfo: avx2,rdrand",
        said.cpuMask);

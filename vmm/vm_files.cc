@@ -13,10 +13,12 @@ VmFiles openVmFiles(const VmPlan& plan) {
   auto serial = openEndpoint("--serial", plan.serial);
   auto console = openEndpoint("--console", plan.console);
   auto nets = openNets(plan.nets);
+  auto vsock = plan.vsock.map([](const VsockPlan& vsock) { return openVsock(vsock); });
   return {kj::mv(kernel),  kj::mv(initrd),
           kj::mv(disks),   kj::mv(nets),
           openKvm(),       kj::mv(serial),
-          kj::mv(console), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes)};
+          kj::mv(console), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
+          kj::mv(vsock)};
 }
 
 }  // namespace troupe

@@ -8,6 +8,7 @@
 #include "vmm/net_files.h"
 #include "vmm/open_file.h"
 #include "vmm/vm_plan.h"
+#include "vmm/vsock_files.h"
 
 namespace troupe {
 
@@ -21,6 +22,7 @@ struct VmFiles {
   EndpointFiles serial;
   EndpointFiles console;
   sandbox::SharedMemory ram;  // until the broker has it
+  kj::Maybe<VsockFiles> vsock;
 };
 
 // Throws a user error for the first thing that is not as it should be. What the user named comes

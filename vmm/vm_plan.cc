@@ -104,7 +104,8 @@ constexpr size_t MOST_DEVICES = 31;
 
 void checkDeviceCount(const VmPlan& plan) {
   size_t count = plan.disks.size() + plan.nets.size() + plan.rng +
-                 (plan.console.kind != Endpoint::Kind::NONE) + (plan.balloon != nullptr);
+                 (plan.console.kind != Endpoint::Kind::NONE) + (plan.balloon != nullptr) +
+                 (plan.vsock != nullptr);
   if (count <= MOST_DEVICES) return;
   UserError(
       codes::TOO_MANY_DEVICES,
@@ -172,6 +173,7 @@ VmPlan planVm(VmConfig::Reader config) {
               kj::mv(profileDir),
               planNets(config.getNets(), config.getName()),
               planBalloon(config)};
+  if (config.hasVsock()) plan.vsock = planVsock(config.getVsock());
   plan.onReboot = parseOnReboot(config.getOnReboot());
   checkDeviceCount(plan);
   return plan;

@@ -12,6 +12,7 @@ constexpr uint16_t ID_BLOCK = 2;
 constexpr uint16_t ID_CONSOLE = 3;
 constexpr uint16_t ID_ENTROPY = 4;
 constexpr uint16_t ID_BALLOON = 5;
+constexpr uint16_t ID_SOCKET = 19;
 
 // Feature bits, §6: the ones a device (not its transport) carries.
 constexpr uint64_t F_INDIRECT_DESC = 1ull << 28;

@@ -13,6 +13,7 @@ void checkNet(const DriverContext& context, const PciFunction& function, unsigne
 // Leaves 16 MiB in the balloon.
 void checkBalloon(const DriverContext& context, const PciFunction& function, unsigned number);
 void checkRng(const DriverContext& context, const PciFunction& function, unsigned number);
+void checkVsock(const DriverContext& context, const PciFunction& function, unsigned number);
 
 // Also answers every byte received with the same byte until 'q', when `echo`.
 void checkConsole(const DriverContext& context, const PciFunction& function, unsigned number,

@@ -21,6 +21,7 @@ constexpr unsigned TYPE_BLK = 2;
 constexpr unsigned TYPE_CONSOLE = 3;
 constexpr unsigned TYPE_RNG = 4;
 constexpr unsigned TYPE_BALLOON = 5;
+constexpr unsigned TYPE_VSOCK = 19;
 
 // Sleeps are looked after this often, so that a lost interrupt is a FAIL and not a hang.
 constexpr uint32_t WATCH_PERIOD_NS = 100'000'000;
@@ -101,7 +102,7 @@ void runBench(const DriverContext& context, const Options& options, TscRate rate
 }
 
 void checkDevices(const DriverContext& context, const Options& options) {
-  unsigned disks = 0, consoles = 0, nets = 0, rngs = 0, balloons = 0, others = 0;
+  unsigned disks = 0, consoles = 0, nets = 0, rngs = 0, balloons = 0, vsocks = 0, others = 0;
   for (unsigned i = 0; i < context.bus.functionCount(); ++i) {
     PciFunction function = context.bus.function(i);
     switch (VirtioDevice::typeOf(function)) {
@@ -124,13 +125,16 @@ void checkDevices(const DriverContext& context, const Options& options) {
       case TYPE_BALLOON:
         checkBalloon(context, function, balloons++);
         break;
+      case TYPE_VSOCK:
+        checkVsock(context, function, vsocks++);
+        break;
       default:
         print("note  virtio device of type ", VirtioDevice::typeOf(function), " in slot ",
               function.slot(), ": no check for it\n");
         ++others;
     }
   }
-  if (disks + consoles + nets + rngs + balloons + others == 0) {
+  if (disks + consoles + nets + rngs + balloons + vsocks + others == 0) {
     print("note  no virtio devices on bus 0\n");
   }
 }

@@ -8,7 +8,7 @@ import unittest
 
 ROOT = pathlib.Path(os.path.realpath(__file__)).parents[2]
 ROW = re.compile(r"^\| [^|]*\| [^|]*\| (?P<file>\S+)(?: \(jailed\))?: (?P<tests>[^|]+) \|$", re.MULTILINE)
-TEST = re.compile(r"TEST(?:_F|_P)?\(\s*\w+,\s*((?:BAL|BLK|BRK|CFG|CON|JAIL|LIST|MSI|NET|NTF|PCI|RNG|RST|TOC|VQ)"
+TEST = re.compile(r"TEST(?:_F|_P)?\(\s*\w+,\s*((?:BAL|BLK|BRK|CFG|CON|JAIL|LIST|MSI|NET|NTF|PCI|RNG|RST|TOC|VQ|VSK)"
                   r"_?\d\d\w*)\)")
 
 

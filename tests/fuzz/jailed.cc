@@ -269,7 +269,7 @@ int drive(const std::string& name, Driver& driver, uint64_t most, uint64_t secon
 }
 
 int usage() {
-  fprintf(stderr, "usage: jailed rng|console|blk SECONDS | --inputs N | --replay FILE\n");
+  fprintf(stderr, "usage: jailed rng|console|blk|vsock SECONDS | --inputs N | --replay FILE\n");
   return 2;
 }
 

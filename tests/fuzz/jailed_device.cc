@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/blk/blk.capnp.h"
@@ -16,6 +17,9 @@
 #include "devices/rng/fuzz_request.h"
 #include "devices/rng/rng_profile.h"
 #include "devices/virtio/wire.h"
+#include "devices/vsock/fuzz_request.h"
+#include "devices/vsock/vsock.capnp.h"
+#include "devices/vsock/vsock_profile.h"
 
 namespace troupe::fuzz {
 namespace {
@@ -95,12 +99,42 @@ class JailedBlk final: public JailedDevice {
   kj::AutoCloseFd disk;
 };
 
+// Its connector never answers, and no client connects.
+class JailedVsock final: public JailedDevice {
+ public:
+  JailedVsock() {
+    int fds[2];
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+    connector = kj::AutoCloseFd(fds[0]);
+    silent = kj::AutoCloseFd(fds[1]);
+  }
+  std::vector<uint16_t> queueSizes() override { return {256, 256, 8}; }
+  uint64_t features() override { return RING_FEATURES | vsock::F_STREAM; }
+  kj::Own<ProcessBench> start(FakeRam& ram) override {
+    capnp::MallocMessageBuilder message;
+    message.initRoot<VsockConfig>().setGuestCid(vsock::FUZZED_CID);
+    HandedFd fds[] = {{"connector", 0, connector}};
+    return kj::heap<ProcessBench>(ram, VSOCK_PROFILE, "troupe-vsock", vsock::QUEUES, fds,
+                                  message.getRoot<capnp::AnyPointer>().asReader());
+  }
+  void request(const Op& op, RequestTemplate& request) override {
+    vsock::chooseRequest(op, request);
+  }
+  Op goodRequest() override { return makeOp(0, 0xff70, 0); }
+  uint16_t goodQueue() override { return vsock::TRANSMIT_QUEUE; }
+
+ private:
+  kj::AutoCloseFd connector;
+  kj::AutoCloseFd silent;
+};
+
 }  // namespace
 
 kj::Own<JailedDevice> jailedDevice(kj::StringPtr name) {
   if (name == "rng") return kj::heap<JailedRng>();
   if (name == "console") return kj::heap<JailedConsole>();
   if (name == "blk") return kj::heap<JailedBlk>();
+  if (name == "vsock") return kj::heap<JailedVsock>();
   return {};
 }
 

@@ -15,6 +15,7 @@ constexpr const char* NAMES[] = {
     "answered-twice", "sector-overflow", "read-only",         "mapping-out-of-file",
     "used-length",    "status-order",    "page-outside-ram",  "statistics-length",
     "checksum-place", "spoofed-source",  "received-length",   "config-bounds",
+    "credit-overrun", "early-data",
 };
 
 int chosen() {

@@ -22,6 +22,8 @@ enum class Bug {
   SPOOFED_SOURCE,       // a frame's source is not looked at
   RECEIVED_LENGTH,      // a receive buffer counts as filled to its end
   CONFIG_BOUNDS,        // what a device says of its configuration is copied wherever it says
+  CREDIT_OVERRUN,       // a stream's sender is not held to the credit it was given
+  EARLY_DATA,           // data is taken for a stream that nobody has accepted yet
 };
 
 #ifdef TROUPE_FUZZ

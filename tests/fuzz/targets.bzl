@@ -8,6 +8,7 @@ TARGETS = [
     "//devices/console:fuzz_console",
     "//devices/rng:fuzz_rng",
     "//devices/virtio:fuzz_ring",
+    "//devices/vsock:fuzz_vsock",
 ]
 
 PLANTED = {
@@ -27,5 +28,9 @@ PLANTED = {
         "used-ring-overrun",
         "descriptor-loop",
         "answered-twice",
+    ],
+    "//devices/vsock:fuzz_vsock": [
+        "credit-overrun",
+        "early-data",
     ],
 }

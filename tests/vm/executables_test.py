@@ -52,7 +52,7 @@ class Executables(unittest.TestCase):
         with open(os.path.join(machine.BIN, "troupe-devices"), "rb") as file:
             devices = file.read()
         for name in ("troupe-balloon", "troupe-blk", "troupe-console", "troupe-rng",
-                     "troupe-serial"):
+                     "troupe-serial", "troupe-vsock"):
             with self.subTest(name), open(os.path.join(machine.BIN, name), "rb") as file:
                 self.assertTrue(file.read() == devices)
 

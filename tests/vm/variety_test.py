@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import socket
 import struct
 import subprocess
 import termios
+import threading
 import time
 import tty
 import unittest
@@ -96,6 +98,32 @@ class Variety(unittest.TestCase):
         finally:
             process.kill()
             process.wait()
+
+    def testTheGuestReachesASocketOfTheHost(self):
+        path = self.folder.file("guest/v")
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(f"{path}_52")
+        os.chmod(f"{path}_52", 0o777)
+        server.listen()
+
+        def echo():
+            stream = server.accept()[0]
+            stream.sendall(stream.recv(100))
+            stream.recv(1)
+            stream.close()
+
+        thread = threading.Thread(target=echo, daemon=True)
+        thread.start()
+        code, out, err = self.folder.run("run", *self.kernel, "--cmdline", "", "--vsock",
+                                         f"cid=4100000001,socket={path}")
+        self.assertEqual(code, 0, out + err)
+        self.assertRegex(out, r"(?m)^ok +vsock0 +cid +4100000001")
+        self.assertRegex(out, r"(?m)^ok +vsock0 +refused ")
+        self.assertRegex(out, r"(?m)^ok +vsock0 +echo +21 bytes")
+        thread.join(timeout=20)
+        self.assertFalse(thread.is_alive(), "the host's socket has not seen the VM's end")
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual(self.folder.left_over(), [])
 
     def testAsManyDisksAsThereArePlaces(self):
         disks = []

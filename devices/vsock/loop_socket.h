@@ -1,0 +1,41 @@
+#pragma once
+
+#include <kj/async-unix.h>
+#include <kj/function.h>
+#include <kj/io.h>
+
+#include "devices/vsock/host_side.h"
+
+namespace troupe::vsock {
+
+// A socket in the event loop. Reads and writes with readv and writev alone: neither takes nor gives
+// an fd, whatever is at the other end.
+class LoopSocket final: public HostSocket {
+ public:
+  // `socket` is non-blocking and nobody else's.
+  LoopSocket(kj::UnixEventPort& events, kj::AutoCloseFd socket);
+
+  // Calls `news` from the loop whenever the socket may do more than it last would. Once.
+  void onNews(kj::Function<void()> news);
+
+  ssize_t read(kj::ArrayPtr<const iovec> pieces) override;
+  ssize_t write(kj::ArrayPtr<const iovec> pieces) override;
+  void endSending() override;
+  void endReceiving() override;
+  bool peerGone() override { return hungUp; }
+  void keepLittle() override;
+
+ private:
+  kj::Promise<void> watchRead();
+  kj::Promise<void> watchWrite();
+
+  kj::AutoCloseFd socket;
+  kj::UnixEventPort::FdObserver observer;
+  bool hungUp = false;
+  kj::Function<void()> news;
+  kj::Promise<void> reading;
+  kj::Promise<void> writing;
+  kj::Promise<void> hanging;
+};
+
+}  // namespace troupe::vsock

@@ -1,0 +1,141 @@
+// A turn, and how streams end. What the guest sends is in switchboard_from_guest.cc, what it gets
+// in switchboard_to_guest.cc, the host's side in switchboard_host.cc.
+#include "devices/vsock/switchboard.h"
+
+namespace troupe::vsock {
+
+namespace {
+
+using State = Stream::State;
+
+}  // namespace
+
+Switchboard::Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots)
+    : guestCid(guestCid),
+      host(host),
+      rings(rings),
+      table(slots),
+      hostWork(slots),
+      guestWork(slots),
+      toAsk(slots),
+      nextPort(FIRST_CLIENT_PORT) {
+  if (rings.receive != nullptr) buffers.emplace(*rings.receive);
+}
+
+Switchboard::Turn Switchboard::serve() {
+  if (rings.transmit != nullptr) rings.transmit->disableNotifications();
+  if (rings.receive != nullptr) rings.receive->disableNotifications();
+  serveTransmit();
+  startAsking();
+  serveHost();
+  serveReceive();
+  serveEvent();
+
+  Turn turn = {};
+  virtio::Virtqueue* each[QUEUES] = {rings.receive, rings.transmit, rings.event};
+  for (uint16_t i = 0; i < QUEUES; i++) {
+    if (each[i] == nullptr) continue;
+    turn.interrupts[i] = each[i]->publish();
+    turn.broken |= each[i]->broken();
+  }
+
+  // Notifications are asked for where they would lead to something.
+  bool listens = rings.transmit != nullptr && resetCount < MOST_RESETS;
+  if (listens) rings.transmit->enableNotifications();
+  bool waits = rings.receive != nullptr && starved;
+  if (waits) rings.receive->enableNotifications();
+  if (rings.event != nullptr && owesEvent) rings.event->enableNotifications();
+  turn.more = !turn.broken &&
+              ((listens && rings.transmit->hasWork()) || (waits && rings.receive->hasWork()) ||
+               !hostWork.empty() || (!starved && !guestWork.empty()));
+  return turn;
+}
+
+// The guest knows the stream no more. What it sent is still delivered.
+void Switchboard::release(Stream& stream) {
+  bool delivers =
+      stream.outgoing.size() > 0 && !stream.hostRefuses && stream.socket.get() != nullptr;
+  if (!delivers) return finish(stream);
+  table.unbind(stream);
+  stream.state = State::DRAINING;
+  stream.guestEnded = true;
+  if (!stream.guestRefuses) stream.socket->endReceiving();
+  stream.guestRefuses = true;
+  wait(stream, DRAIN_TICKS);
+  hostWork.add(stream.slot);
+}
+
+// Ends a stream that the guest knows: it has to be told first.
+void Switchboard::doom(Stream& stream) {
+  if (stream.attempt.get() != nullptr) --asked;
+  stream.attempt = nullptr;
+  stream.socket = nullptr;
+  stream.state = State::DOOMED;
+  waitNoMore(stream);
+  guestWork.add(stream.slot);
+}
+
+void Switchboard::finish(Stream& stream) {
+  if (stream.attempt.get() != nullptr) --asked;
+  waitNoMore(stream);
+  table.remove(stream);
+}
+
+void Switchboard::wait(Stream& stream, uint32_t ticks) {
+  if (stream.deadline == 0) ++timed;
+  stream.deadline = now + ticks;
+}
+
+void Switchboard::waitNoMore(Stream& stream) {
+  if (stream.deadline == 0) return;
+  --timed;
+  stream.deadline = 0;
+}
+
+void Switchboard::tick() {
+  ++now;
+  for (uint16_t slot = 0; timed > 0 && slot < table.slots(); slot++) {
+    Stream& stream = table.at(slot);
+    bool late = stream.deadline != 0 && int32_t(now - stream.deadline) >= 0;
+    if (late) expire(stream);
+  }
+}
+
+void Switchboard::expire(Stream& stream) {
+  switch (stream.state) {
+    case State::GREETING:
+    case State::DRAINING:
+      return finish(stream);
+    case State::REQUESTED:
+      if (!stream.requestSent) return finish(stream);
+      return doom(stream);
+    default:
+      return doom(stream);
+  }
+}
+
+void Switchboard::transportReset() {
+  for (uint16_t slot = 0; slot < table.slots(); slot++) {
+    Stream& stream = table.at(slot);
+    if (stream.state != State::FREE) finish(stream);
+  }
+  resetCount = 0;
+  owesEvent = true;
+}
+
+void Switchboard::serveEvent() {
+  if (!owesEvent || rings.event == nullptr) return;
+  Event event = {EVENT_TRANSPORT_RESET};
+  auto bytes = kj::arrayPtr(reinterpret_cast<const kj::byte*>(&event), sizeof(event));
+  while (owesEvent) {
+    KJ_IF_MAYBE (chain, rings.event->pop()) {
+      bool told = chain->writeBytes(bytes);
+      rings.event->push(kj::mv(*chain), told ? sizeof(event) : 0);
+      if (told) owesEvent = false;
+    } else {
+      return;
+    }
+  }
+}
+
+}  // namespace troupe::vsock

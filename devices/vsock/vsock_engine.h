@@ -1,0 +1,50 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/async-unix.h>
+#include <kj/common.h>
+
+#include <cstdint>
+
+#include "devices/virtio/device_engine.h"
+#include "protos/connector.capnp.h"
+
+namespace troupe::vsock {
+
+// A virtio socket device (§5.10): streams of the guest, each carried by a socket of the host.
+//
+// It lives in the main loop. Clients are accepted and connectors asked from DRIVER_OK to reset; a
+// reset closes every stream, and clients that come meanwhile wait in the backlog.
+class VsockEngine final: public virtio::DeviceEngine {
+ public:
+  // Where clients of the host connect: a listening, non-blocking fd, borrowed. Without a port the
+  // client says which one it wants.
+  struct Listener {
+    int fd;
+    kj::Maybe<uint32_t> guestPort;
+  };
+
+  // `connector` finds the other end of streams that the guest begins.
+  VsockEngine(kj::UnixEventPort& events, uint64_t guestCid, kj::Array<Listener> listeners,
+              Connector::Client connector);
+  ~VsockEngine() noexcept(false);
+
+  virtio::DeviceDescription describe() override;
+  void start(const virtio::GuestMemory& memory, uint64_t features,
+             kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  kj::Promise<void> stop() override;
+
+  // Ends all streams and tells the guest so (§5.10.6.7.1), for a device that was attached anew:
+  // whatever its streams were connected with, they are not any more.
+  void transportReset();
+
+ private:
+  struct Active;  // rings, streams, and the promise that serves them
+  kj::UnixEventPort& events;
+  const uint64_t guestCid;
+  kj::Array<Listener> listeners;
+  Connector::Client connector;
+  kj::Maybe<kj::Own<Active>> active;
+};
+
+}  // namespace troupe::vsock

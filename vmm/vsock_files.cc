@@ -1,0 +1,21 @@
+#include "vmm/vsock_files.h"
+
+#include "vmm/error_codes.h"
+
+namespace troupe {
+
+VsockFiles openVsock(const VsockPlan& plan) {
+  VsockFiles files;
+  files.cid = kj::heap<CidLease>(plan.cid);
+  KJ_IF_MAYBE (path, plan.socket) {
+    files.socket = kj::heap<ListeningSocket>(*path, kj::str("--vsock socket"), codes::VSOCK_SOCKET);
+  }
+  files.forwards = KJ_MAP(forward, plan.forwards) {
+    return kj::heap<ListeningSocket>(forward.path, kj::str("--vsock forward=", forward.port),
+                                     codes::VSOCK_SOCKET);
+  };
+  files.connector = makeSocketPair();
+  return files;
+}
+
+}  // namespace troupe
