@@ -36,7 +36,9 @@ kj::Promise<void> ControlServer::serve() {
     return kj::READY_NOW;
   }
   queue.ring->enableNotifications();
-  if (queue.ring->hasWork()) return serve();
+  if (queue.ring->hasWork()) {
+    return timer.afterDelay(0 * kj::NANOSECONDS).then([this] { return serve(); });
+  }
   return kick.whenBecomesReadable().then([this] { return serve(); });
 }
 

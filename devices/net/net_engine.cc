@@ -150,8 +150,10 @@ kj::Promise<void> NetEngine::stop() {
   for (Pair& pair : pairs)
     pair.queue->stop();
   return rested(0).then([this] {
-    // The next driver reads it before DRIVER_OK.
+    // The next driver reads these before DRIVER_OK.
     tellMac(options.mac);
+    announce = false;
+    tellStatus();
     active = nullptr;
   });
 }

@@ -41,8 +41,9 @@ void NetPair::transmitTurn() {
       auto outcome = (*ring)->turn();
       hostIsFull = outcome == Backend::Outcome::LATER;
       gone = outcome == Backend::Outcome::GONE;
+    } else {
+      (*ring)->drop();
     }
-    if (!isOpen()) (*ring)->drop();
   }
 }
 

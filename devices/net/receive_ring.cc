@@ -46,6 +46,7 @@ ReceiveRing::ReceiveRing(virtio::Virtqueue& ring, int call, Backend& backend,
 
 ReceiveRing::State ReceiveRing::turn(const NetRules& rules) {
   State state = State::MORE;
+  popsLeft = ring.size();
   for (uint32_t i = 0; i < FRAMES_PER_TURN && state == State::MORE; i++)
     state = takeOne(rules);
   tellDriver();
@@ -168,10 +169,13 @@ uint64_t ReceiveRing::patienceNs() const {
   return waited < PATIENCE_NS ? PATIENCE_NS - waited : 1;
 }
 
-// Takes buffers of the driver's until there is room for `bytes`, or no more of them.
+// Takes buffers of the driver's until there is room for `bytes`, or no more of them; in one turn
+// not more than the ring holds, however fast it is filled.
 void ReceiveRing::gather(uint64_t bytes) {
-  while (roomBytes < bytes && chainCount < chains.size() && !tooSmall) {
+  while (roomBytes < bytes && chainCount < chains.size() && !tooSmall && popsLeft > 0 &&
+         ring.hasWork()) {
     KJ_IF_MAYBE (chain, ring.pop()) {
+      --popsLeft;
       roomBytes += chain->writableBytes();
       tooSmall = chain->writableBytes() < HEADER_BYTES;
       chains[(firstChain + chainCount++) % chains.size()] = kj::mv(*chain);

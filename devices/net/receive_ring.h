@@ -92,7 +92,8 @@ class ReceiveRing {
   uint64_t waitingSince = 0;  // for room; 0: it does not
   uint32_t largeFramesToCome = 0;
   uint32_t frameCount = 0;
-  uint32_t untold = 0;  // frames given to the driver and not yet published
+  uint32_t popsLeft = 0;  // in this turn
+  uint32_t untold = 0;    // frames given to the driver and not yet published
 };
 
 }  // namespace troupe::net
