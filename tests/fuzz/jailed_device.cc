@@ -3,9 +3,13 @@
 #include <capnp/message.h>
 #include <fcntl.h>
 #include <kj/debug.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <thread>
 
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_profile.h"
@@ -14,6 +18,10 @@
 #include "devices/console/console_profile.h"
 #include "devices/console/fuzz_request.h"
 #include "devices/console/wire.h"
+#include "devices/net/fuzz_request.h"
+#include "devices/net/net.capnp.h"
+#include "devices/net/net_profile.h"
+#include "devices/net/testing/net_driver.h"
 #include "devices/rng/fuzz_request.h"
 #include "devices/rng/rng_profile.h"
 #include "devices/virtio/wire.h"
@@ -71,6 +79,64 @@ class JailedConsole final: public JailedDevice {
 
  private:
   kj::AutoCloseFd out;
+};
+
+// On a socket whose other end sends back what it gets.
+class JailedNet final: public JailedDevice {
+ public:
+  ~JailedNet() noexcept(false) { endHost(); }
+  std::vector<uint16_t> queueSizes() override { return {1024, 1024, 64}; }
+  uint64_t features() override {
+    return RING_FEATURES | net::testing::FEATURES | net::testing::OFFLOADS;
+  }
+  kj::Own<ProcessBench> start(FakeRam& ram) override {
+    capnp::MallocMessageBuilder message;
+    auto config = message.initRoot<NetConfig>();
+    config.setMac(kj::ArrayPtr<const kj::byte>(net::FUZZED_ADDRESS.bytes));
+    config.setBackend(NetConfig::Backend::PACKETS);
+    config.setSocketHasHeaders(true);
+    config.setSpoofFilter(true);
+    auto offloads = config.initOffloads();
+    offloads.setChecksum(true);
+    offloads.setTso4(true);
+    offloads.setTso6(true);
+    offloads.setEcn(true);
+    endHost();
+    cable = kj::heap<net::testing::Cable>(SOCK_SEQPACKET);
+    // Signals are for the loop that watches the jail.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    host = std::thread([socket = cable->peer.fd()] { sendBack(socket); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    HandedFd fds[] = {{"socket", 0, cable->device}};
+    return kj::heap<ProcessBench>(ram, NET_PROFILE, "troupe-net", 3, fds,
+                                  message.getRoot<capnp::AnyPointer>().asReader());
+  }
+  void request(const Op& op, RequestTemplate& request) override { net::chooseRequest(op, request); }
+  Op goodRequest() override { return makeOp(0, 0, 100); }
+  uint16_t goodQueue() override { return 1; }
+
+ private:
+  void endHost() {
+    if (cable.get() == nullptr) return;
+    shutdown(cable->peer.fd(), SHUT_RDWR);
+    host.join();
+    cable = nullptr;
+  }
+  static void sendBack(int socket) {
+    std::vector<kj::byte> frame(128 << 10);
+    for (;;) {
+      pollfd fd{socket, POLLIN, 0};
+      poll(&fd, 1, -1);
+      ssize_t size = recv(socket, frame.data(), frame.size(), MSG_DONTWAIT);
+      if (size == 0) return;
+      if (size > 0) send(socket, frame.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+  }
+
+  kj::Own<net::testing::Cable> cable;
+  std::thread host;
 };
 
 class JailedBlk final: public JailedDevice {
@@ -133,6 +199,7 @@ class JailedVsock final: public JailedDevice {
 kj::Own<JailedDevice> jailedDevice(kj::StringPtr name) {
   if (name == "rng") return kj::heap<JailedRng>();
   if (name == "console") return kj::heap<JailedConsole>();
+  if (name == "net") return kj::heap<JailedNet>();
   if (name == "blk") return kj::heap<JailedBlk>();
   if (name == "vsock") return kj::heap<JailedVsock>();
   return {};

@@ -29,7 +29,7 @@ class JailedDevice {
   virtual uint16_t goodQueue() { return 0; }
 };
 
-// `name`: "rng", "console", "blk" or "vsock"; null for any other.
+// `name`: "rng", "console", "net", "blk" or "vsock"; null for any other.
 kj::Own<JailedDevice> jailedDevice(kj::StringPtr name);
 
 }  // namespace troupe::fuzz

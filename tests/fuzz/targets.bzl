@@ -6,6 +6,7 @@ TARGETS = [
     "//devices/blk:fuzz_blk",
     "//devices/blk/qcow2:fuzz_qcow2",
     "//devices/console:fuzz_console",
+    "//devices/net:fuzz_net",
     "//devices/rng:fuzz_rng",
     "//devices/virtio:fuzz_ring",
     "//devices/vsock:fuzz_vsock",
@@ -22,6 +23,11 @@ PLANTED = {
         "used-length",
     ],
     "//devices/blk/qcow2:fuzz_qcow2": ["mapping-out-of-file"],
+    "//devices/net:fuzz_net": [
+        "checksum-place",
+        "spoofed-source",
+        "received-length",
+    ],
     "//devices/virtio:fuzz_ring": [
         "double-fetch",
         "indirect-length",
