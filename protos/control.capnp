@@ -98,6 +98,55 @@ struct BalloonRequest {
   }
 }
 
+struct GraphFd {
+  # What one name of a profile's fd table stands for in one process.
+  name @0 :Text;
+  # "" where the profile has none for it.
+  numbers @1 :Text;
+  # "17", or for a range those that are open: "1024-1027".
+  kind @2 :Text;
+  # That of the profile.
+  found @3 :Text;
+  # The kernel's word for the first of them.
+  leadsTo @4 :Text;
+  # Whom it is shared with, or what it is: "troupe", "blk0", "the guest's RAM", "itself".
+  asked @5 :Bool;
+  # Whether the configuration asks for it.
+}
+
+struct GraphProcess {
+  name @0 :Text;
+  kind @1 :Text;
+  pid @2 :Int32;
+  profile @3 :Text;
+  stage @4 :Text;
+  # The filter in force: "start", "ready", "run", or "none".
+  memory @5 :Text;
+  # What it maps of the guest's memory.
+  restarts @6 :UInt32;
+  fds @7 :List(GraphFd);
+}
+
+struct GraphEdge {
+  from @0 :Text;
+  to @1 :Text;
+  # Names of processes; "troupe"; or something outside of the VM's processes: a path, "clients".
+  what @2 :Text;
+  # The interface that can be called, or what is shared.
+  asked @3 :Bool;
+}
+
+struct VmGraph {
+  name @0 :Text;
+  state @1 :Text;
+  jail @2 :Text;
+  pid @3 :Int32;
+  processes @4 :List(GraphProcess);
+  edges @5 :List(GraphEdge);
+  extras @6 :List(Text);
+  # A sentence for each thing that the configuration did not ask for.
+}
+
 interface Vm {
   status @0 () -> (status :VmStatus);
   stop @1 (force :Bool, timeoutMs :UInt32) -> ();
@@ -117,4 +166,6 @@ interface Vm {
   resume @8 () -> ();
   reset @9 () -> ();
   # These return when it is so.
+  graph @10 () -> (graph :VmGraph);
+  # Looks from outside, now, at what every process holds, and compares it with what was handed out.
 }

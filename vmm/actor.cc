@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sandbox/fd_view.h"
+
 namespace troupe {
 
 namespace {
@@ -30,6 +32,12 @@ kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, i
                          start.config, group, start.arguments);
 }
 
+bool listens(int fd) {
+  int value = 0;
+  socklen_t size = sizeof(value);
+  return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value != 0;
+}
+
 }  // namespace
 
 SocketPair makeSocketPair() {
@@ -50,6 +58,10 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
   limits = launcher.groups.add(actorName, actorProfile, start.fds);
   process = launch(launcher.launcher, start, pipe.write,
                    limits.map([](auto& group) { return group->fd(); }));
+  for (auto& one : start.fds) {
+    handedObjects.add(HandedObject{kj::str(one.name), uint32_t(one.index),
+                                   sandbox::objectOf(one.fd), listens(one.fd)});
+  }
   messages = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(pipe.read)), actorName,
                                 io.provider->getTimer(), start.noise);
   begun = process->started()

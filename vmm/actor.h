@@ -31,6 +31,15 @@ struct ActorLauncher {
   kj::Maybe<kj::StringPtr> profileDir = nullptr;  // whose profiles replace those built in
 };
 
+// What was handed to an actor when it was started: for each fd the object behind it, as
+// sandbox/fd_view.h tells objects apart.
+struct HandedObject {
+  kj::String name;
+  uint32_t index;
+  kj::String object;
+  bool listens;  // a socket on which others can reach it
+};
+
 // One process of a VM, from its start to its reaping, with what it prints. Destruction kills it.
 class Actor {
  public:
@@ -49,6 +58,8 @@ class Actor {
   kj::Maybe<const sandbox::ActorCgroup&> group() const;
 
   ChildLog& log() { return *messages; }
+
+  kj::ArrayPtr<const HandedObject> handed() const { return handedObjects; }
 
   // "broker" or "blk0 (the device of disk \"root.img\")".
   kj::String describe() const;
@@ -71,6 +82,7 @@ class Actor {
   kj::String role;
   const sandbox::Profile& actorProfile;
   kj::Maybe<kj::String> profileFolder;
+  kj::Vector<HandedObject> handedObjects;
   kj::Own<ChildLog> messages;
   kj::Maybe<kj::Own<sandbox::ActorCgroup>> limits;  // outlives the process in it
   kj::Own<sandbox::Child> process;

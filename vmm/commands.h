@@ -18,6 +18,7 @@ ExitCode inspectCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode pauseCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode resumeCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode resetCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode graphCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> words);

@@ -16,6 +16,7 @@
 #include "devices/net/net_profile.h"
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
+#include "sandbox/fd_view.h"
 #include "vmm/front/front_profile.h"
 #include "vmm/net_start.h"
 #include "vmm/passt/passt_profile.h"
@@ -257,7 +258,8 @@ class Launching {
   DeviceActor device(ActorStart start) {
     auto pipe = makeSocketPair();
     start.fds.add(HandedFd{"rpc", 0, pipe.theirs});
-    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours)};
+    auto object = sandbox::objectOf(pipe.ours);
+    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours), kj::mv(object)};
   }
 
   kj::AsyncIoContext& io;

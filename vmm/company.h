@@ -14,6 +14,7 @@ namespace troupe {
 struct DeviceActor {
   kj::Own<Actor> actor;
   kj::AutoCloseFd brokerEnd;
+  kj::String brokerObject;   // which socket that is (sandbox/fd_view.h)
   bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
 };
 

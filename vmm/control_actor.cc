@@ -37,11 +37,21 @@ kj::Promise<void> ControlActor::counters(CountersContext context) {
 
 kj::Promise<void> ControlActor::inspectJails(InspectJailsContext context) {
   requireRoom();
-  // One is over before the next begins: looking waits for nothing.
+  return bounded(inspectionTurn().then(
+      [this, context]() mutable { vm.inspectJails(context.getResults().initJails()); }));
+}
+
+kj::Promise<void> ControlActor::graph(GraphContext context) {
+  requireRoom();
+  return bounded(inspectionTurn().then(
+      [this, context]() mutable { vm.describeGraph(context.getResults().initGraph()); }));
+}
+
+// One is over before the next begins: looking waits for nothing.
+kj::Promise<void> ControlActor::inspectionTurn() {
   auto turn = kj::max(timer.now(), nextInspection);
   nextInspection = turn + INSPECTION_PAUSE;
-  return bounded(timer.atTime(turn).then(
-      [this, context]() mutable { vm.inspectJails(context.getResults().initJails()); }));
+  return timer.atTime(turn);
 }
 
 kj::Promise<void> ControlActor::resizeDisk(ResizeDiskContext context) {

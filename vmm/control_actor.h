@@ -28,12 +28,14 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> pause(PauseContext context) override;
   kj::Promise<void> resume(ResumeContext context) override;
   kj::Promise<void> reset(ResetContext context) override;
+  kj::Promise<void> graph(GraphContext context) override;
 
  private:
   static constexpr size_t LONGEST_DISK_ID = 256;
 
   void requireRoom() const;
   kj::Promise<void> bounded(kj::Promise<void> call);
+  kj::Promise<void> inspectionTurn();
 
   RunningVm& vm;
   kj::Timer& timer;

@@ -28,6 +28,7 @@ class FakeVm final: public RunningVm {
   void terminalResumed() override {}
   void describe(VmStatus::Builder status) override { status.setName("vm"); }
   void inspectJails(VmJails::Builder) override { inspections++; }
+  void describeGraph(VmGraph::Builder) override { inspections++; }
   kj::Vector<kj::String> notes() override { return {}; }
 
   uint32_t inspections = 0;

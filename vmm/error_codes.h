@@ -117,6 +117,7 @@ constexpr ErrorCode REBOOT_FAILED{"TRP-run-021", ExitCode::BROKER_FAILED};
 constexpr ErrorCode GUEST_PANICKED{"TRP-run-022", ExitCode::GUEST_PANICKED};
 constexpr ErrorCode NOT_RUNNING{"TRP-run-023", ExitCode::USAGE};
 constexpr ErrorCode STOP_TIMEOUT{"TRP-run-024", ExitCode::USAGE};
+constexpr ErrorCode GRAPH_DIFFERS{"TRP-run-025", ExitCode::JAIL};
 
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
@@ -226,6 +227,7 @@ constexpr ErrorCode ALL[] = {
     VSOCK_CID_TAKEN,
     VSOCK_PATH,
     VSOCK_SOCKET,
+    GRAPH_DIFFERS,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

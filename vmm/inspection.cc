@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 #include <sys/stat.h>
 
+#include "sandbox/fd_view.h"
 #include "vmm/memory_grant.h"
 
 namespace troupe {
@@ -57,6 +58,11 @@ sandbox::Attestation Inspection::look(Actor& actor, sandbox::Stage stage) {
   options.stage = stage;
   options.observe = true;
   return sandbox::attest(actor.profile(), actor.child().pid(), options);
+}
+
+kj::StringPtr Inspection::stageOf(Actor& actor) {
+  if (host == nullptr) host = sandbox::viewHost();
+  return sandbox::stageOf(actor.profile(), actor.child().pid(), KJ_ASSERT_NONNULL(host).filters);
 }
 
 kj::String Inspection::filterMethod() const {

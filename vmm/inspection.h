@@ -35,6 +35,9 @@ class Inspection {
   // have changed since they were compared, for the kernel only ever adds one.
   sandbox::Attestation look(Actor& actor, sandbox::Stage stage);
 
+  // The filter that is in force in its main thread: "start", "ready", "run" or "none".
+  kj::StringPtr stageOf(Actor& actor);
+
   // How filters are attested: "by their instructions" or "by mode and count (why)".
   kj::String filterMethod() const;
   bool comparesInstructions() const { return whyOnlyCounts.size() == 0; }

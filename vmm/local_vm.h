@@ -11,6 +11,7 @@
 #include "vmm/run_folder.h"
 #include "vmm/terminal.h"
 #include "vmm/verdict.h"
+#include "vmm/vm_graph.h"
 #include "vmm/vm_model.h"
 #include "vmm/vm_plan.h"
 #include "vmm/vsock_connector.h"
@@ -51,6 +52,7 @@ class LocalVm final: public RunningVm {
   void terminalResumed() override;
   void describe(VmStatus::Builder status) override;
   void inspectJails(VmJails::Builder jails) override;
+  void describeGraph(VmGraph::Builder graph) override;
   kj::Vector<kj::String> notes() override;
 
  private:
@@ -63,6 +65,7 @@ class LocalVm final: public RunningVm {
   GuestCourse& requireGuest(kj::StringPtr wish);
   void handBootFiles(GuestCourse::RebootRequest& request);
   kj::StringPtr state() const;
+  GraphPlan graphPlan();
   kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();
 

@@ -29,6 +29,8 @@ constexpr Verb VERBS[] = {
     {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj},
     {"inspect"_kj, &inspectCommand,
      "shows how the actors of a running VM are jailed, as of now"_kj},
+    {"graph"_kj, &graphCommand,
+     "shows what each process of a running VM holds, and whether that was asked for"_kj},
     {"pause"_kj, &pauseCommand, "halts the CPUs of a running VM"_kj},
     {"resume"_kj, &resumeCommand, "lets them go on"_kj},
     {"reset"_kj, &resetCommand, "starts the guest of a running VM anew, without asking it"_kj},

@@ -75,6 +75,9 @@ class RunningVm {
   // Looks at its actors' jails from outside, as they are at this moment.
   virtual void inspectJails(VmJails::Builder jails) = 0;
 
+  // Looks at what its processes hold, and compares that with what they were given.
+  virtual void describeGraph(VmGraph::Builder graph) = 0;
+
   // What its user should know as it begins: where the console is to be found, a jail that is off.
   virtual kj::Vector<kj::String> notes() = 0;
 };

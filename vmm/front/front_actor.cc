@@ -58,6 +58,12 @@ class BoundedVm final: public Vm::Server {
     return vm.resumeRequest().send().ignoreResult();
   }
 
+  kj::Promise<void> graph(GraphContext context) override {
+    count();
+    return vm.graphRequest().send().then(
+        [context](auto&& response) mutable { context.getResults().setGraph(response.getGraph()); });
+  }
+
   kj::Promise<void> reset(ResetContext) override {
     count();
     return vm.resetRequest().send().ignoreResult();

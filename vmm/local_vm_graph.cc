@@ -1,0 +1,67 @@
+// What a VM's processes hold, as of now, beside what they were given.
+
+#include <unistd.h>
+
+#include "vmm/local_vm.h"
+#include "vmm/quote.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr size_t LONGEST_DIFFERENCE = 400;
+
+// "524288 KiB of the guest's, read and write", as attestation says it.
+kj::String memoryOf(const sandbox::Attestation& seen) {
+  for (auto& one : seen.observations) {
+    if (one.layer == "memory") return escape(one.found, LONGEST_DIFFERENCE);
+  }
+  return kj::str("not known");
+}
+
+}  // namespace
+
+void LocalVm::describeGraph(VmGraph::Builder graph) {
+  graph.setName(place.name());
+  graph.setState(state());
+  graph.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
+  graph.setPid(getpid());
+
+  auto stage = guest == nullptr ? sandbox::Stage::START : sandbox::Stage::RUN;
+  auto actors = everyActor();
+  kj::Vector<GraphSubject> subjects(actors.size());
+  kj::Vector<kj::String> jails;
+  for (auto actor : actors) {
+    auto seen = inspection.look(*actor, stage);
+    pid_t pid = actor->child().pid();
+    subjects.add(GraphSubject{actor->name(), actor->kind(), pid, &actor->profile(),
+                              inspection.stageOf(*actor), memoryOf(seen), actor->handed(),
+                              sandbox::viewFds(actor->profile(), pid)});
+    if (plan.jail == sandbox::Jail::OFF) continue;
+    // Those about fds are told better below.
+    for (auto& difference : seen.differences) {
+      if (difference.startsWith("its fd ")) continue;
+      jails.add(kj::str(actor->name(),
+                        " differs from its profile: ", escape(difference, LONGEST_DIFFERENCE)));
+    }
+  }
+  compareGraph(subjects, graphPlan(), jails, graph);
+}
+
+GraphPlan LocalVm::graphPlan() {
+  auto devices = KJ_MAP(device, company.devices) {
+    return GraphPlan::Device{device.actor->name(), device.brokerObject};
+  };
+  kj::Vector<kj::String> bootFiles;
+  bootFiles.add(sandbox::objectOf(files.kernel.fd));
+  KJ_IF_MAYBE (initrd, files.initrd) {
+    bootFiles.add(sandbox::objectOf(initrd->fd));
+  }
+  bool isBooting = true;
+  KJ_IF_MAYBE (course, guest) {
+    isBooting = (*course)->isRebooting();
+  }
+  return GraphPlan{kj::mv(devices), bootFiles.releaseAsArray(), isBooting};
+}
+
+}  // namespace troupe

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/string.h>
+#include <sys/types.h>
+
+#include "protos/control.capnp.h"
+#include "sandbox/fd_view.h"
+#include "vmm/actor.h"
+
+namespace troupe {
+
+// One process of a VM as it is seen from outside.
+struct GraphSubject {
+  kj::StringPtr name;
+  kj::StringPtr kind;
+  pid_t pid;
+  const sandbox::Profile* profile;
+  kj::StringPtr stage;
+  kj::String memory;
+  kj::ArrayPtr<const HandedObject> handed;
+  kj::Array<sandbox::SeenFd> fds;
+};
+
+// What `troupe` gave out besides what it handed to each process at its start.
+struct GraphPlan {
+  struct Device {
+    kj::StringPtr name;
+    kj::StringPtr brokerObject;  // the broker's end of its pipe
+  };
+  kj::Array<Device> devices;        // in the order of their slots
+  kj::Array<kj::String> bootFiles;  // objects: kernel and initrd
+  bool isBooting;                   // the broker may have them open
+};
+
+// Fills in `graph`'s processes, edges and extras: every fd of every process, whom it leads to, and
+// whether that is what `troupe` gave out. Two processes that share what the plan does not have them
+// share, and an fd that leads to somebody nobody knows, are extras.
+// `jails`: differences that attestation found, which are extras too.
+void compareGraph(kj::ArrayPtr<const GraphSubject> subjects, const GraphPlan& plan,
+                  kj::ArrayPtr<const kj::String> jails, VmGraph::Builder graph);
+
+}  // namespace troupe
