@@ -293,7 +293,7 @@ void run(kj::ArrayPtr<const kj::byte> input) {
   Conversation conversation;
   if (!conversation.start(ops[0])) return;
   // Each one is a message or two through a socket.
-  for (size_t i = 1; i < kj::min(ops.size(), size_t(32)); ++i)
+  for (size_t i = 1; i < kj::min(ops.size(), size_t(16)); ++i)
     conversation.perform(ops[i]);
 }
 

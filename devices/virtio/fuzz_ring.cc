@@ -9,13 +9,13 @@ using fuzz::Op;
 
 class AnyDevice final: public fuzz::FuzzedDevice {
  public:
-  std::vector<uint16_t> queueSizes() override { return {256, 64}; }
+  std::vector<uint16_t> queueSizes() override { return {32, 16}; }
   uint64_t features() override { return F_INDIRECT_DESC | F_EVENT_IDX; }
 
   void start(uint64_t, const std::vector<Virtqueue*>& newRings) override {
     rings = newRings;
     held.clear();
-    held.reserve(512);  // more than both rings hold
+    held.reserve(64);  // more than both rings hold
   }
   void stop() override {
     held.clear();

@@ -41,16 +41,18 @@ GuestMemory::GuestMemory(kj::Array<MemoryRegion> regionsParam) : regions(kj::mv(
 }
 
 void copyOut(kj::ArrayPtr<kj::byte> copy, const kj::byte* guest) {
+  if (copy.size() > 0) watch::read(guest, copy.size());
   forWords(guest, copy.size(), [&](size_t offset, auto word) {
-    word = loadWord<decltype(word)>(guest + offset);
+    word = loadPart<decltype(word)>(guest + offset);
     memcpy(copy.begin() + offset, &word, sizeof(word));
   });
 }
 
 void copyIn(kj::byte* guest, kj::ArrayPtr<const kj::byte> bytes) {
+  if (bytes.size() > 0) watch::write(guest, bytes.size());
   forWords(guest, bytes.size(), [&](size_t offset, auto word) {
     memcpy(&word, bytes.begin() + offset, sizeof(word));
-    storeWord<decltype(word)>(guest + offset, word);
+    storePart<decltype(word)>(guest + offset, word);
   });
 }
 

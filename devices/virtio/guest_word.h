@@ -16,19 +16,30 @@ namespace troupe::virtio {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "guest words are used as they are");
 
-// Plain data: no order with other words, except by the address it was computed from.
+// One word of a copy, of which the watch is told as a whole.
 template <typename T>
-inline T loadWord(const kj::byte* pointer) {
+inline T loadPart(const kj::byte* pointer) {
   static_assert(std::is_unsigned<T>::value && sizeof(T) <= 8, "one machine word");
-  watch::read(pointer, sizeof(T));
   return __atomic_load_n(reinterpret_cast<const T*>(pointer), __ATOMIC_RELAXED);
 }
 
 template <typename T>
-inline void storeWord(kj::byte* pointer, T value) {
+inline void storePart(kj::byte* pointer, T value) {
   static_assert(std::is_unsigned<T>::value && sizeof(T) <= 8, "one machine word");
-  watch::write(pointer, sizeof(T));
   __atomic_store_n(reinterpret_cast<T*>(pointer), value, __ATOMIC_RELAXED);
+}
+
+// Plain data: no order with other words, except by the address it was computed from.
+template <typename T>
+inline T loadWord(const kj::byte* pointer) {
+  watch::read(pointer, sizeof(T));
+  return loadPart<T>(pointer);
+}
+
+template <typename T>
+inline void storeWord(kj::byte* pointer, T value) {
+  watch::write(pointer, sizeof(T));
+  storePart<T>(pointer, value);
 }
 
 // For words that say how far the other side has come or what it wants to hear of. A load is not

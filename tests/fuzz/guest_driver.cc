@@ -78,16 +78,15 @@ void GuestDriver::prepare() {
       uint64_t& part = *parts[queue.spoiled / 8 % 3];
       part = place(Where(queue.spoiled % WHERES), queue.where, 16 * room) & ~uint64_t(3);
     }
-    std::vector<kj::byte> zeroes(kj::max(16 * room, virtio::usedRingBytes(room)));
+    static constexpr kj::byte ZEROES[16 * 256] = {};
     auto clear = [&](uint64_t address, uint64_t size) {
-      space.write(address, kj::arrayPtr(zeroes.data(), size));
+      space.write(address, kj::arrayPtr(ZEROES, size));
     };
     clear(queue.layout.descriptorTable, virtio::descriptorTableBytes(room));
     clear(queue.layout.availableRing, virtio::availableRingBytes(room));
     clear(queue.layout.usedRing, virtio::usedRingBytes(room));
     queue.available = queue.used = 0;
-    queue.busy.assign(kj::max(room, 1u), false);
-    queue.chains.assign(kj::max(room, 1u), {});
+    queue.owners.assign(kj::max(room, 1u), FREE);
   }
 }
 
@@ -179,9 +178,9 @@ void GuestDriver::addRequest(const RequestTemplate& request) {
 
 // A free one, or the first when there is none.
 uint16_t GuestDriver::takeDescriptor(Queue& queue) {
-  for (size_t i = 0; i < queue.busy.size(); i++) {
-    if (queue.busy[i]) continue;
-    queue.busy[i] = true;
+  for (size_t i = 0; i < queue.owners.size(); i++) {
+    if (queue.owners[i] != FREE) continue;
+    queue.owners[i] = TAKEN;
     return i;
   }
   return 0;
@@ -189,17 +188,14 @@ uint16_t GuestDriver::takeDescriptor(Queue& queue) {
 
 void GuestDriver::publish(const Op& op) {
   Queue& queue = queues[queueOf(op.a & 0x0f)];
-  if (pending.empty() || queue.busy.empty()) return;
+  if (pending.empty() || queue.owners.empty()) return;
   bool indirect = op.a & 0x10;
   uint16_t spoil = op.a & 0x80 ? op.b : 0;
 
-  std::vector<uint16_t> chain;
-  if (indirect) {
-    chain.push_back(takeDescriptor(queue));
-  } else {
-    for (size_t i = 0; i < pending.size(); i++)
-      chain.push_back(takeDescriptor(queue));
-  }
+  uint16_t chain[MAX_PENDING + 32] = {};  // the last one may be a whole request
+  size_t chainSize = indirect ? 1 : pending.size();
+  for (size_t i = 0; i < chainSize; i++)
+    chain[i] = takeDescriptor(queue);
   auto follower = [&](const Pending& buffer, uint16_t behind, uint16_t first, uint32_t count) {
     switch (buffer.next) {
       case 0:
@@ -238,14 +234,15 @@ void GuestDriver::publish(const Op& op) {
     space.store(queue.layout.descriptorTable + chain[0] * sizeof(Descriptor), table);
   } else {
     for (size_t i = 0; i < pending.size(); i++) {
-      uint16_t behind = i + 1 < chain.size() ? chain[i + 1] : 0;
+      uint16_t behind = i + 1 < chainSize ? chain[i + 1] : 0;
       space.store(queue.layout.descriptorTable + chain[i] * sizeof(Descriptor),
                   describe(i, behind, chain[0], queue.layout.size));
     }
   }
   pending.clear();
   uint16_t head = chain[0];
-  queue.chains[head] = chain;
+  for (size_t i = 0; i < chainSize; i++)
+    queue.owners[chain[i]] = head;
 
   if (spoil & SPOIL_HEAD) head = op.d;
   uint16_t size = kj::max(queue.layout.size, uint16_t(1));
@@ -272,10 +269,9 @@ std::vector<GuestDriver::Used> GuestDriver::takeUsed(uint16_t index) {
                        queue.used % queue.layout.size * virtio::USED_ELEMENT_BYTES;
     Used used{space.load<uint32_t>(element), space.load<uint32_t>(element + 4)};
     result.push_back(used);
-    if (used.head >= queue.chains.size()) continue;
-    for (uint16_t descriptor : queue.chains[used.head])
-      queue.busy[descriptor] = false;
-    queue.chains[used.head].clear();
+    if (used.head >= queue.owners.size()) continue;
+    for (uint16_t& owner : queue.owners)
+      if (owner == used.head) owner = FREE;
   }
   queue.used = now;
   return result;

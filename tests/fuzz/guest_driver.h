@@ -62,13 +62,14 @@ class GuestDriver {
     bool willBeEnabled = true;
     uint8_t spoiled = 0;  // how its layout is wrong
     uint64_t where = 0;
-    std::vector<bool> busy;                     // by descriptor
-    std::vector<std::vector<uint16_t>> chains;  // by head
+    std::vector<uint16_t> owners;  // by descriptor: the head it is in a chain of, or FREE
   };
 
   uint64_t place(Where where, uint64_t raw, uint64_t size);
   uint64_t small(uint64_t size);
   void writeChain(Queue& queue, bool indirect, uint16_t spoil);
+  static constexpr uint16_t FREE = 0xffff;
+  static constexpr uint16_t TAKEN = 0xfffe;
   uint16_t takeDescriptor(Queue& queue);
   void makeAvailable(Queue& queue, uint16_t head, const Op& op);
 

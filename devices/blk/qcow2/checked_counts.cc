@@ -33,17 +33,20 @@ CheckedCounts::CheckedCounts(ImageFile& file, const Header& header)
     : file(file),
       geometry(header.geometry),
       tableSize(tableBytesOf(header, file.size())),
-      mostSlots(kj::max(LEAST_SLOTS, CACHE_BYTES >> header.geometry.clusterBits)) {
+      mostSlots(kj::max(LEAST_SLOTS, kj::min(CACHE_BYTES >> header.geometry.clusterBits,
+                                             tableSize / sizeof(uint64_t)))) {
   AlignedBytes bytes(tableSize);
   int error = readFully(file, bytes.all(), header.refcountTableOffset);
   KJ_REQUIRE(error == 0, "TRP-blk-026: the refcount table cannot be read", strerror(-error));
   uint64_t fileBytes = file.size();
+  table.reserve(bytes.size() / sizeof(uint64_t));
   for (size_t at = 0; at < bytes.size(); at += 8) {
     uint64_t entry = load64(bytes.begin() + at);
     bool sound =
         (entry & REFCOUNT_TABLE_RESERVED) == 0 && geometry.isAligned(entry) && entry < fileBytes;
     table.add(Entry{entry, sound});
   }
+  slots.reserve(mostSlots);
   for (size_t i = 0; i < mostSlots; i++)
     slots.add(kj::Own<Slot>());
 }

@@ -20,9 +20,9 @@ namespace {
 using fuzz::finding;
 using fuzz::Op;
 
-constexpr uint64_t DISK_BYTES = 256 << 10;
-constexpr uint64_t HOST_BYTES = 16 << 20;  // what the host has room for
-constexpr uint64_t NEVER = 1ull << 30;     // no image of such a disk has anything there
+constexpr uint64_t DISK_BYTES = 128 << 10;
+constexpr uint64_t HOST_BYTES = 2 << 20;  // what the host has room for
+constexpr uint64_t NEVER = 1ull << 30;    // no image of such a disk has anything there
 constexpr size_t MOST_REQUESTS = 32;
 constexpr size_t FIXED_HEADER = 24;  // no request changes it
 
@@ -62,7 +62,7 @@ class Session {
  public:
   explicit Session(const Op& op) {
     testing::BlankImage blank;
-    constexpr uint32_t CLUSTER_BITS[] = {9, 12, 16};
+    constexpr uint32_t CLUSTER_BITS[] = {9, 12, 14};
     clusterBits = CLUSTER_BITS[op.a % 3];
     blank.clusterBits = clusterBits;
     blank.size = DISK_BYTES;

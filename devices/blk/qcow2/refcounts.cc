@@ -34,6 +34,7 @@ Refcounts::Refcounts(ImageFile& file, const Header& header, MetadataMap& map)
   AlignedBytes bytes(tableClustersOnDisk << geometry.clusterBits);
   int error = readFully(file, bytes.all(), tableOffset);
   KJ_REQUIRE(error == 0, "TRP-blk-026: the refcount table cannot be read", strerror(-error));
+  table.reserve(bytes.size() / 8);
   for (size_t at = 0; at < bytes.size(); at += 8) {
     uint64_t offset = load64(bytes.begin() + at);
     if (offset != 0) {
