@@ -134,7 +134,8 @@ kj::Maybe<uint8_t> BlkWorker::attempt(Transfer& transfer) {
 kj::Maybe<int64_t> BlkWorker::step(Transfer& transfer) {
   virtio::Chain& chain = transfer.chain;
   const Request& request = transfer.request;
-  uint64_t offset = request.offset + transfer.moved;
+  bool goesOn = !fuzz::isPlanted(fuzz::Bug::SHORT_TRANSFER);
+  uint64_t offset = request.offset + (goesOn ? transfer.moved : 0);
   uint32_t rest = request.bytes - transfer.moved;
   KJ_IF_MAYBE (change, changeOf(request.kind)) {
     if (rest == 0) return io.flush(chain.head());
@@ -161,8 +162,13 @@ kj::Maybe<uint8_t> BlkWorker::account(Transfer& transfer, int64_t result) {
       if (result == 0) return nullptr;
       transfer.unstable = *change != DiskIo::Change::DISCARD;
     }
+    // Zeroes are written by whole sectors: of one that a host wrote in part, all is written again.
+    if (result > 0) result -= result % virtio::BLK_SECTOR_BYTES;
   }
-  if (result < 0) return virtio::BLK_S_IOERR;
+  if (result < 0) {
+    bool isTold = !fuzz::isPlanted(fuzz::Bug::ERROR_IGNORED);
+    return isTold ? virtio::BLK_S_IOERR : virtio::BLK_S_OK;
+  }
   if (request.kind == Request::Kind::FLUSH) return virtio::BLK_S_OK;
   if (result == 0) return virtio::BLK_S_IOERR;  // the file ends before the disk does
   if (request.kind == Request::Kind::READ) {

@@ -31,8 +31,10 @@ int makeFile() {
   return fd;
 }
 
-bool isDisk(int fd) {
-  return fd == fileInMemory() || fd == fileInCache() || fd == fileDirect();
+// Null for an fd that is none of ours.
+FakeFile* fileOf(int fd) {
+  if (fd == fileInMemory() || fd == fileInCache() || fd == fileDirect()) return &kernel().disk;
+  return fd == volatileMemory() ? &kernel().memory : nullptr;
 }
 
 }  // namespace
@@ -54,10 +56,76 @@ int fileDirect() {
   static const int fd = makeFile();
   return fd;
 }
+int volatileMemory() {
+  static const int fd = makeFile();
+  return fd;
+}
+
+kj::byte firstContent(uint64_t offset) {
+  return kj::byte(offset / 512 * 31 + offset % 512 * 7 + 1);
+}
+
+FakeFile::FakeFile(bool isDisk) : isDisk(isDisk) {
+  for (uint64_t i = 0; i < DISK_BYTES; i++)
+    first[i] = isDisk ? firstContent(i) : 0;
+  memcpy(bytes, first, sizeof(bytes));
+}
+
+void FakeFile::touch(uint64_t offset, uint64_t size) {
+  dirtyBegin = std::min(dirtyBegin, offset);
+  dirtyEnd = std::max(dirtyEnd, offset + size);
+}
+
+void FakeFile::reset() {
+  if (dirtyBegin < dirtyEnd) memcpy(bytes + dirtyBegin, first + dirtyBegin, dirtyEnd - dirtyBegin);
+  dirtyBegin = DISK_BYTES;
+  dirtyEnd = 0;
+  if (!isDisk) memset(held, 0, sizeof(held));
+}
+
+size_t FakeFile::pagesHeld() const {
+  return std::count(held, held + DISK_BYTES / PAGE, true);
+}
+
+uint64_t FakeFile::read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t most) {
+  uint64_t done = 0;
+  for (const iovec& piece : pieces) {
+    size_t part = std::min<uint64_t>(piece.iov_len, most - done);
+    auto to = static_cast<kj::byte*>(piece.iov_base);
+    virtio::watch::write(to, part);
+    memcpy(to, bytes + offset + done, part);
+    done += part;
+  }
+  return done;
+}
+
+uint64_t FakeFile::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, uint64_t most) {
+  uint64_t done = 0;
+  for (const iovec& piece : pieces) {
+    size_t part = std::min<uint64_t>(piece.iov_len, most - done);
+    if (part == 0) continue;
+    auto from = static_cast<kj::byte*>(piece.iov_base);
+    virtio::watch::read(from, part);
+    memcpy(bytes + offset + done, from, part);
+    done += part;
+  }
+  if (done == 0) return 0;
+  touch(offset, done);
+  for (uint64_t page = offset / PAGE; page <= (offset + done - 1) / PAGE; page++)
+    held[page] = true;
+  return done;
+}
+
+void FakeFile::clear(uint64_t offset, uint64_t size) {
+  if (size == 0) return;
+  touch(offset, size);
+  memset(bytes + offset, 0, size);
+  for (uint64_t page = (offset + PAGE - 1) / PAGE; page < (offset + size) / PAGE; page++)
+    held[page] = false;
+}
 
 void FakeKernel::setMood(Mood newMood, uint32_t calls, uint32_t newMost) {
   mood = newMood;
-  isOdd |= newMood == Mood::UNSUPPORTED;
   moodCalls = calls;
   most = newMost;
 }
@@ -65,12 +133,9 @@ void FakeKernel::setMood(Mood newMood, uint32_t calls, uint32_t newMost) {
 FakeKernel::Mood FakeKernel::takeMood() {
   if (moodCalls == 0) return Mood::WELL;
   --moodCalls;
+  isOdd |= mood == Mood::UNSUPPORTED;
+  moodCount += mood != Mood::WELL;
   return mood;
-}
-
-void FakeKernel::touch(uint64_t offset, uint64_t size) {
-  dirtyBegin = std::min(dirtyBegin, offset);
-  dirtyEnd = std::max(dirtyEnd, offset + size);
 }
 
 void FakeKernel::reset() {
@@ -78,9 +143,8 @@ void FakeKernel::reset() {
   setMood(Mood::WELL, 0, 0);
   isPrompt = true;
   isOdd = false;
-  if (dirtyBegin < dirtyEnd) memset(file + dirtyBegin, 0, dirtyEnd - dirtyBegin);
-  dirtyBegin = DISK_BYTES;
-  dirtyEnd = 0;
+  disk.reset();
+  memory.reset();
 }
 
 namespace {
@@ -118,29 +182,22 @@ int errorOf(FakeKernel::Mood mood, bool mayWait) {
 
 }  // namespace
 
-int64_t FakeKernel::read(kj::ArrayPtr<const iovec> pieces, uint64_t offset, bool mayWait) {
+int64_t FakeKernel::read(FakeFile& file, kj::ArrayPtr<const iovec> pieces, uint64_t offset,
+                         bool mayWait) {
   uint64_t left = sizeOf(pieces);
   requireInside(offset, left);
   Mood now = takeMood();
   if (int error = errorOf(now, mayWait)) return error;
   if (now == Mood::END) return 0;
   if (now == Mood::SHORT) left = std::min<uint64_t>(left, most);
-  uint64_t done = 0;
-  for (const iovec& piece : pieces) {
-    size_t part = std::min<uint64_t>(piece.iov_len, left);
-    auto to = static_cast<kj::byte*>(piece.iov_base);
-    virtio::watch::write(to, part);
-    memcpy(to, file + offset + done, part);
-    done += part;
-    left -= part;
-  }
-  return done;
+  return file.read(pieces, offset, left);
 }
 
-int64_t FakeKernel::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, bool mayWait) {
+int64_t FakeKernel::write(FakeFile& file, kj::ArrayPtr<const iovec> pieces, uint64_t offset,
+                          bool mayWait) {
   uint64_t left = sizeOf(pieces);
   requireInside(offset, left);
-  if (isReadOnly) finding("a disk that may not be written is written");
+  if (file.isReadOnly) finding("a disk that may not be written is written");
   Mood now = takeMood();
   if (int error = errorOf(now, mayWait)) return error;
   if (now == Mood::END) return 0;
@@ -149,27 +206,15 @@ int64_t FakeKernel::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset, boo
     // A write through the bounce buffer: what is left of it comes out of the guest once more.
     fuzz::hostTookLess();
   }
-  uint64_t done = 0;
-  touch(offset, left);
-  for (const iovec& piece : pieces) {
-    size_t part = std::min<uint64_t>(piece.iov_len, left);
-    if (part == 0) continue;
-    auto from = static_cast<kj::byte*>(piece.iov_base);
-    virtio::watch::read(from, part);
-    memcpy(file + offset + done, from, part);
-    done += part;
-    left -= part;
-  }
-  return done;
+  return file.write(pieces, offset, left);
 }
 
-int64_t FakeKernel::allocate(int mode, uint64_t offset, uint64_t bytes) {
-  requireInside(offset, bytes);
-  if (isReadOnly) finding("a disk that may not be written is cut");
+int64_t FakeKernel::allocate(FakeFile& file, int mode, uint64_t offset, uint64_t bytes) {
+  if (file.isDisk) requireInside(offset, bytes);
+  if (file.isReadOnly) finding("a disk that may not be written is cut");
   if (!(mode & FALLOC_FL_KEEP_SIZE)) finding("the size of a disk is changed");
   if (int error = errorOf(takeMood(), false)) return error;
-  touch(offset, bytes);
-  memset(file + offset, 0, bytes);
+  file.clear(offset, std::min(bytes, DISK_BYTES - std::min(offset, DISK_BYTES)));
   return 0;
 }
 
@@ -196,13 +241,13 @@ int64_t FakeKernel::perform(const Request& request) {
   auto pieces = kj::arrayPtr(request.pieces.data(), request.pieces.size());
   switch (request.opcode) {
     case IORING_OP_READV:
-      return read(pieces, request.offset, true);
+      return read(disk, pieces, request.offset, true);
     case IORING_OP_WRITEV:
-      return write(pieces, request.offset, true);
+      return write(disk, pieces, request.offset, true);
     case IORING_OP_FSYNC:
       return sync();
     case IORING_OP_FALLOCATE:
-      return allocate(request.mode, request.offset, request.bytes);
+      return allocate(disk, request.mode, request.offset, request.bytes);
     default:
       finding(kj::str("the ring was asked for operation ", request.opcode));
   }
@@ -276,7 +321,7 @@ void io_uring_queue_exit(struct io_uring* ring) {
   delete static_cast<FakeRing*>(ring->sq.ring_ptr);
 }
 int io_uring_register_files(struct io_uring*, const int* files, unsigned) {
-  return isDisk(files[0]) ? 0 : -EBADF;
+  return fileOf(files[0]) == &kernel().disk ? 0 : -EBADF;
 }
 int io_uring_register_eventfd(struct io_uring*, int) {
   return 0;
@@ -311,7 +356,8 @@ int __io_uring_get_cqe(struct io_uring*, struct io_uring_cqe** entry, unsigned, 
 // The C library's, by --wrap.
 
 long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...) {
+// Takes six arguments, however many there are.
+__attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...) {
   va_list list;
   va_start(list, number);
   long a[6];
@@ -319,13 +365,14 @@ long __wrap_syscall(long number, ...) {
     argument = va_arg(list, long);
   va_end(list);
   bool isRead = number == SYS_preadv2;
-  if ((!isRead && number != SYS_pwritev2) || !isDisk(a[0])) {
+  FakeFile* file = isRead || number == SYS_pwritev2 ? fileOf(a[0]) : nullptr;
+  if (file == nullptr) {
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
   }
   auto pieces = kj::arrayPtr(reinterpret_cast<const iovec*>(a[1]), size_t(a[2]));
   bool mayWait = !(a[5] & RWF_NOWAIT);
-  int64_t result =
-      isRead ? kernel().read(pieces, a[3], mayWait) : kernel().write(pieces, a[3], mayWait);
+  int64_t result = isRead ? kernel().read(*file, pieces, a[3], mayWait)
+                          : kernel().write(*file, pieces, a[3], mayWait);
   if (result >= 0) return result;
   errno = -result;
   return -1;
@@ -338,8 +385,10 @@ int __wrap_fdatasync(int) {
   return -1;
 }
 
-int __wrap_fallocate(int, int mode, off_t offset, off_t bytes) {
-  int64_t result = kernel().allocate(mode, offset, bytes);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t bytes) {
+  FakeFile* file = fileOf(fd);
+  if (file == nullptr) troupe::fuzz::finding("an fd that is no disk's is cut");
+  int64_t result = kernel().allocate(*file, mode, offset, bytes);
   if (result == 0) return 0;
   errno = -result;
   return -1;

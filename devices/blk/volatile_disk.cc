@@ -9,6 +9,7 @@
 
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/qcow2/pieces.h"
+#include "tests/fuzz/planted.h"
 
 namespace troupe::blk {
 namespace {
@@ -105,6 +106,7 @@ int64_t VolatileDisk::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset) {
 
 // What a write of [offset, end) leaves of a cluster that is not in memory yet.
 int VolatileDisk::copyUncovered(uint64_t cluster, uint64_t offset, uint64_t end) {
+  if (fuzz::isPlanted(fuzz::Bug::VOLATILE_COPY)) return 0;
   bool isCovered = offset <= cluster << clusterBits && end >= endOf(cluster);
   if (isCovered || written.test(cluster)) return 0;
   return copyFromBelow(cluster);

@@ -2,6 +2,7 @@
 
 #include <kj/array.h>
 #include <kj/common.h>
+#include <sys/uio.h>
 
 #include <cstdint>
 #include <vector>
@@ -53,6 +54,12 @@ class FuzzedDevice {
   virtual int turnsToSettle() { return 64; }
   // Whether `queue` may keep the driver's buffers until it has something for them.
   virtual bool keepsBuffers(uint16_t /*queue*/) { return false; }
+
+  // A chain left `queue`, and came back with `written` bytes stored: for a target that knows what
+  // the answer has to be. The pieces are the guest's, as they are now.
+  virtual void taken(uint16_t /*queue*/, uint16_t /*head*/, kj::ArrayPtr<const iovec> /*readable*/,
+                     kj::ArrayPtr<const iovec> /*writable*/) {}
+  virtual void returned(uint16_t /*queue*/, uint16_t /*head*/, uint32_t /*written*/) {}
 
   // The most bytes one turn may ask of the heap.
   virtual size_t allocationBound() { return 0; }

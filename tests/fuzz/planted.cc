@@ -11,11 +11,12 @@ namespace troupe::fuzz {
 namespace {
 
 constexpr const char* NAMES[] = {
-    "double-fetch",   "indirect-length", "used-ring-overrun", "descriptor-loop",
-    "answered-twice", "sector-overflow", "read-only",         "mapping-out-of-file",
-    "used-length",    "status-order",    "page-outside-ram",  "statistics-length",
-    "checksum-place", "spoofed-source",  "received-length",   "config-bounds",
-    "credit-overrun", "early-data",
+    "double-fetch",   "indirect-length",  "used-ring-overrun", "descriptor-loop",
+    "answered-twice", "sector-overflow",  "read-only",         "mapping-out-of-file",
+    "used-length",    "error-ignored",    "short-transfer",    "volatile-copy",
+    "status-order",   "page-outside-ram", "statistics-length", "checksum-place",
+    "spoofed-source", "received-length",  "config-bounds",     "credit-overrun",
+    "early-data",
 };
 
 int chosen() {

@@ -15,6 +15,9 @@ enum class Bug {
   READ_ONLY,            // a disk is not asked whether it may be written
   MAPPING_OUT_OF_FILE,  // an image's table is believed that names a place behind its file
   USED_LENGTH,          // the status counts though the data before it is not complete
+  ERROR_IGNORED,        // a transfer that failed is answered as done
+  SHORT_TRANSFER,       // what is left of a transfer goes on where it began
+  VOLATILE_COPY,        // a write to a volatile disk forgets what it does not cover
   STATUS_ORDER,         // DRIVER_OK starts a device whose features were never agreed on
   PAGE_OUTSIDE_RAM,     // a page is given back without a look at whether it is RAM
   STATISTICS_LENGTH,    // as many statistics are kept as the guest sends

@@ -21,12 +21,29 @@ Session::Session(Arena& arena, Watch& watch, FuzzedDevice& device)
   arena.onGuestWrite = [&watch](const kj::byte* host, size_t size) {
     watch.guestWrote(host, size);
   };
+  watch.setListener(this);
 }
 
 Session::~Session() noexcept(false) {
   arena.onGuestWrite = nullptr;
+  watch.setListener(nullptr);
   watch.reset();
   arena.restore();
+}
+
+uint16_t Session::queueOf(const void* ring) const {
+  for (uint16_t i = 0; i < rings.size(); i++)
+    if (rings[i].get() == ring) return i;
+  KJ_FAIL_ASSERT("a ring nobody knows");
+}
+
+void Session::taken(const void* ring, uint16_t head, kj::ArrayPtr<const iovec> readable,
+                    kj::ArrayPtr<const iovec> writable) {
+  device.taken(queueOf(ring), head, readable, writable);
+}
+
+void Session::returned(const void* ring, uint16_t head, uint32_t written) {
+  device.returned(queueOf(ring), head, written);
 }
 
 void Session::run(kj::ArrayPtr<const kj::byte> input) {

@@ -16,7 +16,7 @@ namespace troupe::fuzz {
 // One input, from the first operation to a device at rest: plays broker and driver to a device in
 // this process, and after every turn looks at what the driver sees. With Watch, this is what knows
 // right from wrong.
-class Session {
+class Session final: private Watch::Listener {
  public:
   // `arena` and `watch` are those of the process, as new after each session.
   Session(Arena& arena, Watch& watch, FuzzedDevice& device);
@@ -26,6 +26,11 @@ class Session {
   void run(kj::ArrayPtr<const kj::byte> input);
 
  private:
+  void taken(const void* ring, uint16_t head, kj::ArrayPtr<const iovec> readable,
+             kj::ArrayPtr<const iovec> writable) override;
+  void returned(const void* ring, uint16_t head, uint32_t written) override;
+  uint16_t queueOf(const void* ring) const;
+
   void perform(const Op& op);
   void start();
   void stop();

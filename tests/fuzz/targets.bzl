@@ -21,6 +21,9 @@ PLANTED = {
         "sector-overflow",
         "read-only",
         "used-length",
+        "error-ignored",
+        "short-transfer",
+        "volatile-copy",
     ],
     "//devices/blk/qcow2:fuzz_qcow2": ["mapping-out-of-file"],
     "//devices/net:fuzz_net": [

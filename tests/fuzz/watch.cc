@@ -41,6 +41,10 @@ void hostTookLess() {
   if (watching != nullptr) watching->forgetReads();
 }
 
+uint64_t guestWrites() {
+  return watching == nullptr ? 0 : watching->guestWrites();
+}
+
 void Watch::addRing(const virtio::Virtqueue& ring, const virtio::RingLayout& layout) {
   auto part = [&](uint64_t address, uint64_t size) {
     const kj::byte* begin = arena.host(address, size);
@@ -109,6 +113,7 @@ bool Watch::usedRingSpoiled(const virtio::Virtqueue& ring) const {
 }
 
 void Watch::guestWrote(const kj::byte* host, size_t size) {
+  ++guestWriteCount;
   for (Ring& ring : rings)
     if (host < ring.used.end && host + size > ring.used.begin) ring.spoiled = true;
 }
@@ -309,12 +314,14 @@ void Watch::taken(const void* ring, uint16_t head, kj::ArrayPtr<const iovec> rea
   one.readableHull = fill(one.readable, readable);
   one.writableHull = fill(one.writable, writable);
   held.push_back(std::move(one));
+  if (listener != nullptr) listener->taken(ring, head, readable, writable);
 }
 
 void Watch::returned(const void* ring, uint16_t head, uint32_t written) {
   for (size_t i = 0; i < held.size(); i++) {
     if (held[i].ring != ring || held[i].head != head) continue;
     checkWritten(held[i], written);
+    if (listener != nullptr) listener->returned(ring, head, written);
     spare.push_back(std::move(held[i]));
     held.erase(held.begin() + i);
     ringOf(ring).returned.push_back({head, written});

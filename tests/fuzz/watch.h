@@ -31,6 +31,21 @@ class Watch {
   // How often `ring` may look for a chain in one turn.
   void turnBegins();
 
+  // Told of each chain that leaves `ring` or comes back, as it does.
+  class Listener {
+   public:
+    virtual void taken(const void* ring, uint16_t head, kj::ArrayPtr<const iovec> readable,
+                       kj::ArrayPtr<const iovec> writable) = 0;
+    virtual void returned(const void* ring, uint16_t head, uint32_t written) = 0;
+
+   protected:
+    ~Listener() = default;
+  };
+  void setListener(Listener* to) { listener = to; }
+
+  // How often the guest wrote anywhere.
+  uint64_t guestWrites() const { return guestWriteCount; }
+
   // What was returned since the last call, in order.
   struct Returned {
     uint16_t head;
@@ -111,6 +126,9 @@ class Watch {
   uint32_t popNumber = 0;
   std::vector<uint32_t> readInPopNumber;  // by arena offset
 
+  Listener* listener = nullptr;
+  uint64_t guestWriteCount = 0;
+
   bool flipping = false;
   uint64_t interleaveIn = 0;
   kj::byte* interleaveAt = nullptr;
@@ -118,7 +136,8 @@ class Watch {
   size_t interleaveSize = 0;
 };
 
-// forgetReads() of the one that watches.
+// forgetReads() and guestWrites() of the one that watches.
 void hostTookLess();
+uint64_t guestWrites();
 
 }  // namespace troupe::fuzz
