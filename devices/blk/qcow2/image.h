@@ -139,6 +139,7 @@ class Image final: public Layer {
   int clearCluster(Slot slot, uint64_t offset, Absence absence);
   int zeroBytes(uint64_t offset, uint64_t bytes);
   int growL1(uint64_t entries);
+  void undoAppend(uint64_t first, uint64_t count);
 
   // image_commit.cc; under the lock.
   int commit();

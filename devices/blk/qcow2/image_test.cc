@@ -136,6 +136,50 @@ TEST(Qcow2Image, AReadOnlyImageIsNotWritten) {
   EXPECT_EQ(file.changes(), 0u);
 }
 
+// A host on which no file is longer than `limit`: a write ends there.
+class ShortHost final: public ImageFile {
+ public:
+  ShortHost(kj::ArrayPtr<const kj::byte> bytes, uint64_t limit) : file(bytes), limit(limit) {}
+
+  int64_t read(kj::ArrayPtr<const iovec> pieces, uint64_t offset) override {
+    return file.read(pieces, offset);
+  }
+  int64_t write(kj::ArrayPtr<const iovec> pieces, uint64_t offset) override {
+    if (offset >= limit) return -EFBIG;
+    iovec first = pieces[0];
+    first.iov_len = kj::min(first.iov_len, limit - offset);
+    return file.write(kj::arrayPtr(&first, 1), offset);
+  }
+  int sync() override { return file.sync(); }
+  int truncate(uint64_t bytes) override { return bytes > limit ? -EFBIG : file.truncate(bytes); }
+  int punch(uint64_t offset, uint64_t bytes) override { return file.punch(offset, bytes); }
+  uint64_t size() override { return file.size(); }
+  uint32_t blockBytes() const override { return 1; }
+
+  MemoryFile file;
+  const uint64_t limit;
+};
+
+TEST(Qcow2Image, AGrowthThatFailsIsInNoSmallerOnesWay) {
+  BlankImage blank;
+  blank.clusterBits = 9;
+  ShortHost host(makeBlank(blank), 1 << 20);
+  auto image = openAlone(host);
+  for (int i = 0; i < 3; i++) {
+    EXPECT_EQ(image->grow(uint64_t(16) << 30), -EFBIG) << "4 MiB of table";
+    EXPECT_EQ(image->size(), uint64_t(1) << 20);
+  }
+  EXPECT_LT(host.size(), 256u << 10) << "the file is as long as before, but for its refcounts";
+  EXPECT_EQ(image->grow(uint64_t(256) << 20), 0);
+  ASSERT_EQ(WholeDisk(*image, host).write((256 << 20) - 512, filled(512, 1)), 0);
+  EXPECT_EQ(image->close(), 0);
+  image = openAlone(host);
+  EXPECT_EQ(image->size(), uint64_t(256) << 20);
+  auto contents = kj::heapArray<kj::byte>(512);
+  ASSERT_EQ(WholeDisk(*image, host).read((256 << 20) - 512, contents), 0);
+  EXPECT_TRUE(contents == filled(512, 1));
+}
+
 TEST(Qcow2Image, AnImageThatIsOnlyReadIsNotChangedByOpeningIt) {
   Blank blank;
   blank.disk.contents();

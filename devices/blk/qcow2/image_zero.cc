@@ -145,6 +145,15 @@ int Image::grow(uint64_t bytes) {
   return 0;
 }
 
+// A table that was appended and is not to be: the file ends where it began, so that a smaller one
+// finds its place where a larger one did not.
+void Image::undoAppend(uint64_t first, uint64_t count) {
+  counts().giveBack(first, count);
+  if (counts().end() != first + count) return;
+  uint64_t place = first << geometry.clusterBits;
+  if (file.size() <= place || file.truncate(place) == 0) counts().endAt(first);
+}
+
 int Image::growL1(uint64_t entries) {
   int error = commit();  // so that every entry is one the disk may know
   if (error != 0) return error;
@@ -159,7 +168,7 @@ int Image::growL1(uint64_t entries) {
   error = writeFully(file, larger.all(), place);
   if (error == 0 && !map.tryAdd(MetadataMap::Kind::L1, first, count)) error = -ENOSPC;
   if (error != 0) {
-    counts().giveBack(first, count);
+    undoAppend(first, count);
     return error;
   }
   fileEnd.store(kj::max(fileEnd.load(), place + larger.size()));

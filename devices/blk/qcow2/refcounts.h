@@ -44,6 +44,9 @@ class Refcounts {
   int append(uint64_t count, uint64_t& first);
   // Undoes taking clusters that nothing refers to.
   void giveBack(uint64_t first, uint64_t count);
+  // Nothing was ever written from `cluster` on, or not any more, and all of it was given back: what
+  // is appended next goes there again.
+  void endAt(uint64_t cluster) { nextNew = cluster; }
   // A cluster before this one was freed: look there again.
   void reconsider(uint64_t cluster) { cursor = kj::min(cursor, cluster); }
 
