@@ -7,6 +7,8 @@
 
 #include <cerrno>
 
+#include "tests/fuzz/coverage.h"
+
 namespace troupe::virtio {
 namespace {
 
@@ -51,6 +53,7 @@ GuestMemory viewOf(kj::ArrayPtr<const Mapping> mappings, capnp::List<RamRegion>:
   auto view = kj::heapArrayBuilder<MemoryRegion>(mappings.size());
   for (size_t i = 0; i < mappings.size(); i++) {
     view.add(MemoryRegion{regions[i].getGuestAddress(), regions[i].getSize(), mappings[i].begin()});
+    fuzz::coverage::mapped(regions[i].getGuestAddress(), regions[i].getSize(), mappings[i].begin());
   }
   return GuestMemory(view.finish());
 }
@@ -67,6 +70,7 @@ Mapping::Mapping(int fd, RamAccess access, uint64_t offset, uint64_t size) : siz
 }
 
 Mapping::~Mapping() {
+  fuzz::coverage::unmapping(address);
   if (address != nullptr) munmap(address, size);
 }
 

@@ -76,6 +76,7 @@ class JailedConsole final: public JailedDevice {
   }
   Op goodRequest() override { return makeOp(1, 0, 20); }
   uint16_t goodQueue() override { return console::TRANSMIT_QUEUE; }
+  bool looksAtOnce(uint16_t queue) override { return queue == console::TRANSMIT_QUEUE; }
 
  private:
   kj::AutoCloseFd out;

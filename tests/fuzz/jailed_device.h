@@ -27,6 +27,9 @@ class JailedDevice {
   // A request that a device that is well answers, and the queue it belongs to.
   virtual Op goodRequest() = 0;
   virtual uint16_t goodQueue() { return 0; }
+  // Whether it looks at what is made available in `queue` without more ado; others first need
+  // something from the host.
+  virtual bool looksAtOnce(uint16_t /*queue*/) { return true; }
 };
 
 // `name`: "rng", "console", "net", "blk" or "vsock"; null for any other.
