@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "sandbox/errno_text.h"
+#include "tests/fuzz/planted.h"
 
 #ifndef PR_SET_MDWE  // Linux 6.3; Debian 12's headers are older
 #define PR_SET_MDWE 65
@@ -25,6 +26,7 @@ namespace {
 
 // Far above any profile; a setup that is larger did not come from the launcher.
 constexpr size_t MAX_SETUP_BYTES = 1 << 20;
+constexpr kj::uint MOST_NUMBER = 65535;  // of an fd
 
 kj::Array<capnp::word> readToEnd(int fd) {
   kj::Array<capnp::word> words = kj::heapArray<capnp::word>(4096 / sizeof(capnp::word));
@@ -78,8 +80,17 @@ ActorSetup::ActorSetup() {
     words = readToEnd(setup);
   }
   message = kj::heap<capnp::FlatArrayMessageReader>(words);
+  checkNumbers();
   if (root().getMdwe()) refuseNewCode();
   growFdTable();
+}
+
+void ActorSetup::checkNumbers() const {
+  for (auto slot : root().getFds()) {
+    KJ_REQUIRE(slot.getNumber() <= MOST_NUMBER && slot.getCount() <= MOST_NUMBER,
+               "TRP-jail-020: the setup message has an fd whose number cannot be", slot.getName(),
+               slot.getNumber(), slot.getCount());
+  }
 }
 
 // In a process with threads the kernel waits for all its CPUs each time the table grows, for
@@ -153,6 +164,7 @@ kj::uint ActorSetup::fdCount(kj::StringPtr name) const {
 int ActorSetup::place(kj::StringPtr name, kj::uint index, int from) const {
   int to = fd(name, index);
   bool isOurs = to < FIRST_NOT_RESERVED && (narrowed || own[to]);
+  isOurs |= fuzz::isPlanted(fuzz::Bug::FD_TAKEN);
   KJ_REQUIRE(from != to && (isOurs || !isOpen(to)), "TRP-jail-023: another fd is at this number",
              name, index, to);
   KJ_SYSCALL(dup3(from, to, O_CLOEXEC), name, index, from);

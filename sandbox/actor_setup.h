@@ -38,8 +38,8 @@ class ActorSetup {
   // 0 when there is none.
   kj::uint fdCount(kj::StringPtr name) const;
 
-  // What the profile lets the actor's io_urings do, for it to restrict them so: IORING_OP_…, and the
-  // IOSQE_… flags that every operation has, and no others.
+  // What the profile lets the actor's io_urings do, for it to restrict them so: IORING_OP_…, and
+  // the IOSQE_… flags that every operation has, and no others.
   kj::ArrayPtr<const kj::byte> ioUringOpcodes() const;
   kj::byte ioUringSqeFlags() const;
 
@@ -62,6 +62,7 @@ class ActorSetup {
 
  private:
   Setup::Reader root() const;
+  void checkNumbers() const;
   void growFdTable() const;
   void install(kj::StringPtr stage, capnp::Data::Reader program) const;
 

@@ -3,6 +3,8 @@
 #include <kj/debug.h>
 #include <string.h>
 
+#include "tests/fuzz/planted.h"
+
 namespace troupe::sandbox {
 
 // A field that is not carried over would be empty in every replaced profile.
@@ -47,11 +49,18 @@ ProfileLayer layerOf(CompiledProfile::Layer::Reader from) {
   return {static_cast<ProfileLayer::Need>(from.getNeed()), from.getSince()};
 }
 
+ProfileLayer wantedLayerOf(CompiledProfile::Layer::Reader from) {
+  auto layer = layerOf(from);
+  require(layer.wanted(), "a limit that is off");
+  return layer;
+}
+
 template <typename List>
 void loadLayerList(List from, kj::ArrayPtr<ProfileLayer> to) {
-  require(from.size() == to.size(), "the number of layers");
-  for (size_t i = 0; i < to.size(); i++)
-    to[i] = layerOf(from[i]);
+  bool isAny = fuzz::isPlanted(fuzz::Bug::LAYER_COUNT);
+  require(from.size() == to.size() || isAny, "the number of layers");
+  for (size_t i = 0; i < from.size(); i++)
+    to.begin()[i] = layerOf(from[i]);
 }
 
 bool sameFd(const ProfileFd& a, const ProfileFd& b) {
@@ -148,6 +157,10 @@ void LoadedProfile::loadLimits(CompiledProfile::Reader from) {
 void LoadedProfile::loadLayers(CompiledProfile::Layers::Reader from) {
   ProfileLayers& to = loaded.layers;
   loadLayerList(from.getNamespaces(), to.namespaces);
+  for (auto kind : {NamespaceKind::USER, NamespaceKind::MOUNT}) {
+    require(to.namespaces[size_t(kind)].need == ProfileLayer::REQUIRED,
+            "a jail without its own users and mounts");
+  }
   loadLayerList(from.getLandlock(), to.landlock);
   to.capabilities = from.getCapabilities();
   to.mdwe = layerOf(from.getMdwe());
@@ -187,6 +200,8 @@ void LoadedProfile::loadIoUring(CompiledProfile::Layers::Reader from) {
   auto numbers = from.getIoUringOpcodes();
   require(numbers.size() <= 256, "the number of opcodes");
   opcodes = kj::heapArray<uint8_t>(numbers.begin(), numbers.size());
+  for (size_t i = 1; i < opcodes.size(); i++)
+    require(opcodes[i] > opcodes[i - 1], "the order of opcodes");
   loaded.layers.ioUringOpcodes = opcodes.begin();
   loaded.layers.ioUringOpcodeCount = opcodes.size();
   loaded.layers.ioUringSqeFlags = from.getIoUringSqeFlags();
@@ -200,14 +215,14 @@ void LoadedProfile::loadCgroup(CompiledProfile::Layers::Reader from) {
   cgroupLimits = KJ_MAP(limit, from.getCgroupLimits()) {
     require(limit.getKind() <= ProfileCgroupLimit::CPU_MAX, "a cgroup limit");
     return ProfileCgroupLimit{static_cast<ProfileCgroupLimit::Kind>(limit.getKind()),
-                              limit.getValue(), layerOf(limit.getLayer())};
+                              limit.getValue(), wantedLayerOf(limit.getLayer())};
   };
   to.cgroupLimits = cgroupLimits.begin();
   to.cgroupLimitCount = cgroupLimits.size();
   ioLimits = KJ_MAP(limit, from.getIoLimits()) {
     return ProfileIoLimit{keepWord(limit.getFd()),        limit.getReadBytesPerSecond(),
                           limit.getWriteBytesPerSecond(), limit.getReadsPerSecond(),
-                          limit.getWritesPerSecond(),     layerOf(limit.getLayer())};
+                          limit.getWritesPerSecond(),     wantedLayerOf(limit.getLayer())};
   };
   to.ioLimits = ioLimits.begin();
   to.ioLimitCount = ioLimits.size();

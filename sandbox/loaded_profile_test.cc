@@ -26,7 +26,8 @@ class Sent {
     auto filter = sent.initFilters(1)[0];
     filter.setStage("start");
     filter.setProgram(kj::arrayPtr(&step, 1).asBytes());
-    sent.getLayers().initNamespaces(NAMESPACE_COUNT);
+    for (auto layer : sent.getLayers().initNamespaces(NAMESPACE_COUNT))
+      layer.setNeed(ProfileLayer::REQUIRED);
     sent.getLayers().initLandlock(LANDLOCK_ACCESS_COUNT);
   }
 
@@ -103,6 +104,24 @@ TEST(LoadedProfile, RefusesLayers) {
   Sent memory;
   (*memory).getLayers().setMemoryAccess(9);
   memory.expectRefused("the access to memory");
+  for (auto kind : {NamespaceKind::USER, NamespaceKind::MOUNT}) {
+    Sent open;
+    (*open).getLayers().getNamespaces()[size_t(kind)].setNeed(ProfileLayer::OPTIONAL);
+    open.expectRefused("a jail without its own users and mounts");
+  }
+}
+
+TEST(LoadedProfile, RefusesLimitsThatAreNone) {
+  Sent cgroup;
+  (*cgroup).getLayers().initCgroupLimits(1);
+  cgroup.expectRefused("a limit that is off");
+  Sent io;
+  (*io).getLayers().initIoLimits(1)[0].setFd("disk");
+  io.expectRefused("a limit that is off");
+  Sent opcodes;
+  const kj::byte twice[] = {1, 1};
+  (*opcodes).getLayers().setIoUringOpcodes(kj::arrayPtr(twice, 2));
+  opcodes.expectRefused("the order of opcodes");
 }
 
 TEST(LoadedProfile, RefusesAnotherTableOfFds) {

@@ -15,8 +15,8 @@ constexpr const char* NAMES[] = {
     "answered-twice", "sector-overflow",  "read-only",         "mapping-out-of-file",
     "used-length",    "error-ignored",    "short-transfer",    "volatile-copy",
     "status-order",   "page-outside-ram", "statistics-length", "checksum-place",
-    "spoofed-source", "received-length",  "config-bounds",     "credit-overrun",
-    "early-data",
+    "spoofed-source", "received-length",  "layer-count",       "fd-taken",
+    "config-bounds",  "credit-overrun",   "early-data",
 };
 
 int chosen() {

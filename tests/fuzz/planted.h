@@ -24,6 +24,8 @@ enum class Bug {
   CHECKSUM_PLACE,       // a frame's checksum may lie outside of it, or in its Ethernet header
   SPOOFED_SOURCE,       // a frame's source is not looked at
   RECEIVED_LENGTH,      // a receive buffer counts as filled to its end
+  LAYER_COUNT,          // a profile has as many layers as its compiler says
+  FD_TAKEN,             // an fd is placed without a look at what is there
   CONFIG_BOUNDS,        // what a device says of its configuration is copied wherever it says
   CREDIT_OVERRUN,       // a stream's sender is not held to the credit it was given
   EARLY_DATA,           // data is taken for a stream that nobody has accepted yet

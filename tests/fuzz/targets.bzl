@@ -10,6 +10,8 @@ TARGETS = [
     "//devices/rng:fuzz_rng",
     "//devices/virtio:fuzz_ring",
     "//devices/vsock:fuzz_vsock",
+    "//sandbox:fuzz_profile",
+    "//sandbox:fuzz_setup",
 ]
 
 PLANTED = {
@@ -31,6 +33,8 @@ PLANTED = {
         "spoofed-source",
         "received-length",
     ],
+    "//sandbox:fuzz_profile": ["layer-count"],
+    "//sandbox:fuzz_setup": ["fd-taken"],
     "//devices/virtio:fuzz_ring": [
         "double-fetch",
         "indirect-length",
