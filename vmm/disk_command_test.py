@@ -100,6 +100,13 @@ class DiskCommand(ProgramTest):
                          "--backing", "base.raw:raw")
         self.assertEqual(info["image"]["backing"],
                          {"name": "mid.qcow2", "format": "qcow2", "checked": True})
+        # Only those that were named were looked at, whether they are there or not.
+        for _ in range(3):
+            info = self.told("info", "top.qcow2", "--format", "qcow2")
+            self.assertFalse(info["image"]["backing"]["checked"])
+        os.remove(self.path("mid.qcow2"))
+        info = self.told("info", "top.qcow2", "--format", "qcow2")
+        self.assertFalse(info["image"]["backing"]["checked"])
 
     def testABackingFileWithAnOddEndAndACommaInItsName(self):
         self.file("a:b,c.raw", size=1000)
@@ -235,6 +242,9 @@ class DiskCommand(ProgramTest):
         self.assertEqual(int(info["allocatedBytes"]), os.stat(self.path("a")).st_blocks * 512)
         self.assertEqual((image["dirty"], image["corrupt"]), (False, False))
         self.assertNotIn("backing", image)
+        self.file("base", size=1 << 20)
+        self.assertError(self.disk("info", "a", "--format", "qcow2", "--backing", "base:raw"), 2,
+                         "TRP-blk-024", "no backing file")
         self.patch(self.path("a"), 72, struct.pack(">Q", 1 | 2 | 8))
         image = self.told("info", "a", "--format", "qcow2")["image"]
         self.assertEqual((image["dirty"], image["corrupt"]), (True, True))

@@ -6,7 +6,11 @@
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/vector.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -217,6 +221,35 @@ TEST_P(BlkJailedDiskOfTheLab, HalfABlockOfADeviceWith4096) {
     EXPECT_EQ(jailed.wait(jailed.device, jailed.sendRead(8, BLOCK)).status, virtio::BLK_S_OK);
   } else {
     GTEST_SKIP() << "needs a block device";
+  }
+}
+
+// The device is larger than it was, and so is the driver's disk once its actor was told.
+TEST_P(BlkJailedDiskOfTheLab, ABlockDeviceGrows) {
+  KJ_IF_MAYBE (fd, openFromEnvironment("TROUPE_TEST_GROWING_DEVICE", GetParam())) {
+    uint64_t before;
+    KJ_SYSCALL(ioctl(*fd, BLKGETSIZE64, &before));
+    Jailed jailed(*fd);
+    jailed.attachAndActivate();
+    auto ones = filled(BLOCK, 0x11);
+    auto writeBehind = [&] {
+      return jailed.wait(jailed.device, jailed.sendWrite(before / 512, ones)).status;
+    };
+    EXPECT_EQ(writeBehind(), virtio::BLK_S_IOERR);
+    EXPECT_ANY_THROW(jailed.device.diskSize(before + MIB)) << "the device is no larger yet";
+    if (truncate(getenv("TROUPE_TEST_GROWING_FILE"), before + MIB) != 0 ||
+        ioctl(*fd, LOOP_SET_CAPACITY) != 0) {
+      GTEST_SKIP() << "only root makes a device larger";
+    }
+    jailed.device.diskSize(before + MIB);
+    EXPECT_EQ(jailed.device.host.configChanges.size(), 1u);
+    EXPECT_EQ(writeBehind(), virtio::BLK_S_OK);
+    EXPECT_EQ(jailed.wait(jailed.device, jailed.sendFlush()).status, virtio::BLK_S_OK);
+    auto read = jailed.sendRead((before + MIB) / 512 - 8, BLOCK);
+    EXPECT_EQ(jailed.wait(jailed.device, read).status, virtio::BLK_S_OK);
+    EXPECT_EQ(jailed.differences(sandbox::Stage::RUN), "");
+  } else {
+    GTEST_SKIP() << "needs a block device that grows";
   }
 }
 

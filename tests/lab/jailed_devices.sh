@@ -52,7 +52,14 @@ ip addr add 192.0.2.2/24 dev world
 ip link set world up
 ip route add default via 192.0.2.1
 
-settings=(TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$device")
+failing=$device
+
+# A device that grows, when the test that has it makes its file larger.
+device=$(make_device /run/growing 2M)
+chmod 666 "$device" /run/growing
+
+settings=(TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$failing"
+  TROUPE_TEST_GROWING_DEVICE="$device" TROUPE_TEST_GROWING_FILE=/run/growing)
 cd /tmp/tests
 failed=0
 run() {
