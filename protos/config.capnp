@@ -64,7 +64,7 @@ struct BalloonOptions {
 }
 
 struct VsockOptions {
-  cid @0 :UInt64;
+  cid @0 :UInt32;
   # The guest's address, 3 to 4294967294; 0: one that no other VM has.
   socket @1 :Text;
   # Clients connect here and say "CONNECT PORT"; what the guest connects to at the host's port N is

@@ -10,7 +10,7 @@ $Cxx.namespace("troupe");
 struct ActorStatus {
   name @0 :Text;
   kind @1 :Text;
-  # "broker", "blk", "console", "rng", "serial", "front".
+  # "broker", "blk", "console", "rng", "serial", "vsock", "front".
   pid @2 :Int32;
   # As the host counts.
   jail @3 :Text;

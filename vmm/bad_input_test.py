@@ -241,13 +241,16 @@ class BadInput(ProgramTest):
     def testPrintConfigRoundTrips(self):
         words = ["--kernel", self.kernel, "--cmdline", "+quiet ä", "--cpus", "2", "--memory", "1G",
                  "--disk", self.file("a,b", size=512).replace(",", ",,") + ",ro,id=x",
-                 "--console", "pty", "--serial", "file=s", "--cpu-mask", "avx2,avx"]
+                 "--console", "pty", "--serial", "file=s", "--cpu-mask", "avx2,avx",
+                 "--vsock", "cid=7,socket=a,,b,forward=22:ssh,forward=80:c:d"]
         first = self.run_troupe("run", *words, "--print-config")
         self.assertEqual(first.returncode, 0, first.stderr)
         config = self.file("c.json", first.stdout.encode())
         second = self.run_troupe("run", config, "--print-config")
         self.assertEqual(second.stdout, first.stdout)
         self.assertEqual(json.loads(first.stdout)["cmdline"], "console=ttyS0 quiet ä")
+        self.assertEqual(json.loads(first.stdout)["vsock"],
+                         {"cid": 7, "socket": "a,b", "forward": ["22:ssh", "80:c:d"]})
         changed = self.run_troupe("run", config, "--cpus", "3", "--disk", self.kernel,
                                   "--print-config")
         self.assertEqual(json.loads(changed.stdout)["cpus"], 3)

@@ -28,7 +28,7 @@ CidLease::CidLease(kj::Maybe<uint64_t> wanted) : folder(runFolder()) {
               kj::str("--vsock cid=", *cid,
                       ": another running VM has this cid; leave cid= out to "
                       "get one that is free"))
-        .advice("see", kj::str("fuser -v ", pathOf(folder, *cid)))
+        .advice("see", "troupe list")
         .raise();
   }
   for (uint64_t cid = FIRST_CID; cid < FIRST_CID + MOST_TRIED; cid++)

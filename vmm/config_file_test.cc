@@ -27,8 +27,12 @@ TEST(ConfigFile, EveryKeyIsRead) {
                   "memory": "1G", "console": "pty", "serial": "file=s", "rng": "off",
                   "cpu-mask": ["avx2"], "jail": "off",
                   "disk": [{"path": "a", "ro": true, "id": "x", "format": "raw", "direct": true,
-                            "queues": 4}]})"_kj,
+                            "queues": 4}],
+                  "vsock": {"cid": 7, "socket": "v", "forward": ["22:ssh"]}})"_kj,
               "c.json", config);
+  EXPECT_EQ(config.getVsock().getCid(), 7);
+  EXPECT_STREQ(config.getVsock().getSocket().cStr(), "v");
+  EXPECT_STREQ(config.getVsock().getForward()[0].cStr(), "22:ssh");
   EXPECT_STREQ(config.getName().cStr(), "n");
   EXPECT_TRUE(config.hasCmdline());
   EXPECT_EQ(config.getCpus(), 3);
@@ -93,10 +97,12 @@ TEST(ConfigFile, WrongTypesAreRefused) {
       errorOf(R"({"cpus": "2"})"),
       "TRP-cfg-010: \"c.json\": \"cpus\" expects a whole number from 0 to 4294967295, not text "
       "\"2\"");
-  for (auto json : {R"({"cpus": -1})", R"({"cpus": 1.5})", R"({"cpus": 1e300})",
-                    R"({"memory": 512})", R"({"disk": {}})", R"({"disk": ["a"]})",
-                    R"({"disk": [{"ro": "yes"}]})", R"({"kernel": null})", R"([])", R"("x")",
-                    R"({"cpu-mask": [1]})", R"({"kernel": "a\u0000b"})"}) {
+  for (auto json :
+       {R"({"cpus": -1})", R"({"cpus": 1.5})", R"({"cpus": 1e300})", R"({"memory": 512})",
+        R"({"disk": {}})", R"({"disk": ["a"]})", R"({"disk": [{"ro": "yes"}]})",
+        R"({"vsock": {"cid": "7"}})", R"({"vsock": {"cid": 4294967296}})",
+        R"({"vsock": {"forward": [22]}})", R"({"kernel": null})", R"([])", R"("x")",
+        R"({"cpu-mask": [1]})", R"({"kernel": "a\u0000b"})"}) {
     EXPECT_EQ(errorOf(json).substr(0, 11), "TRP-cfg-010") << json;
   }
 }

@@ -241,6 +241,18 @@ class Lifetime(ProgramTest):
         self.finish(process)
         self.assertFalse(os.path.exists(self.path("console.sock")))
 
+    def awaitNobodyAt(self, path):
+        """The actors of a killed `troupe` end a moment after it."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with socket.socket(socket.AF_UNIX) as client:
+                try:
+                    client.connect(path)
+                except ConnectionRefusedError:
+                    return
+            time.sleep(0.05)
+        self.fail(f"somebody listens at {path}")
+
     def testSocketsAndCidOfTheSocketDeviceAreGivenBack(self):
         words = ["--vsock", f"cid=4100000000,socket={self.path('v')},forward=22:{self.path('ssh')}"]
         process = self.start(self.sleeper, *words)
@@ -254,6 +266,7 @@ class Lifetime(ProgramTest):
         # What a VM leaves that is killed is taken over by the next.
         process.kill()
         process.wait(10)
+        self.awaitNobodyAt(self.path("v"))
         process = self.start(self.sleeper, *words)
         process.terminate()
         self.finish(process)

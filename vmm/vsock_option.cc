@@ -22,10 +22,10 @@ const OptionForm FORM = {
     "its parts are cid=N, socket=PATH and any number of forward=PORT:PATH, and "
     "a comma in a path is written twice"_kj};
 
-uint64_t parseCid(kj::StringPtr text, kj::StringPtr value) {
-  uint64_t cid = 0;
-  KJ_IF_MAYBE (number, parseNumber(value, UINT64_MAX)) {
-    cid = *number;
+uint32_t parseCid(kj::StringPtr text, kj::StringPtr value) {
+  uint32_t cid = 0;
+  KJ_IF_MAYBE (number, parseNumber(value, UINT32_MAX)) {
+    cid = static_cast<uint32_t>(*number);
   }
   if (cid != 0) return cid;  // 0 means none in a file; here it is as wrong as a word
   UserError(codes::VSOCK_CID, kj::str("--vsock ", quote(text), ": cid=", escape(value),

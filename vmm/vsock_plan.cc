@@ -67,7 +67,7 @@ VsockPlan planVsock(VsockOptions::Reader vsock) {
     plan.cid = vsock.getCid();
   }
   kj::Vector<kj::StringPtr> paths;
-  if (vsock.hasSocket()) {
+  if (vsock.getSocket().size() > 0) {
     checkPath("socket", vsock.getSocket(), LONGEST_PATH - LONGEST_SUFFIX,
               ", so that a port fits behind it (PATH_4294967294)");
     plan.socket = kj::heapString(vsock.getSocket());

@@ -65,6 +65,15 @@ TEST(Vsock, CidsThatNoGuestMayHaveAreRefused) {
   EXPECT_EQ(codeOf("cid=4294967294"), "");
 }
 
+TEST(Vsock, CidsOfAFileAreLookedAtLikewise) {
+  for (uint32_t cid : {1u, 2u, UINT32_MAX}) {
+    capnp::MallocMessageBuilder message;
+    auto options = message.initRoot<VsockOptions>();
+    options.setCid(cid);
+    EXPECT_ANY_THROW(planVsock(options)) << cid;
+  }
+}
+
 TEST(Vsock, ForwardsThatAreNoPortAndPathAreRefused) {
   for (auto text : {"forward=22", "forward=:p", "forward=p:22", "forward=-1:p",
                     "forward=4294967295:p", "forward=22 :p"})

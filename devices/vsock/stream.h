@@ -45,6 +45,7 @@ class Stream {
   State state = State::FREE;
   uint16_t slot = 0;
   StreamKey key = {};
+  bool named = false;  // the table finds it by its key
   kj::Own<HostSocket> socket;
   kj::Own<ConnectAttempt> attempt;
   Outgoing outgoing;

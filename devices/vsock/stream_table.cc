@@ -23,7 +23,6 @@ constexpr Share SMALL = {16 << 10, true};
 
 StreamTable::StreamTable(uint16_t slots) : streams(kj::heapArray<Stream>(slots)) {
   unused.reserve(slots);
-  bound.resize(slots);
   for (uint16_t slot = slots; slot > 0; slot--)
     unused.add(uint16_t(slot - 1));
 }
@@ -53,13 +52,13 @@ void StreamTable::remove(Stream& stream) {
 void StreamTable::bind(Stream& stream, const StreamKey& key) {
   stream.key = key;
   names.insert(key, stream.slot);
-  bound[stream.slot] = true;
+  stream.named = true;
 }
 
 void StreamTable::unbind(Stream& stream) {
-  if (!bound[stream.slot]) return;
+  if (!stream.named) return;
   names.erase(stream.key);
-  bound[stream.slot] = false;
+  stream.named = false;
 }
 
 Stream* StreamTable::find(const StreamKey& key) {

@@ -41,7 +41,6 @@ class StreamTable {
  private:
   kj::Array<Stream> streams;
   kj::Vector<uint16_t> unused;
-  kj::Vector<bool> bound;
   // A tree: a guest that chooses ports to fall on each other gains nothing.
   kj::TreeMap<StreamKey, uint16_t> names;
 };

@@ -109,6 +109,11 @@ void Switchboard::expire(Stream& stream) {
     case State::REQUESTED:
       if (!stream.requestSent) return finish(stream);
       return doom(stream);
+    case State::ESTABLISHED:
+      waitNoMore(stream);
+      stream.owesCreditRequest = stream.creditAsked = true;
+      guestWork.add(stream.slot);
+      return;
     default:
       return doom(stream);
   }

@@ -76,6 +76,9 @@ class Switchboard {
   // Ticks. A guest under load answers late; Linux itself waits 2 s for others, and 8 s to leave.
   static constexpr uint32_t ANSWER_TICKS = 10;
   static constexpr uint32_t DRAIN_TICKS = 30;  // without a byte taken
+  // A guest gives credit by itself when its reader has made room. Asked at once, it would give
+  // little, and be asked again for each little.
+  static constexpr uint32_t CREDIT_TICKS = 1;
   // Without a packet of the guest's. Its reader may be slow, and a reset would throw away what is
   // unread: Linux confirms when all is read.
   static constexpr uint32_t LEAVE_TICKS = 60;

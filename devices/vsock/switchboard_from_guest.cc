@@ -89,6 +89,7 @@ void Switchboard::receiveFor(Stream& stream, const PacketHeader& header, virtio:
   stream.hear(header.bufferSize, header.forwarded);
   guestWork.add(stream.slot);
   if (stream.state == State::LEAVING) wait(stream, LEAVE_TICKS);
+  if (stream.state == State::ESTABLISHED && stream.maySend() > 0) waitNoMore(stream);
   bool open = stream.state == State::ESTABLISHED || stream.state == State::LEAVING;
   switch (header.op) {
     case OP_RESPONSE:

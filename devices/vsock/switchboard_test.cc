@@ -96,7 +96,7 @@ struct Bench: public HostSide {
     header.type = TYPE_STREAM;
     header.op = op;
     header.flags = flags;
-    header.bufferSize = 1 << 20;
+    header.bufferSize = credit;
     memcpy(ram.bytes(outgoing, sizeof(header)).begin(), &header, sizeof(header));
     if (length > 0) {
       transmit.add({virtio::testing::readable(outgoing, sizeof(header)),
@@ -135,6 +135,7 @@ struct Bench: public HostSide {
   Peer peer;  // outlives its socket
   uint32_t asked = 0;
   uint32_t taken = 0;
+  uint32_t credit = 1 << 20;
   PacketHeader last = {};
   Switchboard board{CID, *this, {&receiveRing, &transmitRing, &eventRing}, 64};
 };
@@ -207,6 +208,28 @@ TEST(Switchboard, GuestThatDoesNotConfirmACloseIsTold) {
   bench.pass(1);
   EXPECT_EQ(bench.next(), OP_RST);
   EXPECT_EQ(bench.board.streams(), 0);
+}
+
+TEST(Switchboard, GuestThatGivesNoCreditIsAskedOnce) {
+  Bench bench;
+  Stream& stream = bench.client();
+  EXPECT_EQ(bench.next(), OP_REQUEST);
+  bench.credit = 10;
+  bench.send(OP_RESPONSE, 22, bench.last.sourcePort);
+  bench.peer.sends = std::string(1000, 'x');
+  bench.board.ready(stream);
+  EXPECT_EQ(bench.next(), OP_RW);
+  EXPECT_EQ(bench.last.length, 10);
+  EXPECT_EQ(bench.next(), 0);  // not at once: it may be about to
+  bench.pass(1);
+  EXPECT_EQ(bench.next(), OP_CREDIT_REQUEST);
+  bench.pass(10);
+  EXPECT_EQ(bench.next(), 0);
+  EXPECT_FALSE(bench.board.needsTicks());
+  bench.credit = 500;
+  bench.send(OP_CREDIT_UPDATE, 22, bench.last.sourcePort);
+  EXPECT_EQ(bench.next(), OP_RW);
+  EXPECT_EQ(bench.last.length, 490);
 }
 
 struct Draining: public Bench {

@@ -99,8 +99,7 @@ bool Switchboard::deliverData(Stream& stream) {
     if (delivered >= BYTES_PER_VISIT) return true;
     uint32_t most = kj::min(stream.maySend(), BYTES_PER_VISIT);
     if (most == 0) {
-      stream.owesCreditRequest = !stream.creditAsked;
-      stream.creditAsked = true;
+      if (!stream.creditAsked && stream.deadline == 0) wait(stream, CREDIT_TICKS);
       return false;
     }
     auto room = to.room(most);

@@ -73,12 +73,12 @@ class Vsock(Part):
         self.check("and gives it back", open_now <= 50, open_now)
         print(f"vsock: a thousand streams in {time.monotonic() - began:.1f} s")
 
-    def connect(self, port, seconds=60):
+    def connect(self, port, seconds=120):
         """A stream to the guest's port by the socket for all, once somebody listens there."""
         until = time.monotonic() + seconds
         while True:
             stream = socket.socket(socket.AF_UNIX)
-            stream.settimeout(60)
+            stream.settimeout(240)
             stream.connect(self.path)
             stream.sendall(b"CONNECT %d\n" % port)
             answer = b""
