@@ -13,7 +13,7 @@ kj::ArrayPtr<const kj::byte> bytesOf(const PacketHeader& header) {
 }  // namespace
 
 bool ReceiveBuffers::take() {
-  if (count == MOST_TAKEN) return false;
+  if (count == MOST_TAKEN || foundEmpty) return false;
   for (;;) {
     KJ_IF_MAYBE (chain, ring.pop()) {
       if (chain->writableBytes() < sizeof(PacketHeader)) {
@@ -23,6 +23,7 @@ bool ReceiveBuffers::take() {
       taken[(first + count++) % MOST_TAKEN] = kj::mv(*chain);
       return true;
     }
+    foundEmpty = true;
     return false;
   }
 }

@@ -22,6 +22,9 @@ class ReceiveBuffers {
 
   explicit ReceiveBuffers(virtio::Virtqueue& ring) : ring(ring) {}
 
+  // A ring that was found empty is not looked at again before the next turn.
+  void beginTurn() { foundEmpty = false; }
+
   // Whether there is one for a packet.
   bool ready() { return count > 0 || take(); }
 
@@ -49,6 +52,7 @@ class ReceiveBuffers {
   uint32_t payload[MOST_TAKEN];                // what of room() lies in each, from the first on
   size_t first = 0;
   size_t count = 0;
+  bool foundEmpty = false;
   iovec pieces[MOST_PIECES];
   size_t pieceCount = 0;
 };

@@ -30,6 +30,7 @@ PacketHeader Switchboard::headerTo(const StreamKey& key, uint16_t op) const {
 void Switchboard::serveReceive() {
   starved = false;
   KJ_IF_MAYBE (to, buffers) {
+    to->beginTurn();
     while (resetCount > 0 && to->ready()) {
       Reset& reset = resets[firstReset];
       auto header = headerTo(reset.key, OP_RST);
