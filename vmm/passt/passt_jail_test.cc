@@ -29,13 +29,14 @@ struct Bench {
       : io(kj::setupAsyncIo()), launcher(io.unixEventPort, sandbox::Jail::ON, faults) {}
 
   // Our end of its connection is `sockets.ours`.
-  void start(kj::Array<kj::String> arguments, kj::Maybe<int> program = nullptr) {
+  void start(kj::Array<kj::String> arguments, kj::Maybe<int> program = nullptr,
+             const sandbox::Profile& profile = PASST_PROFILE) {
     int pipe[2];
     KJ_SYSCALL(pipe2(pipe, O_CLOEXEC | O_NONBLOCK));
     log = kj::AutoCloseFd(pipe[0]);
     kj::AutoCloseFd logEnd(pipe[1]), null = openNull(), passt = openPasst("test");
     child =
-        launcher.launch(PASST_PROFILE, program.orDefault(passt), "passt", "passt0",
+        launcher.launch(profile, program.orDefault(passt), "passt", "passt0",
                         kj::arr(HandedFd{"null", 0, null}, HandedFd{"null", 1, null},
                                 HandedFd{"log", 0, logEnd}, HandedFd{"frames", 0, sockets.theirs}),
                         nullptr, nullptr, arguments);
@@ -175,6 +176,19 @@ TEST(PasstJail, APortThatIsTakenEndsItWithWords) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status;
   EXPECT_NE(bench.words().find("Failed to bind"), std::string::npos) << bench.words();
   close(taken);
+}
+
+TEST(PasstJail, AFileThatTheHostLacksIsNamed) {
+  const sandbox::ProfileRootEntry root[] = {
+      {sandbox::ProfileRootEntry::FILE, "/nowhere/optional.so", nullptr, true},
+      {sandbox::ProfileRootEntry::FILE, "/nowhere/needed.so", nullptr, false}};
+  auto profile = PASST_PROFILE;
+  profile.layers.helper = {true, root, 2};
+  Bench bench;
+  auto failure =
+      kj::runCatchingExceptions([&] { bench.start(passtArguments(userPlan()), nullptr, profile); });
+  std::string text = KJ_ASSERT_NONNULL(failure).getDescription().cStr();
+  EXPECT_EQ(text.find("TRP-jail-013: passt0 needs the file /nowhere/needed.so"), 0u) << text;
 }
 
 // Seen from outside, a program that does not close a jail of its own is not what was asked for.
