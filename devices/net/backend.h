@@ -59,7 +59,8 @@ class Backend {
   virtual size_t batch() const = 0;
 
   // Sends frames in the order given, and says how many it is done with. Ones the host refuses are
-  // done with; so is one that went in part: the rest of it is kept here. LATER: wait for POLLOUT.
+  // done with; so is one that went in part: the rest of it is kept here, and goes with the next
+  // call, one without frames too. LATER: wait for POLLOUT.
   struct Sent {
     Outcome outcome;
     size_t count;

@@ -67,8 +67,8 @@ void Capture::add(kj::ArrayPtr<const kj::byte> frame) {
   FrameHeader header{uint32_t(now / SECOND_NS), uint32_t(now % SECOND_NS), kept,
                      uint32_t(frame.size())};
   iovec pieces[] = {{&header, sizeof(header)}, {const_cast<kj::byte*>(frame.begin()), kept}};
-  // Of two threads the kernel makes one wait: records do not mix. Behind half a record nothing
-  // could be read.
+  // Of two threads at one regular file the kernel makes one wait (which a memfd does not have):
+  // records do not mix. Behind half a record nothing could be read.
   if (writev(fd, pieces, 2) != ssize_t(size)) ended = true;
 }
 

@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/io.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -16,9 +16,12 @@ namespace troupe::net {
 namespace {
 
 kj::AutoCloseFd makeFile() {
+  char path[] = "/tmp/troupe-capture-XXXXXX";
   int fd;
-  KJ_SYSCALL(fd = memfd_create("pcap", MFD_CLOEXEC));
-  return kj::AutoCloseFd(fd);
+  KJ_SYSCALL(fd = mkostemp(path, O_CLOEXEC));
+  kj::AutoCloseFd file(fd);
+  KJ_SYSCALL(unlink(path));
+  return file;
 }
 
 std::vector<kj::byte> contentOf(int fd) {

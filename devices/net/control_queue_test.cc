@@ -96,6 +96,7 @@ TEST(ControlQueue, TheDriverMayChangeItsAddress) {
   EXPECT_TRUE(arrives(bench, OTHER));
   EXPECT_FALSE(arrives(bench, OWN));
   auto& changes = bench.device.host.configChanges;
+  bench.device.settle();
   ASSERT_EQ(changes.size(), 1);
   EXPECT_EQ(changes[0].offset, 0);
   EXPECT_EQ(memcmp(changes[0].data.begin(), OTHER.bytes, 6), 0);

@@ -13,6 +13,7 @@ namespace troupe::net {
 namespace {
 
 constexpr uint16_t LEAST_MTU = 68;  // §5.1.4.1
+constexpr uint32_t CAPTURE_DEADLINE_MS = 5000;
 
 kj::AutoCloseFd makeEventFd() {
   int fd;
@@ -97,6 +98,8 @@ virtio::DeviceDescription NetEngine::describe() {
   description.config = kj::heapArray<kj::byte>(kj::arrayPtr(&told, 1).asBytes());
   description.configWriteMask = kj::heapArray<kj::byte>(sizeof(told));
   memset(description.configWriteMask.begin(), 0, sizeof(told));
+  // A pair's thread waits for the disk when a capture does.
+  if (host.capture != nullptr) description.resetDeadlineMs = CAPTURE_DEADLINE_MS;
   return description;
 }
 

@@ -27,7 +27,8 @@ TransmitRing::TransmitRing(virtio::Virtqueue& ring, int call, Backend& backend,
       whole(kj::heapArray<kj::byte>(MAX_FRAME_BYTES)) {}
 
 Backend::Outcome TransmitRing::turn() {
-  auto outcome = Backend::Outcome::DONE;
+  // What is left of an earlier frame goes first, whether or not there is another.
+  auto outcome = backend.send(nullptr).outcome;
   uint32_t left = ring.size();
   while (outcome == Backend::Outcome::DONE) {
     if (first == count) {
@@ -37,6 +38,9 @@ Backend::Outcome TransmitRing::turn() {
       if (count == 0) continue;  // none of them is to be sent
     }
     auto sent = backend.send(frames.slice(first, count));
+    if (settings.capture != nullptr && sent.count > 0) {
+      settings.capture->add(whole.slice(0, frames[first].bytes));
+    }
     finish(sent.count);
     outcome = sent.outcome;
   }
@@ -115,7 +119,6 @@ bool TransmitRing::copyWhole(virtio::Chain& chain, OutgoingFrame& frame) {
 // The first `sent` of the frames that wait are done with.
 void TransmitRing::finish(size_t sent) {
   for (size_t i = 0; i < sent; i++, first++) {
-    if (settings.capture != nullptr) settings.capture->add(whole.slice(0, frames[first].bytes));
     giveBack(kj::mv(KJ_ASSERT_NONNULL(chains[first])));
     chains[first] = nullptr;
   }

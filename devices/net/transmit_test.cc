@@ -152,6 +152,22 @@ TEST(Transmit, AStreamThatIsFullLosesNothing) {
   bench.waitForSent(COUNT);
 }
 
+// No later frame comes to push it.
+TEST(Transmit, AStreamGetsTheEndOfTheLastFrameToo) {
+  NetBench::Options options;
+  options.socketType = SOCK_STREAM;
+  NetBench bench(options);
+  int least = 1;
+  KJ_SYSCALL(setsockopt(bench.deviceSocket(), SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)));
+  for (int i = 0; i < 10; i++) {
+    bench.send(frame(OTHER, OWN, 60000, i));
+    bench.waitForSent(1);
+    bench.device.settle();  // it sleeps, with the rest of the frame
+    for (size_t got = 0; got < 4 + 60000;)
+      got += bench.waitForFrame().size();
+  }
+}
+
 TEST(Transmit, HeadersReachAHostThatTakesThem) {
   NetBench bench(withHeaders(testing::OFFLOADS));
   auto header = segments();
@@ -298,6 +314,11 @@ TEST(Transmit, ACaptureHasWhatWasSentAndNothingElse) {
   kj::byte content[4096];
   ASSERT_EQ(pread(file, content, sizeof(content), 0), 24 + 16 + 1000);
   EXPECT_EQ(memcmp(content + 40, frame(OTHER, OWN, 2000, 2).begin(), 1000), 0);
+  bench.peer().close();
+  for (int i = 0; i < 10; i++)
+    bench.send(frame(OTHER, OWN, 100, 3));  // nobody gets them
+  bench.waitForSent(10);
+  EXPECT_EQ(pread(file, content, sizeof(content), 0), 24 + 16 + 1000);
 }
 
 TEST(Transmit, AHostThatIsGoneTakesTheLinkDownAndFramesAreDropped) {

@@ -44,6 +44,7 @@ class NetBench: public NetDriver {
   ~NetBench() noexcept(false);
 
   Peer& peer(uint16_t pair = 0) { return cables[pair]->peer; }
+  int deviceSocket() const { return cables[0]->device; }
 
   // What the next frame of the guest's is when it has got out.
   Bytes waitForFrame(uint16_t pair = 0);
