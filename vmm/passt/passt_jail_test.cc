@@ -6,11 +6,14 @@
 #include <kj/async-unix.h>
 #include <kj/debug.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <sstream>
 #include <string>
 
 #include "sandbox/attest.h"
@@ -147,6 +150,81 @@ TEST(PasstJail, ServesFramesFromInside) {
   auto& frame = KJ_ASSERT_NONNULL(reply);
   EXPECT_EQ(0, memcmp(frame.begin(), GUEST, 6));
   EXPECT_EQ(frame[21], 2) << "an ARP reply";
+}
+
+// The default gateway, as the kernel writes it: "eth0 00000000 010200C0 …".
+in_addr defaultGateway() {
+  in_addr gateway = {};
+  std::ifstream routes("/proc/net/route");
+  std::string name, destination, by;
+  for (std::string line; std::getline(routes, line);) {
+    std::istringstream words(line);
+    words >> name >> destination >> by;
+    if (destination != "00000000") continue;
+    gateway.s_addr = static_cast<in_addr_t>(strtoul(by.c_str(), nullptr, 16));
+    break;
+  }
+  return gateway;
+}
+
+// RFC 1071, over 16-bit words with the highest byte first.
+uint16_t checksum(kj::ArrayPtr<const kj::byte> bytes, uint32_t sum = 0) {
+  for (size_t i = 0; i < bytes.size(); i++)
+    sum += i % 2 == 0 ? bytes[i] << 8 : bytes[i];
+  while (sum >> 16 != 0)
+    sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(~sum);
+}
+
+// The first segment of a connection from 198.51.100.2:40000.
+kj::Array<kj::byte> synTo(in_addr target, uint16_t port) {
+  auto frame = kj::heapArray<kj::byte>(14 + 20 + 20);
+  memset(frame.begin(), 0, frame.size());
+  memset(frame.begin(), 0x02, 6);  // passt takes what comes
+  memcpy(&frame[6], GUEST, 6);
+  frame[12] = 0x08;
+  kj::byte* ip = &frame[14];
+  const kj::byte head[] = {0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, IPPROTO_TCP};
+  const kj::byte source[] = {198, 51, 100, 2};
+  memcpy(ip, head, sizeof(head));
+  memcpy(ip + 12, source, 4);
+  memcpy(ip + 16, &target, 4);
+  uint16_t sum = checksum(kj::arrayPtr(ip, 20));
+  ip[10] = sum >> 8, ip[11] = sum & 0xff;
+  kj::byte* tcp = ip + 20;
+  tcp[0] = 40000 >> 8, tcp[1] = 40000 & 0xff;
+  tcp[2] = port >> 8, tcp[3] = port & 0xff;
+  tcp[7] = 1;        // the sequence number
+  tcp[12] = 5 << 4;  // words of its header
+  tcp[13] = 0x02;    // SYN
+  tcp[14] = tcp[15] = 0xff;
+  sum = checksum(kj::arrayPtr(ip + 12, 28), IPPROTO_TCP + 20);
+  tcp[16] = sum >> 8, tcp[17] = sum & 0xff;
+  return frame;
+}
+
+TEST(PasstJail, AConnectionOfTheGuestsReachesAServerOnTheHost) {
+  int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(server, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(server, 1), 0);
+  ASSERT_EQ(getsockname(server, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  Bench bench;
+  bench.start(passtArguments(userPlan()));
+  send(bench.sockets.ours, arpRequest());
+  ASSERT_TRUE(receive(bench.sockets.ours, 0x0806) != nullptr) << bench.words();
+  send(bench.sockets.ours, synTo(defaultGateway(), ntohs(address.sin_port)));
+  pollfd waiting = {server, POLLIN, 0};
+  EXPECT_EQ(1, poll(&waiting, 1, 10000)) << bench.words();
+  auto reply = receive(bench.sockets.ours, 0x0800);
+  ASSERT_TRUE(reply != nullptr) << bench.words();
+  auto& frame = KJ_ASSERT_NONNULL(reply);
+  ASSERT_GE(frame.size(), 54u);
+  EXPECT_EQ(0x12, frame[47]) << "SYN and ACK";
+  close(server);
 }
 
 TEST(PasstJail, EndsByItselfWhenTheDeviceHasGone) {
