@@ -87,7 +87,7 @@ class Net(Part):
         self.helper_is_as_told()
         self.serve("send", "from the guest")
         self.wait("receive")
-        client = subprocess.run(["iperf3", "-c", GUEST, "-p", "5202", "-J", "-t", "3", "-P", "4"],
+        client = subprocess.run(["iperf3", "-c", GUEST, "-p", "5202", "-J", "-t", "2", "-P", "4"],
                                 capture_output=True, timeout=90)
         self.reply("ok " + self.told("to the guest", client.stdout)
                    if client.returncode == 0 else "iperf3 failed")

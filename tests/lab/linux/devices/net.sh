@@ -21,7 +21,7 @@ saw features "$(grep -c ': on' /tmp/features) on, rx-gro-hw $(sed -n 's/^rx-gro-
 saw driver "$(ethtool -i eth0 | tr '\n' ' ')"
 same queues "$(ethtool -l eth0 | awk '/^Combined:/ { last = $2 } END { print last }')" 2
 
-work ping "$ping" -c 5 -i 0.2 -W 5 $host
+work ping "$ping" -c 3 -i 0.2 -W 5 $host
 saw ping "$(tail -n 1 /tmp/out)"
 tell ping
 await
@@ -30,7 +30,7 @@ check pinged "$([ "$reply" = ok ] || echo "$reply")"
 # Towards the host, then from it, four connections each time so that they spread over the queues.
 tell send
 await
-work send iperf3 -c $host -p "$reply" -t 3 -P 4
+work send iperf3 -c $host -p "$reply" -t 2 -P 4
 saw send "$(grep 'SUM.*sender' /tmp/out | tail -n 1)"
 iperf3 -s -1 -p 5202 > /tmp/server 2>&1 &
 usleep 500000
@@ -43,7 +43,7 @@ wait
 # What a vCPU asks for comes back over its own queue.
 tell reverse
 await
-work reverse taskset 2 iperf3 -c $host -p "$reply" -t 3 -P 2 -R
+work reverse taskset 2 iperf3 -c $host -p "$reply" -t 2 -P 2 -R
 saw reverse "$(grep 'SUM.*receiver' /tmp/out | tail -n 1)"
 
 # Both vCPUs had interrupts of queues of their own.
@@ -102,11 +102,11 @@ printf 'GET / HTTP/1.0\r\n\r\n' | nc "$router" "$port" > /tmp/fetched
 same fetched "$(tail -c 1048576 /tmp/fetched | md5sum | cut -d ' ' -f 1)" "$digest"
 tell user_send
 await
-work user_send iperf3 -c "$router" -p "$reply" -t 3
+work user_send iperf3 -c "$router" -p "$reply" -t 2
 saw user_send "$(grep 'receiver' /tmp/out | tail -n 1)"
 tell user_receive
 await
-work user_receive iperf3 -c "$router" -p "$reply" -t 3 -R
+work user_receive iperf3 -c "$router" -p "$reply" -t 2 -R
 saw user_receive "$(grep 'receiver' /tmp/out | tail -n 1)"
 (echo "hello from the guest" | nc -l -p 80 > /tmp/heard) &
 usleep 300000
