@@ -1,6 +1,5 @@
 // The actor as shipped: the real executable in its real jail, with this test as troupe, broker and
 // driver.
-#include <capnp/message.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -16,66 +15,22 @@
 #include <fstream>
 #include <string>
 
-#include "devices/blk/blk.capnp.h"
-#include "devices/blk/blk_profile.h"
 #include "devices/blk/testing/blk_bench.h"
+#include "devices/blk/testing/jailed_blk.h"
 #include "devices/blk/testing/scratch_disk.h"
-#include "devices/virtio/testing/process_bench.h"
 
 namespace troupe::blk {
 namespace {
 
 using testing::filled;
+using Jailed = testing::JailedBlk;
 using testing::Medium;
 using testing::ScratchDisk;
 using testing::sectors;
-using virtio::testing::FakeDriver;
-using virtio::testing::HandedFd;
-using virtio::testing::ProcessBench;
 
 constexpr uint64_t MIB = 1 << 20;
 constexpr uint32_t BLOCK = 4096;
-constexpr uint16_t QUEUES = 2;
-
-// Starts the actor with a disk of `medium`; two queues, jail on.
-struct Jailed: testing::BlkDriver {
-  explicit Jailed(int disk, bool readOnly = false)
-      : fds{HandedFd{"disk", 0, disk}},
-        device(ram, BLK_PROFILE, "troupe-blk", QUEUES, fds, configure(readOnly)) {}
-
-  void attachAndActivate() {
-    device.attach();
-    EXPECT_EQ(differences(sandbox::Stage::READY), "");
-    activate();
-  }
-  void activate() {
-    drivers.clear();
-    for (int i = 0; i < QUEUES; i++)
-      drivers.add(kj::heap<FakeDriver>(ram, 256));
-    device.activate(testing::FEATURES, {drivers[0], drivers[1]});
-  }
-  std::string differences(sandbox::Stage stage) {
-    std::string all;
-    for (auto& difference : device.attest(stage))
-      all += std::string(difference.cStr()) + "\n";
-    return all;
-  }
-
- private:
-  capnp::MallocMessageBuilder message;
-  HandedFd fds[1];
-
-  kj::Maybe<capnp::AnyPointer::Reader> configure(bool readOnly) {
-    auto config = message.initRoot<BlkConfig>();
-    config.setId("jailed");
-    config.setQueues(QUEUES);
-    config.setReadOnly(readOnly);
-    return message.getRoot<capnp::AnyPointer>().asReader();
-  }
-
- public:
-  ProcessBench device;
-};
+constexpr uint16_t QUEUES = testing::JAILED_QUEUES;
 
 class BlkJailed: public ::testing::TestWithParam<Medium> {
  protected:

@@ -21,8 +21,10 @@ namespace troupe::fuzz {
 namespace {
 
 // Keeps the input, and says how to try it again.
-void tell(const std::string& name, const std::string& what, const std::vector<Op>& ops) {
-  std::string path = "/tmp/jailed-" + name + "-" + std::to_string(getpid()) + ".input";
+void tell(const std::string& name, uint64_t number, const std::string& what,
+          const std::vector<Op>& ops) {
+  std::string path = "/tmp/jailed-" + name + "-" + std::to_string(getpid()) + "-" +
+                     std::to_string(number) + ".input";
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(ops.data()), ops.size() * sizeof(Op));
   printf("FINDING: %s\n  replay: tools/fuzz %s --jailed --replay %s\n", what.c_str(), name.c_str(),
@@ -60,7 +62,7 @@ int drive(const std::string& name, JailedDriver& driver, JailedCorpus& corpus, u
     corpus.tried(ops, driver.reached());
     if (!what.empty()) {
       ++findings;
-      tell(name, what, ops);
+      tell(name, findings, what, ops);
     }
     ++done;
     if (elapsed() - shown > 5) {
