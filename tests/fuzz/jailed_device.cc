@@ -117,6 +117,7 @@ class JailedNet final: public JailedDevice {
   void request(const Op& op, RequestTemplate& request) override { net::chooseRequest(op, request); }
   Op goodRequest() override { return makeOp(0, 0, 100); }
   uint16_t goodQueue() override { return 1; }
+  bool looksAtOnce(uint16_t queue) override { return queue != 0; }
 
  private:
   void endHost() {
@@ -187,8 +188,10 @@ class JailedVsock final: public JailedDevice {
   void request(const Op& op, RequestTemplate& request) override {
     vsock::chooseRequest(op, request);
   }
-  Op goodRequest() override { return makeOp(0, 0xff70, 0); }
+  // A stream that nobody has is reset: taken, and nothing comes back.
+  Op goodRequest() override { return makeOp(0, 0x1080, 0); }
   uint16_t goodQueue() override { return vsock::TRANSMIT_QUEUE; }
+  bool looksAtOnce(uint16_t queue) override { return queue == vsock::TRANSMIT_QUEUE; }
 
  private:
   kj::AutoCloseFd connector;

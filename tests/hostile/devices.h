@@ -7,7 +7,7 @@
 namespace troupe::hostile {
 
 // Those fuzz::jailedDevice() knows.
-constexpr const char* DEVICES[] = {"blk", "console", "rng"};
+constexpr const char* DEVICES[] = {"blk", "console", "net", "rng", "vsock"};
 
 inline std::string deviceName(const ::testing::TestParamInfo<const char*>& info) {
   return info.param;
