@@ -1,5 +1,7 @@
 #include "devices/balloon/page_batch.h"
 
+#include <kj/debug.h>
+
 #include <algorithm>
 
 #include "devices/balloon/wire.h"
@@ -23,39 +25,35 @@ PageBatch::PageBatch(const virtio::GuestMemory& memory) : memory(memory) {
 
 void PageBatch::clear() {
   found.clear();
-  bytes = 0;
-}
-
-size_t PageBatch::room() const {
-  return std::min(MAX_RANGES - found.size(), size_t((MAX_BYTES - bytes) / PAGE_BYTES));
+  pagesLeft = MAX_PAGES;
 }
 
 void PageBatch::addPage(uint32_t number) {
+  KJ_REQUIRE(!isFull());
+  --pagesLeft;
   uint64_t address = number * PAGE_BYTES;
   bool isRam = memory.slice(address, PAGE_BYTES) != nullptr;
   if (isRam || fuzz::isPlanted(fuzz::Bug::PAGE_OUTSIDE_RAM)) add(address, PAGE_BYTES);
 }
 
 uint64_t PageBatch::addBuffer(const iovec& buffer) {
-  KJ_IF_MAYBE (address, memory.guestAddress(buffer.iov_base)) {
-    uint64_t begin = pageUp(*address);
-    uint64_t end = pageDown(*address + buffer.iov_len);
-    if (begin >= end) return buffer.iov_len;
-    if (isFull()) return 0;
-    uint64_t room = MAX_BYTES - bytes;
-    if (end - begin <= room) {
-      add(begin, end - begin);
-      return buffer.iov_len;
-    }
-    add(begin, room);
-    return begin + room - *address;
+  if (isFull()) return 0;
+  uint64_t address = KJ_REQUIRE_NONNULL(memory.guestAddress(buffer.iov_base), "no guest memory");
+  uint64_t begin = pageUp(address);
+  uint64_t end = pageDown(address + buffer.iov_len);
+  if (begin >= end) {
+    --pagesLeft;
+    return buffer.iov_len;
   }
-  return buffer.iov_len;
+  uint64_t pages = kj::min((end - begin) / PAGE_BYTES, pagesLeft);
+  pagesLeft -= pages;
+  add(begin, pages * PAGE_BYTES);
+  uint64_t done = begin + pages * PAGE_BYTES;
+  return done == end ? buffer.iov_len : done - address;
 }
 
 // Drivers name neighbours one after the other, upwards or downwards.
 void PageBatch::add(uint64_t address, uint64_t size) {
-  bytes += size;
   if (found.size() > 0) {
     auto& last = found.back();
     if (last.guestAddress + last.size == address) {

@@ -12,11 +12,12 @@
 namespace troupe::balloon {
 
 // The pages of one turn that are to be given back to the host: whole pages of guest RAM, as few
-// ranges as they make, and no more than one call to the broker may name.
+// ranges as they make, and no more than one call to the broker may name. What is looked at and left
+// alone counts as well, so a turn is bounded whatever the guest names.
 class PageBatch {
  public:
   static constexpr size_t MAX_RANGES = 2048;
-  static constexpr uint64_t MAX_BYTES = 64 << 20;
+  static constexpr size_t MAX_PAGES = 16384;  // 64 MiB
 
   // Outlived by `memory`.
   explicit PageBatch(const virtio::GuestMemory& memory);
@@ -25,7 +26,7 @@ class PageBatch {
   bool isEmpty() const { return found.size() == 0; }
   bool isFull() const { return room() == 0; }
   // How many more pages it takes at least.
-  size_t room() const;
+  size_t room() const { return kj::min(MAX_RANGES - found.size(), pagesLeft); }
 
   // The page with this number (§5.5.6: its address divided by 4096). One that is not in RAM is
   // ignored: it is nobody's.
@@ -43,7 +44,7 @@ class PageBatch {
 
   const virtio::GuestMemory& memory;
   kj::Vector<virtio::GuestRange> found;
-  uint64_t bytes = 0;  // of all that was added, twice what was added twice
+  size_t pagesLeft = MAX_PAGES;
 };
 
 }  // namespace troupe::balloon

@@ -13,6 +13,7 @@ namespace {
 using virtio::testing::FakeRam;
 
 constexpr uint64_t GIB = 1 << 30;
+constexpr uint64_t MAX_BYTES = PageBatch::MAX_PAGES * PAGE_BYTES;
 
 // RAM from 0 to 1 MiB and, of the same size, from 4 GiB on.
 struct Bench {
@@ -79,13 +80,27 @@ TEST(PageBatch, HoldsAsManyRangesAsACallMayName) {
   EXPECT_EQ(batch.ranges().size(), 0u);
 }
 
+// Or an array of a thousand million such numbers would be read in one turn.
+TEST(PageBatch, BAL01_WhatIsLeftAloneIsWorkAsWell) {
+  Bench bench;
+  size_t looked = 0;
+  for (; !bench.batch.isFull(); looked++)
+    bench.batch.addPage(UINT32_MAX);
+  EXPECT_EQ(looked, PageBatch::MAX_PAGES);
+  EXPECT_TRUE(bench.batch.isEmpty());
+  bench.batch.clear();
+  for (looked = 0; !bench.batch.isFull(); looked++)
+    bench.batch.addBuffer(bench.buffer(1, 8));
+  EXPECT_EQ(looked, PageBatch::MAX_PAGES);
+}
+
 TEST(PageBatch, HoldsAsManyBytesAsACallMayNameAndSaysWhatIsLeft) {
-  FakeRam ram(PageBatch::MAX_BYTES + FakeRam::MIB);
+  FakeRam ram(MAX_BYTES + FakeRam::MIB);
   auto memory = ram.memory();
   PageBatch batch(memory);
-  auto all = ram.bytes(0, PageBatch::MAX_BYTES + FakeRam::MIB);
+  auto all = ram.bytes(0, MAX_BYTES + FakeRam::MIB);
   iovec buffer{all.begin() + 10, all.size() - 10};
-  EXPECT_EQ(batch.addBuffer(buffer), PageBatch::MAX_BYTES + 4096 - 10);
+  EXPECT_EQ(batch.addBuffer(buffer), MAX_BYTES + 4096 - 10);
   EXPECT_TRUE(batch.isFull());
   EXPECT_EQ(batch.addBuffer(iovec{all.begin(), 4096}), 0u);
   EXPECT_EQ(batch.ranges().size(), 1u);

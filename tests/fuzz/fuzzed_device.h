@@ -34,6 +34,9 @@ class FuzzedDevice {
   // Bits of features that are none: they say which device of several this is, and are off at first.
   virtual uint64_t choices() { return 0; }
 
+  // The guest's memory, once, before the first start().
+  virtual void use(const virtio::GuestMemory&) {}
+
   // `rings` has an entry for each queue, null where the driver enabled none. They live until
   // stop().
   virtual void start(uint64_t features, const std::vector<virtio::Virtqueue*>& rings) = 0;

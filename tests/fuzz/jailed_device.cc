@@ -11,6 +11,10 @@
 
 #include <thread>
 
+#include "devices/balloon/balloon.capnp.h"
+#include "devices/balloon/balloon_profile.h"
+#include "devices/balloon/fuzz_request.h"
+#include "devices/balloon/wire.h"
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_profile.h"
 #include "devices/blk/fuzz_request.h"
@@ -52,6 +56,27 @@ class JailedRng final: public JailedDevice {
   }
   void request(const Op& op, RequestTemplate& request) override { rng::chooseRequest(op, request); }
   Op goodRequest() override { return makeOp(0, 0, 64); }
+};
+
+// Guest RAM is given to it to read alone, as by the broker.
+class JailedBalloon final: public JailedDevice {
+ public:
+  std::vector<uint16_t> queueSizes() override { return {128, 128, 128, 128}; }
+  uint64_t features() override {
+    return virtio::F_VERSION_1 | virtio::F_INDIRECT_DESC | balloon::F_FREE_PAGE_HINT |
+           balloon::F_PAGE_POISON | balloon::F_STATS_VQ;
+  }
+  kj::Own<ProcessBench> start(FakeRam& ram) override {
+    capnp::MallocMessageBuilder message;
+    message.initRoot<BalloonConfig>().setStatistics(true);
+    return kj::heap<ProcessBench>(ram, BALLOON_PROFILE, "troupe-balloon", 5, nullptr,
+                                  message.getRoot<capnp::AnyPointer>().asReader());
+  }
+  void request(const Op& op, RequestTemplate& request) override {
+    balloon::chooseRequest(op, request);
+  }
+  Op goodRequest() override { return makeOp(0, 20, 100); }
+  bool readsOnly() override { return true; }
 };
 
 // Its output goes to /dev/null, and nobody types.
@@ -201,6 +226,7 @@ class JailedVsock final: public JailedDevice {
 }  // namespace
 
 kj::Own<JailedDevice> jailedDevice(kj::StringPtr name) {
+  if (name == "balloon") return kj::heap<JailedBalloon>();
   if (name == "rng") return kj::heap<JailedRng>();
   if (name == "console") return kj::heap<JailedConsole>();
   if (name == "net") return kj::heap<JailedNet>();

@@ -30,9 +30,11 @@ class JailedDevice {
   // Whether it looks at what is made available in `queue` without more ado; others first need
   // something from the host.
   virtual bool looksAtOnce(uint16_t /*queue*/) { return true; }
+  // Whether it has guest RAM to read alone, and the broker stores for it.
+  virtual bool readsOnly() { return false; }
 };
 
-// `name`: "rng", "console", "net", "blk" or "vsock"; null for any other.
+// `name`: "balloon", "rng", "console", "net", "blk" or "vsock"; null for any other.
 kj::Own<JailedDevice> jailedDevice(kj::StringPtr name);
 
 }  // namespace troupe::fuzz

@@ -62,7 +62,11 @@ std::string JailedDriver::run(const std::vector<Op>& ops) {
 
 void JailedDriver::launch() {
   bench = device.start(*ram);
-  bench->attach();
+  if (device.readsOnly()) {
+    bench->attachReadOnly();
+  } else {
+    bench->attach();
+  }
   ++processCount;
   goodAnswer();
   usage = usageOf(bench->child().pid());
@@ -138,8 +142,10 @@ void JailedDriver::activate(GuestDriver& driver, uint64_t features) {
   auto request = bench->device().activateRequest();
   request.setFeatures(features);
   auto queues = request.initQueues(sizes.size());
+  bench->host.usedRings.clear();
   for (uint16_t i = 0; i < sizes.size(); i++) {
     auto layout = driver.layout(i);
+    bench->host.usedRings.add(virtio::testing::FakeHost::UsedRing{i, layout, 0});
     queues[i].setIndex(i);
     queues[i].setSize(layout.size);
     queues[i].setDescriptorTable(layout.descriptorTable);

@@ -18,6 +18,7 @@ Session::Session(Arena& arena, Watch& watch, FuzzedDevice& device)
       rings(sizes.size()),
       unseen(sizes.size()),
       usedIsOdd(sizes.size()) {
+  device.use(memory);
   arena.onGuestWrite = [&watch](const kj::byte* host, size_t size) {
     watch.guestWrote(host, size);
   };

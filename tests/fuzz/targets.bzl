@@ -3,6 +3,7 @@
 TARGETS = [
     "//broker:fuzz_broker_rpc",
     "//broker:fuzz_transport",
+    "//devices/balloon:fuzz_balloon",
     "//devices/blk:fuzz_blk",
     "//devices/blk/qcow2:fuzz_qcow2",
     "//devices/console:fuzz_console",
@@ -18,6 +19,10 @@ PLANTED = {
     "//broker:fuzz_transport": [
         "status-order",
         "config-bounds",
+    ],
+    "//devices/balloon:fuzz_balloon": [
+        "page-outside-ram",
+        "statistics-length",
     ],
     "//devices/blk:fuzz_blk": [
         "sector-overflow",
