@@ -86,6 +86,7 @@ struct VmConfig {
   serial @8 :Text = "stdio";
   # "stdio", "file=PATH", "socket=PATH".
   rng @9 :Text = "on";
+  # "on", "off", or "rate=1M": on, and what the guest may draw in a second, as DiskConfig.rate.
   cpuMask @10 :List(Text) $Json.name("cpu-mask");
   jail @11 :Text = "on";
   profileDir @12 :Text $Json.name("profile-dir");

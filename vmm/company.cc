@@ -14,6 +14,7 @@
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
 #include "devices/net/net_profile.h"
+#include "devices/rng/rng.capnp.h"
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
 #include "sandbox/fd_view.h"
@@ -229,7 +230,13 @@ class Launching {
     return actor;
   }
 
-  DeviceActor rng() {
+  DeviceActor rng(const RatePlan& rate) {
+    capnp::MallocMessageBuilder message(32);
+    auto config = message.initRoot<RngConfig>();
+    config.setBytesPerSecond(rate.bytesPerSecond);
+    config.setBurstBytes(rate.burstBytes);
+    config.setRequestsPerSecond(rate.itemsPerSecond);
+    config.setBurstRequests(rate.burstItems);
     return device({profiles.of(RNG_PROFILE),
                    programs.devices,
                    "troupe-rng",
@@ -237,7 +244,7 @@ class Launching {
                    "rng",
                    kj::str("the random number generator"),
                    {},
-                   nullptr});
+                   message.getRoot<capnp::AnyPointer>().asReader()});
   }
 
   DeviceActor vsock(const VsockPlan& plan, const VsockFiles& files) {
@@ -320,7 +327,7 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
       company.devices.add(launching.net(i, plan.nets[i], files.nets[i], -1));
     }
   }
-  if (plan.rng) company.devices.add(launching.rng());
+  if (plan.rng) company.devices.add(launching.rng(plan.rngRate));
   KJ_IF_MAYBE (vsock, plan.vsock) {
     company.devices.add(launching.vsock(*vsock, KJ_ASSERT_NONNULL(files.vsock)));
   }

@@ -119,6 +119,8 @@ constexpr ErrorCode NOT_RUNNING{"TRP-run-023", ExitCode::USAGE};
 constexpr ErrorCode STOP_TIMEOUT{"TRP-run-024", ExitCode::USAGE};
 constexpr ErrorCode GRAPH_DIFFERS{"TRP-run-025", ExitCode::JAIL};
 
+constexpr ErrorCode RNG_RATE{"TRP-rng-002", ExitCode::USAGE};
+
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
 constexpr ErrorCode BALLOON_SIZE{"TRP-bal-002", ExitCode::USAGE};
@@ -228,6 +230,7 @@ constexpr ErrorCode ALL[] = {
     VSOCK_PATH,
     VSOCK_SOCKET,
     GRAPH_DIFFERS,
+    RNG_RATE,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

@@ -139,7 +139,8 @@ void addOptions(CommandLine& line, Said& said) {
             [&said](kj::StringPtr word) { said.nets.add(word); }});
   text("console", "WHERE", "virtio console: stdio, pty, file=PATH or socket=PATH", said.console);
   text("serial", "WHERE", "serial port: stdio, file=PATH or socket=PATH", said.serial);
-  text("rng", "on|off", "virtio random number generator", said.rng);
+  text("rng", "on|off|rate=RATE", "virtio random number generator, and what the guest may draw",
+       said.rng);
   line.add({"balloon", "[stats]",
             "memory balloon, with statistics of the guest's memory if wanted; see `troupe balloon`",
             false, [&said](kj::StringPtr word) { said.balloon = word; }, balloonWords()});

@@ -6,6 +6,7 @@
 #include "vmm/error_codes.h"
 #include "vmm/number_text.h"
 #include "vmm/quote.h"
+#include "vmm/rng_option.h"
 #include "vmm/user_error.h"
 
 namespace troupe {
@@ -158,6 +159,7 @@ VmPlan planVm(VmConfig::Reader config) {
   if (config.getInitrd().size() > 0) initrd = kj::heapString(config.getInitrd());
   kj::Maybe<kj::String> profileDir;
   if (config.getProfileDir().size() > 0) profileDir = kj::heapString(config.getProfileDir());
+  auto rng = planRng(config.getRng());
   VmPlan plan{kj::heapString(config.getName()),
               kj::heapString(config.getKernel()),
               kj::mv(initrd),
@@ -167,12 +169,13 @@ VmPlan planVm(VmConfig::Reader config) {
               planDisks(config.getDisks()),
               kj::mv(console),
               kj::mv(serial),
-              parseOnOff("--rng", config.getRng()),
+              rng.on,
               planCpuMask(config.getCpuMask()),
               parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF,
               kj::mv(profileDir),
               planNets(config.getNets(), config.getName()),
-              planBalloon(config)};
+              planBalloon(config),
+              rng.rate};
   if (config.hasVsock()) plan.vsock = planVsock(config.getVsock());
   plan.onReboot = parseOnReboot(config.getOnReboot());
   checkDeviceCount(plan);

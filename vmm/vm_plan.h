@@ -12,6 +12,7 @@
 #include "vmm/disk_plan.h"
 #include "vmm/net_plan.h"
 #include "vmm/on_reboot.h"
+#include "vmm/rate_plan.h"
 #include "vmm/vsock_plan.h"
 
 namespace troupe {
@@ -46,6 +47,7 @@ struct VmPlan {
   kj::Maybe<kj::String> profileDir;  // whose profiles replace those built in
   kj::Array<NetPlan> nets;
   kj::Maybe<BalloonPlan> balloon;
+  RatePlan rngRate;
   OnReboot onReboot = OnReboot::RESTART;
   kj::Maybe<VsockPlan> vsock = nullptr;
 };

@@ -17,10 +17,10 @@ class FuzzedRng final: public fuzz::FuzzedDevice, public RandomSource {
   uint64_t features() override { return virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX; }
 
   void start(uint64_t, const std::vector<virtio::Virtqueue*>& rings) override {
-    if (rings[0] != nullptr) queue.emplace(*rings[0], *this);
+    if (rings[0] != nullptr) queue.emplace(*rings[0], *this, limit);
   }
   void stop() override { queue = nullptr; }
-  void kick(uint16_t) override { KJ_ASSERT_NONNULL(queue).serve(); }
+  void kick(uint16_t) override { KJ_ASSERT_NONNULL(queue).serve(0); }
 
   void request(const Op& op, fuzz::RequestTemplate& request) override {
     chooseRequest(op, request);
@@ -41,6 +41,7 @@ class FuzzedRng final: public fuzz::FuzzedDevice, public RandomSource {
     return size;
   }
 
+  virtio::RateLimit limit{virtio::TokenBucket(0, 1), virtio::TokenBucket(0, 1)};
   kj::Maybe<RngQueue> queue;
   bool fails = false;
   size_t most = SIZE_MAX;

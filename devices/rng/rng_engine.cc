@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 
+#include "devices/virtio/spin.h"
+
 namespace troupe::rng {
 namespace {
 
@@ -19,14 +21,27 @@ class KernelRandom final: public RandomSource {
   }
 };
 
+virtio::RateLimit limitOf(const RngRate& rate) {
+  using virtio::TokenBucket;
+  KJ_REQUIRE(
+      TokenBucket::accepts(rate.bytesPerSecond, rate.burstBytes) &&
+          TokenBucket::accepts(rate.requestsPerSecond, rate.burstRequests),
+      "TRP-rng-001: a rate is at most 1 TiB or 2^40 requests in a second, its burst from 1 to "
+      "an hour's worth");
+  return virtio::RateLimit{TokenBucket(rate.bytesPerSecond, rate.burstBytes),
+                           TokenBucket(rate.requestsPerSecond, rate.burstRequests)};
+}
+
 }  // namespace
 
 // Watches the kick from start() to stop(). The eventfd is never read: the loop's interest is
 // edge-triggered, each notification is an edge of its own, and the count means nothing.
 struct RngEngine::Active {
-  Active(kj::UnixEventPort& events, virtio::ActiveQueue queueParam, virtio::DriverLink& link)
+  Active(kj::UnixEventPort& events, virtio::ActiveQueue queueParam, virtio::RateLimit& limit,
+         virtio::DriverLink& link)
       : queue(kj::mv(queueParam)),
-        requests(*queue.ring, random),
+        limit(limit),
+        requests(*queue.ring, random, limit),
         link(link),
         timer(events.getTimer()),
         kick(events, queue.kick, kj::UnixEventPort::FdObserver::OBSERVE_READ),
@@ -36,8 +51,9 @@ struct RngEngine::Active {
         })) {}
 
   kj::Promise<void> serve() {
+    uint64_t now = limit.unlimited() ? 0 : virtio::monotonicNs();
     // The only failure is a counter that is full: then the interrupt is pending anyway.
-    if (requests.serve()) eventfd_write(queue.call, 1);
+    if (requests.serve(now)) eventfd_write(queue.call, 1);
     if (queue.ring->broken()) {
       link.needsReset();
       return kj::READY_NOW;
@@ -46,12 +62,13 @@ struct RngEngine::Active {
     // promise that is ready at once would not do: with one always ready the loop never looks at its
     // fds, and the broker's reset would lie there unread.
     if (queue.ring->hasWork()) {
-      return timer.afterDelay(0 * kj::NANOSECONDS).then([this] { return serve(); });
+      return timer.afterDelay(limit.waitNs(now) * kj::NANOSECONDS).then([this] { return serve(); });
     }
     return kick.whenBecomesReadable().then([this] { return serve(); });
   }
 
   virtio::ActiveQueue queue;
+  virtio::RateLimit& limit;
   KernelRandom random;
   RngQueue requests;
   virtio::DriverLink& link;
@@ -60,7 +77,8 @@ struct RngEngine::Active {
   kj::Promise<void> serving;
 };
 
-RngEngine::RngEngine(kj::UnixEventPort& events) : events(events) {}
+RngEngine::RngEngine(kj::UnixEventPort& events, const RngRate& rate)
+    : events(events), limit(limitOf(rate)) {}
 
 RngEngine::~RngEngine() noexcept(false) {}
 
@@ -75,7 +93,7 @@ virtio::DeviceDescription RngEngine::describe() {
 void RngEngine::start(const virtio::GuestMemory&, uint64_t, kj::Array<virtio::ActiveQueue> queues,
                       virtio::DriverLink& link) {
   if (queues.size() == 0) return;  // a driver that enabled no queue gets no bytes
-  active = kj::heap<Active>(events, kj::mv(queues[0]), link);
+  active = kj::heap<Active>(events, kj::mv(queues[0]), limit, link);
 }
 
 kj::Promise<void> RngEngine::stop() {

@@ -8,8 +8,18 @@
 
 #include "devices/rng/rng_queue.h"
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/rate_limit.h"
 
 namespace troupe::rng {
+
+// What the drivers of a device may draw together, in a second and at once after a rest; 0 a second
+// is without limit.
+struct RngRate {
+  uint64_t bytesPerSecond = 0;
+  uint64_t burstBytes = 0;
+  uint64_t requestsPerSecond = 0;
+  uint64_t burstRequests = 0;
+};
 
 // A virtio entropy device (§5.4): one queue of writable buffers, filled by the kernel's generator
 // straight into guest memory.
@@ -17,7 +27,8 @@ namespace troupe::rng {
 // It lives in the main loop: drawing the 64 bytes a guest asks for takes less than waking a thread.
 class RngEngine final: public virtio::DeviceEngine {
  public:
-  explicit RngEngine(kj::UnixEventPort& events);
+  // Throws TRP-rng-001 for a rate that cannot be.
+  explicit RngEngine(kj::UnixEventPort& events, const RngRate& rate = {});
   ~RngEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
@@ -28,6 +39,7 @@ class RngEngine final: public virtio::DeviceEngine {
  private:
   struct Active;  // the queue, what watches it and the promise that serves it
   kj::UnixEventPort& events;
+  virtio::RateLimit limit;  // of the process: a driver that comes anew finds no full bucket
   kj::Maybe<kj::Own<Active>> active;
 };
 

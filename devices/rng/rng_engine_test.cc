@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <string>
 
 #include "devices/virtio/testing/device_bench.h"
 #include "devices/virtio/testing/fake_driver.h"
@@ -21,13 +22,15 @@ using virtio::testing::writable;
 constexpr uint64_t FEATURES = virtio::F_VERSION_1 | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX;
 
 struct Bench {
-  explicit Bench(uint64_t ramBytes = 4 * FakeRam::MIB) : ram(ramBytes) {
+  explicit Bench(uint64_t ramBytes = 4 * FakeRam::MIB, RngRate rate = {})
+      : ram(ramBytes), rate(rate) {
     device.attach();
     device.activate(FEATURES, {&driver});
   }
   FakeRam ram;
-  DeviceBench device{ram,
-                     [](kj::AsyncIoContext& io) { return kj::heap<RngEngine>(io.unixEventPort); }};
+  RngRate rate;
+  DeviceBench device{
+      ram, [this](kj::AsyncIoContext& io) { return kj::heap<RngEngine>(io.unixEventPort, rate); }};
   FakeDriver driver{ram, 8};
 };
 
@@ -130,6 +133,55 @@ TEST(Rng, RNG01_ManyBuffersShareOneBound) {
   bench.driver.add({writable(address, most), writable(address + most, most)});
   EXPECT_EQ(bench.device.waitForUsed(0, bench.driver).written, MAX_BYTES_PER_REQUEST);
   EXPECT_EQ(poisonIn(bench.ram.bytes(address + MAX_BYTES_PER_REQUEST, 4096)), 4096);
+}
+
+// What is over the limit waits in the ring; the debt of a request that was larger than the bucket
+// is waited for, too.
+TEST(Rng, RNG01_ARateIsKeptAndNothingIsLost) {
+  Bench bench(4 * FakeRam::MIB, RngRate{40960, 4096, 0, 0});
+  timespec began, ended;
+  clock_gettime(CLOCK_MONOTONIC, &began);
+  for (int i = 0; i < 4; i++)
+    bench.driver.add({writable(FakeRam::MIB + i * 4096, 4096)});
+  for (int i = 0; i < 4; i++)
+    EXPECT_EQ(bench.device.waitForUsed(0, bench.driver).written, 4096);
+  clock_gettime(CLOCK_MONOTONIC, &ended);
+  double seconds = ended.tv_sec - began.tv_sec + (ended.tv_nsec - began.tv_nsec) / 1e9;
+  // Two pass at once, the bucket's and one on credit; a tenth of a second for each of the others.
+  EXPECT_GE(seconds, 0.19);
+}
+
+TEST(Rng, RNG01_ADriverThatComesAnewFindsNoFullBucket) {
+  Bench bench(4 * FakeRam::MIB, RngRate{0, 0, 1, 1});
+  bench.driver.add({writable(FakeRam::MIB, 64)});
+  bench.driver.add({writable(FakeRam::MIB, 64)});
+  bench.device.waitForUsed(0, bench.driver);
+  bench.device.waitForUsed(0, bench.driver);
+  bench.device.reset();
+  FakeDriver again(bench.ram, 8);
+  again.add({writable(FakeRam::MIB, 64)});
+  bench.device.activate(FEATURES, {&again});
+  bench.device.settle();
+  EXPECT_EQ(again.usedIndex(), 0);
+}
+
+TEST(Rng, AResetWhileALimitIsWaitedForAnswersAtOnce) {
+  Bench bench(4 * FakeRam::MIB, RngRate{1, 1, 0, 0});
+  bench.driver.add({writable(FakeRam::MIB, 4096)});
+  bench.driver.add({writable(FakeRam::MIB, 4096)});
+  bench.device.waitForUsed(0, bench.driver);
+  bench.device.kick(0);
+  bench.device.reset();
+  EXPECT_EQ(bench.driver.usedIndex(), 1);
+}
+
+TEST(Rng, ARateThatCannotBeIsRefused) {
+  kj::AsyncIoContext io = kj::setupAsyncIo();
+  auto refused = kj::runCatchingExceptions([&] {
+    RngEngine engine(io.unixEventPort, RngRate{100, 0, 0, 0});
+  });
+  EXPECT_NE(std::string(KJ_ASSERT_NONNULL(refused).getDescription().cStr()).find("TRP-rng-001"),
+            std::string::npos);
 }
 
 TEST(Rng, BrokenRingAsksForAResetAndWorksAfterIt) {

@@ -2,11 +2,12 @@
 
 namespace troupe::rng {
 
-bool RngQueue::serve() {
+bool RngQueue::serve(uint64_t now) {
   ring.disableNotifications();
-  for (;;) {
+  while (limit.waitNs(now) == 0) {
     KJ_IF_MAYBE (chain, ring.pop()) {
       uint32_t written = fill(*chain);
+      limit.take(written, now);
       ring.push(kj::mv(*chain), written);
     } else {
       break;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "devices/virtio/rate_limit.h"
 #include "devices/virtio/virtqueue.h"
 
 namespace troupe::rng {
@@ -23,18 +24,20 @@ class RandomSource {
 // The requests of one ring (§5.4.6). Knows no fd and no event loop.
 class RngQueue {
  public:
-  // Both outlive it.
-  RngQueue(virtio::Virtqueue& ring, RandomSource& source) : ring(ring), source(source) {}
+  // All outlive it.
+  RngQueue(virtio::Virtqueue& ring, RandomSource& source, virtio::RateLimit& limit)
+      : ring(ring), source(source), limit(limit) {}
 
-  // One batch: at most as many requests as the ring holds. True when the driver wants an interrupt
-  // for it.
-  bool serve();
+  // One batch, at `now` of a clock in nanoseconds: at most as many requests as the ring holds, and
+  // none beyond the limit. True when the driver wants an interrupt for it.
+  bool serve(uint64_t now);
 
  private:
   uint32_t fill(virtio::Chain& chain);
 
   virtio::Virtqueue& ring;
   RandomSource& source;
+  virtio::RateLimit& limit;
 };
 
 }  // namespace troupe::rng
