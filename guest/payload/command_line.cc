@@ -70,8 +70,10 @@ constexpr Named<End> ENDS[] = {{"poweroff", End::POWEROFF}, {"verdict", End::VER
                                {"halt", End::HALT},         {"spin", End::SPIN}};
 constexpr Named<Keys> KEYS[] = {{"echo", Keys::SERIAL}, {"console", Keys::CONSOLE}};
 constexpr Named<bool> MODES[] = {{"poll", false}, {"irq", true}};
-constexpr Named<Bench> BENCHES[] = {
-    {"blk", Bench::BLK}, {"durability", Bench::DURABILITY}, {"net", Bench::NET}};
+constexpr Named<Bench> BENCHES[] = {{"blk", Bench::BLK},
+                                    {"durability", Bench::DURABILITY},
+                                    {"net", Bench::NET},
+                                    {"balloon", Bench::BALLOON}};
 constexpr Named<NetOp> OPS[] = {
     {"send", NetOp::SEND}, {"receive", NetOp::RECEIVE}, {"trip", NetOp::TRIP}};
 

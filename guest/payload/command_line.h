@@ -7,7 +7,7 @@ namespace payload {
 
 enum class End { POWEROFF, VERDICT, RESET, CRASH, HALT, SPIN };
 enum class Keys { NONE, SERIAL, CONSOLE };
-enum class Bench { NONE, BLK, DURABILITY, NET };
+enum class Bench { NONE, BLK, DURABILITY, NET, BALLOON };
 enum class NetOp { SEND, RECEIVE, TRIP };
 
 constexpr unsigned NO_DISK = ~0u;

@@ -1,4 +1,5 @@
 #include "guest/payload/acpi.h"
+#include "guest/payload/balloon_bench.h"
 #include "guest/payload/bench.h"
 #include "guest/payload/checks.h"
 #include "guest/payload/clock.h"
@@ -86,6 +87,13 @@ void runBench(const DriverContext& context, const Options& options, TscRate rate
     if (check(findDevice(context.bus, TYPE_NET, options.bench.net, function),
               Subject{"bench", options.bench.net}, "card", "of the bus")) {
       benchNet(context, function, options.bench, rate);
+    }
+    return;
+  }
+  if (options.bench.kind == Bench::BALLOON) {
+    if (check(findDevice(context.bus, TYPE_BALLOON, 0, function), Subject{"bench", 0}, "balloon",
+              "of the bus")) {
+      benchBalloon(context, function, options.bench, rate);
     }
     return;
   }

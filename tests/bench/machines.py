@@ -25,9 +25,10 @@ class Machine:
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, words, disks=(), devices=True, tap=None):
-        """Starts the guest with each Disk, and a card on `tap`; its serial output is its stdout."""
+    def start(self, words, disks=(), devices=True, tap=None, balloon=False):
+        """Starts the guest with each Disk, a card on `tap`, a balloon; its serial output is its stdout."""
         command = self.command(words, disks, devices) + (self.card(tap) if tap else [])
+        command += self.balloon if balloon else []
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment(), bufsize=0)
@@ -61,6 +62,8 @@ class Troupe(Machine):
     def card(tap):
         return ["--net", f"tap={tap},mac={MAC}"]
 
+    balloon = ["--balloon"]
+
     vcpu_thread = "vp-0"
     disk_threads = "blk-q"
     net_threads = "net-q"
@@ -89,6 +92,8 @@ class Qemu(Machine):
     def card(tap):
         return ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no,vhost=off",
                 "-device", f"virtio-net-pci,netdev=net,disable-legacy=on,mac={MAC},romfile="]
+
+    balloon = ["-device", "virtio-balloon-pci,disable-legacy=on"]
 
     vcpu_thread = "CPU 0/KVM"
     net_threads = "qemu-system-x86"
