@@ -92,7 +92,7 @@ class Run:
             time.sleep(0.2)
         return line in self.serial_text()
 
-    def wait_for_second(self, line, seconds=180):
+    def wait_for_second(self, line, seconds=300):
         """The same for its second occurrence."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process.poll() is None:
