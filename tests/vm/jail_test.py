@@ -17,12 +17,14 @@ KINDS = {
     "KVM_VM": r"^anon_inode:kvm-vm$", "KVM_VCPU": r"^anon_inode:kvm-vcpu:\d+$",
 }
 
-# Of the optional fds, which of each range this test's VM makes an actor have: 1 CPU, two disks of
-# one queue, a console of two into a file, the serial port on stdio, one client that has left again.
+# Of the optional fds, which of each range this test's VM makes an actor have: 1 CPU, a balloon of
+# five queues, two disks of one, a console of two into a file, the serial port on stdio, one client
+# that has left again.
 # The broker has 31 places for the queues of each PCI slot.
-QUEUES = [0, 31, 62, 63, 93]
+QUEUES = [0, 1, 2, 3, 4, 31, 62, 93, 94, 124]
 OPTIONAL_FDS = {
-    "broker": {"serial": [0], "device": [0, 1, 2, 3], "vcpu": [0], "kick": QUEUES, "call": QUEUES},
+    "broker": {"serial": [0], "device": [0, 1, 2, 3, 4], "vcpu": [0], "kick": QUEUES,
+               "call": QUEUES},
     "blk": {"wake": [0], "kick": [0], "call": [0]},
     "console": {"out": [0]},
     "serial": {"in": [0], "out": [0]},
