@@ -28,6 +28,9 @@ void EndLatch::report(MachineEnd end) {
 }
 
 void EndLatch::take(MachineEnd end) {
+  // Once more: what was on its way while the end before it was forgotten holds the guest as well.
+  gate.hold(Hold::ENDED);
+  isReported = true;
   end.boot = boot;
   if (current != nullptr) {
     if (!isGuestsOwn(end.reason) && trouble == nullptr) trouble = kj::mv(end);

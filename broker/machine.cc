@@ -194,16 +194,17 @@ kj::Promise<void> Machine::powerOff() {
 }
 
 kj::Promise<void> Machine::powerOn() {
-  return clearRam(0).then([this]() {
-    serialPort.reset();
-    acpiPorts.powerOn();
-    pci.powerOn();
-    panicked = false;
-    ground.vm.resetInterruptControllers();
-    for (auto i : kj::indices(vcpus))
-      freshVcpus[i]->putBack(vcpus[i]->fd());
-    boot = nullptr;
-  });
+  serialPort.reset();
+  acpiPorts.powerOn();
+  pci.powerOn();
+  panicked = false;
+  boot = nullptr;
+  ground.vm.resetInterruptControllers();
+  for (auto i : kj::indices(vcpus))
+    freshVcpus[i]->putBack(vcpus[i]->fd());
+  // Last of all: until its registers are put back KVM may write a vCPU's clock or stolen time
+  // there.
+  return clearRam(0);
 }
 
 // Piece by piece, with the loop's other work in between: freeing pages takes a while.

@@ -335,6 +335,22 @@ TEST(Machine, ADeviceThatIsLostAfterTheGuestsEndIsNotForgotten) {
   EXPECT_EQ(bench.nextEnd().device, 3);
 }
 
+TEST(Machine, ALossThatIsOnItsWayWhileTheGuestsEndIsForgottenHoldsTheNextBoot) {
+  Bench bench;
+  bench.load(pvhKernel(outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+  bench.machine->powerOff().wait(bench.io.waitScope);
+  EXPECT_FALSE(bench.machine->end().reported());
+  bench.machine->end().report(MachineEnd{EndReason::DEVICE_LOST, kj::str("rng0"), 3});
+  bench.machine->end().forget();  // before the loop has taken the report
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::DEVICE_LOST);
+  bench.machine->powerOn().wait(bench.io.waitScope);
+  bench.load(pvhKernel(print("x") + powerOff() + haltForever()));
+  bench.machine->runAgain();
+  bench.io.provider->getTimer().afterDelay(50 * kj::MILLISECONDS).wait(bench.io.waitScope);
+  EXPECT_EQ(bench.serialOutput(), "");
+}
+
 TEST(Machine, StopsVcpusThatSpin) {
   Bench bench(2);
   bench.load(pvhKernel({0xeb, 0xfe}));
