@@ -2,6 +2,7 @@
 
 #include <kj/array.h>
 #include <kj/common.h>
+#include <kj/debug.h>
 
 #include "devices/net/backend.h"
 #include "devices/net/pair_rules.h"

@@ -67,6 +67,7 @@ bool NetBench::nothingWasSent() {
 }
 
 uint16_t NetBench::status() {
+  device.settle();
   uint16_t result = virtio::NET_S_LINK_UP;
   for (auto& change : device.host.configChanges)
     if (change.offset == offsetof(virtio::NetConfigSpace, status)) {
