@@ -17,7 +17,7 @@ LIST = 256  # pages that the guest names at a time, as Linux does
 def run(machine, stride, mode):
     """Pages a second, as the guest sees it."""
     words = f"bench=balloon count={PAGES} size={stride} rounds=1 mode={mode}"
-    process = machine.start(words, devices=False, balloon=True)
+    process = machine.start(words + machine.balloon_words, devices=False, balloon=True)
     text = process.stdout.read().decode(errors="replace")
     process.wait()
     line = re.search(r"^bench balloon .*pages_per_second=(\d+)", text, re.M)

@@ -63,6 +63,7 @@ class Troupe(Machine):
         return ["--net", f"tap={tap},mac={MAC}"]
 
     balloon = ["--balloon"]
+    balloon_words = ""
 
     vcpu_thread = "vp-0"
     disk_threads = "blk-q"
@@ -94,6 +95,7 @@ class Qemu(Machine):
                 "-device", f"virtio-net-pci,netdev=net,disable-legacy=on,mac={MAC},romfile="]
 
     balloon = ["-device", "virtio-balloon-pci,disable-legacy=on"]
+    balloon_words = " intx"  # it has no MSI-X
 
     vcpu_thread = "CPU 0/KVM"
     net_threads = "qemu-system-x86"
