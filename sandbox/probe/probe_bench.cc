@@ -178,7 +178,8 @@ void ProbeBench::makeFds() {
 
 kj::Maybe<kj::AutoCloseFd> ProbeBench::makeFd(kj::StringPtr kind, kj::StringPtr name) {
   if (kind == "socket" && name == "listen") {
-    return listeningSocket(kj::str("troupe-probe-listen-", getpid()).cStr());
+    // A profile may have several: each has a name of its own.
+    return listeningSocket(kj::str("troupe-probe-listen-", getpid(), "-", listeners++).cStr());
   }
   if (kind == "socket") {
     int fds[2];

@@ -91,6 +91,7 @@ class ProbeBench {
   Targets targets;
   kj::Own<Child> sibling;
   kj::AutoCloseFd siblingSocket;
+  int listeners = 0;      // made so far
   bool takesFds = false;  // its start filter lets it receive fds on fd 3
   bool allGenuine = true;
 };
