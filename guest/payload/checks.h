@@ -15,7 +15,11 @@ void checkBalloon(const DriverContext& context, const PciFunction& function, uns
 void checkRng(const DriverContext& context, const PciFunction& function, unsigned number);
 void checkVsock(const DriverContext& context, const PciFunction& function, unsigned number);
 
-// Also answers every byte received with the same byte until 'q', when `echo`.
+// A console of several ports: what it says of them, and a line on each. Says nothing of one that
+// offers none, and leaves the device to checkConsole().
+void checkPorts(const DriverContext& context, const PciFunction& function, unsigned number);
+
+// A console as one port. Also answers every byte received with the same byte until 'q', when `echo`.
 void checkConsole(const DriverContext& context, const PciFunction& function, unsigned number,
                   bool echo);
 

@@ -5,7 +5,7 @@
 namespace payload {
 namespace {
 
-constexpr uint64_t FEATURE_SIZE = 1 << 0;  // §5.3.3; MULTIPORT is never accepted
+constexpr uint64_t FEATURE_SIZE = 1 << 0;  // §5.3.3; for MULTIPORT see ports_check.cc
 constexpr uint16_t RECEIVE = 0;            // §5.3.2
 constexpr uint16_t TRANSMIT = 1;
 constexpr unsigned BUFFER = 4096;

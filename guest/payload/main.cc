@@ -121,6 +121,7 @@ void checkDevices(const DriverContext& context, const Options& options) {
         ++disks;
         break;
       case TYPE_CONSOLE:
+        checkPorts(context, function, consoles);
         checkConsole(context, function, consoles, options.keys == Keys::CONSOLE && consoles == 0);
         ++consoles;
         break;

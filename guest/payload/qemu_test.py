@@ -47,8 +47,10 @@ class Machine:
                 f"num-queues={queues}",
                 "-drive", f"if=none,id=d1,format=raw,readonly=on,file={fixed}",
                 "-device", "virtio-blk-pci,disable-legacy=on,drive=d1",
-                "-device", "virtio-serial-pci,disable-legacy=on",
+                "-device", "virtio-serial-pci,disable-legacy=on,max_ports=2",
                 "-chardev", f"file,id=c0,path={self.console}", "-device", "virtconsole,chardev=c0",
+                "-chardev", f"file,id=c1,path={self.console}.agent",
+                "-device", "virtserialport,chardev=c1,name=agent",
                 "-device", "virtio-rng-pci,disable-legacy=on"]
 
     def run(self, keys=b"", timeout=60):
@@ -74,7 +76,7 @@ DEVICE_ROWS = {
                                 "verify")),
     *("blk1 " + row for row in ("start", "capacity", "interrupt", "id", "read", "last sector",
                                 "past the end", "unknown type", "read-only")),
-    *("console0 " + row for row in ("start", "interrupt", "write")),
+    *("console0 " + row for row in ("ports", "port", "start", "interrupt", "write")),
     *("rng0 " + row for row in ("start", "interrupt", "bytes", "fresh")),
 }
 
@@ -95,7 +97,8 @@ class SelfTest(unittest.TestCase):
             self.assertTrue(text.startswith("payload: "), text)
             with open(machine.console, "rb") as console:
                 self.assertEqual(console.read(),
-                                 b"payload: hello from the virtio console\n" * 2)
+                                 b"payload: hello from port 0\n"
+                                 + b"payload: hello from the virtio console\n" * 2)
             with open(machine.scratch, "rb") as scratch:
                 content = scratch.read()
             self.assertEqual(content[:len(MARK)], MARK)
@@ -224,7 +227,7 @@ class Ends(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "socket")
             machine = Machine(folder, "microvm", words="keys=console", disks=False)
-            machine.command += ["-device", "virtio-serial-pci,disable-legacy=on",
+            machine.command += ["-device", "virtio-serial-pci,disable-legacy=on,max_ports=1",
                                 "-chardev", f"socket,id=c0,server=on,wait=on,path={path}",
                                 "-device", "virtconsole,chardev=c0"]
             with subprocess.Popen(machine.command, stdin=subprocess.DEVNULL,
