@@ -73,6 +73,21 @@ struct VsockOptions {
   # Each "PORT:PATH": a client that connects to PATH reaches the guest's PORT.
 }
 
+struct ConsoleOptions {
+  where @0 :Text;
+  # "stdio", "pty", "file=PATH", "socket=PATH".
+  name @1 :Text;
+  # The guest's name for the port: at most 64 bytes, each name once; "" has none.
+  port @2 :Bool;
+  # A plain port of bytes, not a console.
+  size @3 :Text;
+  # "80x25": columns and rows that a console is told, 1 to 65535 each; "off": it is told none. "" is
+  # the size of the terminal on stdio, and none elsewhere.
+  replay @4 :Text = "on";
+  # "on": who connects late to a socket is given the last MiB of what the guest said, and to the
+  # guest the host's side is always open. "off": it is open while somebody is connected.
+}
+
 struct VmConfig {
   name @0 :Text;
   kernel @1 :Text;
@@ -81,8 +96,8 @@ struct VmConfig {
   cpus @4 :UInt32 = 1;
   memory @5 :Text = "512M";
   disks @6 :List(DiskConfig) $Json.name("disk");
-  console @7 :Text;
-  # "stdio", "pty", "file=PATH", "socket=PATH"; "" means no virtio console.
+  consoles @7 :List(ConsoleOptions) $Json.name("console");
+  # The ports of the virtio console, at most eight; without any there is none.
   serial @8 :Text = "stdio";
   # "stdio", "file=PATH", "socket=PATH".
   rng @9 :Text = "on";

@@ -160,6 +160,23 @@ class BadInput(ProgramTest):
         self.assertError(self.runVm("--console", "socket=" + self.kernel), 2, "TRP-cfg-026")
         self.assertError(self.runVm("--console", "socket=/tmp/" + "x" * 200), 2, "TRP-cfg-026")
         self.assertTrue(os.path.isfile(self.kernel), "what was in the socket's place is left alone")
+        taken = self.path("taken")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(taken)
+            listener.listen()
+            self.assertError(self.runVm("--console", "pty", "--console", "socket=" + taken), 2,
+                             "TRP-cfg-026", "another program listens", taken)
+        self.assertError(self.runVm("--console", "socket=a", "--console", "socket=a"), 2,
+                         "TRP-cfg-026", "the same socket")
+        self.assertError(self.runVm("--console", "stdio", "--console", "stdio"), 2, "TRP-cfg-016")
+        self.assertError(self.runVm("--console", "tty"), 2, "TRP-con-010", "did you mean pty?")
+        self.assertError(self.runVm("--console", "pty,size=80"), 2, "TRP-con-010", "80x25")
+        self.assertError(self.runVm("--console", "pty,name=a/b"), 2, "TRP-con-011")
+        self.assertError(self.runVm("--console", "pty,name=a", "--console", "file=f,name=a"), 2,
+                         "TRP-con-011", "the same name")
+        self.assertError(self.runVm(*["--console", "pty"] * 9), 2, "TRP-con-012", "at most 8")
+        text = self.file("console.json", b'{"kernel": "k", "console": "pty"}')
+        self.assertError(self.run_troupe("run", text), 2, "TRP-cfg-010", "expects a list")
 
     def testVsock(self):
         for words, code in [("", "001"), ("sokcet=v", "001"), ("socket=", "001"), ("cid=2", "002"),
@@ -241,7 +258,8 @@ class BadInput(ProgramTest):
     def testPrintConfigRoundTrips(self):
         words = ["--kernel", self.kernel, "--cmdline", "+quiet ä", "--cpus", "2", "--memory", "1G",
                  "--disk", self.file("a,b", size=512).replace(",", ",,") + ",ro,id=x",
-                 "--console", "pty", "--serial", "file=s", "--cpu-mask", "avx2,avx",
+                 "--console", "pty", "--console", "socket=c,,d,name=agent,port,replay=off",
+                 "--serial", "file=s", "--cpu-mask", "avx2,avx",
                  "--vsock", "cid=7,socket=a,,b,forward=22:ssh,forward=80:c:d"]
         first = self.run_troupe("run", *words, "--print-config")
         self.assertEqual(first.returncode, 0, first.stderr)

@@ -41,7 +41,7 @@ class VmBench {
     config.setMemory("64M");
     config.setCmdline("end=poweroff");
     config.setSerial(kj::str("file=", getenv("TEST_TMPDIR"), "/serial"));
-    config.setConsole(kj::str("file=", getenv("TEST_TMPDIR"), "/console"));
+    config.initConsoles(1)[0].setWhere(kj::str("file=", getenv("TEST_TMPDIR"), "/console"));
     config.initDisks(1)[0].setPath(path);
   }
 

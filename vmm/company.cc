@@ -10,7 +10,6 @@
 #include "devices/balloon/balloon_profile.h"
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_profile.h"
-#include "devices/console/console.capnp.h"
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
 #include "devices/net/net_profile.h"
@@ -18,11 +17,11 @@
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
 #include "sandbox/fd_view.h"
+#include "vmm/console_start.h"
 #include "vmm/front/front_profile.h"
 #include "vmm/net_start.h"
 #include "vmm/passt/passt_profile.h"
 #include "vmm/quote.h"
-#include "vmm/terminal.h"
 #include "vmm/vsock_start.h"
 
 namespace troupe {
@@ -30,53 +29,6 @@ namespace troupe {
 namespace {
 
 using sandbox::HandedFd;
-
-ConsoleConfig::Backend backendOf(Endpoint::Kind kind) {
-  switch (kind) {
-    case Endpoint::Kind::PTY:
-      return ConsoleConfig::Backend::PTY;
-    case Endpoint::Kind::FILE:
-      return ConsoleConfig::Backend::FILE;
-    case Endpoint::Kind::SOCKET:
-      return ConsoleConfig::Backend::SOCKET;
-    default:
-      return ConsoleConfig::Backend::STDIO;
-  }
-}
-
-void handEndpoint(const EndpointFiles& files, kj::Vector<HandedFd>& fds) {
-  switch (files.kind) {
-    case Endpoint::Kind::NONE:
-      return;
-    case Endpoint::Kind::STDIO:
-      fds.add(HandedFd{"in", 0, STDIN_FILENO});
-      fds.add(HandedFd{"out", 0, STDOUT_FILENO});
-      return;
-    case Endpoint::Kind::PTY:
-      fds.add(HandedFd{"pty", 0, files.file});
-      return;
-    case Endpoint::Kind::FILE:
-      fds.add(HandedFd{"out", 0, files.file});
-      return;
-    case Endpoint::Kind::SOCKET:
-      KJ_IF_MAYBE (socket, files.socket) {
-        fds.add(HandedFd{"listen", 0, (*socket)->fd()});
-      }
-      return;
-  }
-}
-
-capnp::AnyPointer::Reader consoleConfig(capnp::MallocMessageBuilder& message, Endpoint::Kind kind) {
-  auto config = message.initRoot<ConsoleConfig>();
-  config.setBackend(backendOf(kind));
-  if (kind == Endpoint::Kind::STDIO) {
-    KJ_IF_MAYBE (size, terminalSize()) {
-      config.setColumns(size->columns);
-      config.setRows(size->rows);
-    }
-  }
-  return message.getRoot<capnp::AnyPointer>().asReader();
-}
 
 BlkConfig::Format formatOf(DiskFormat format) {
   return format == DiskFormat::RAW ? BlkConfig::Format::RAW : BlkConfig::Format::QCOW2;
@@ -117,7 +69,7 @@ class Launching {
     return kj::heap<Actor>(io, launcher, kj::mv(start));
   }
 
-  kj::Own<Actor> serial(int uart, const Endpoint& endpoint, const EndpointFiles& files) {
+  kj::Own<Actor> serial(int uart, const EndpointFiles& files) {
     capnp::MallocMessageBuilder message(32);
     ActorStart start = {profiles.of(SERIAL_PROFILE),
                         programs.devices,
@@ -126,9 +78,10 @@ class Launching {
                         "serial",
                         kj::str("the serial port's output"),
                         {},
-                        consoleConfig(message, endpoint.kind)};
+                        nullptr};
     start.fds.add(HandedFd{"uart", 0, uart});
-    handEndpoint(files, start.fds);
+    describeSerial(files, message.initRoot<ConsoleConfig>(), start.fds);
+    start.config = message.getRoot<capnp::AnyPointer>().asReader();
     return kj::heap<Actor>(io, launcher, kj::mv(start));
   }
 
@@ -165,8 +118,9 @@ class Launching {
     return device(kj::mv(start));
   }
 
-  DeviceActor console(const Endpoint& endpoint, const EndpointFiles& files) {
-    capnp::MallocMessageBuilder message(32);
+  DeviceActor console(kj::ArrayPtr<const ConsolePlan> plans,
+                      kj::ArrayPtr<const EndpointFiles> files) {
+    capnp::MallocMessageBuilder message(64);
     ActorStart start = {profiles.of(CONSOLE_PROFILE),
                         programs.devices,
                         "troupe-console",
@@ -174,8 +128,9 @@ class Launching {
                         "console",
                         kj::str("the virtio console"),
                         {},
-                        consoleConfig(message, endpoint.kind)};
-    handEndpoint(files, start.fds);
+                        nullptr};
+    describeConsoles(plans, files, message.initRoot<ConsoleConfig>(), start.fds);
+    start.config = message.getRoot<capnp::AnyPointer>().asReader();
     return device(kj::mv(start));
   }
 
@@ -282,8 +237,7 @@ uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
                          sandbox::controllersOf(profiles.of(SERIAL_PROFILE)) |
                          sandbox::controllersOf(profiles.of(FRONT_PROFILE));
   if (plan.disks.size() > 0) controllers |= sandbox::controllersOf(profiles.of(BLK_PROFILE));
-  if (plan.console.kind != Endpoint::Kind::NONE)
-    controllers |= sandbox::controllersOf(profiles.of(CONSOLE_PROFILE));
+  if (plan.consoles.size() > 0) controllers |= sandbox::controllersOf(profiles.of(CONSOLE_PROFILE));
   if (plan.nets.size() > 0) controllers |= sandbox::controllersOf(profiles.of(NET_PROFILE));
   for (auto& net : plan.nets) {
     if (net.backend == NetPlan::Backend::USER)
@@ -312,11 +266,12 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
   for (uint16_t i = 0; i < plan.disks.size(); i++) {
     company.devices.add(launching.blk(i, plan.disks[i], files.disks[i]));
   }
-  if (plan.console.kind != Endpoint::Kind::NONE) {
-    if (plan.console.kind == Endpoint::Kind::STDIO) {
+  if (plan.consoles.size() > 0) {
+    for (auto& console : plan.consoles) {
+      if (console.size != ConsolePlan::Size::OF_THE_TERMINAL) continue;
       company.terminalConsole = static_cast<uint16_t>(company.devices.size());
     }
-    company.devices.add(launching.console(plan.console, files.console));
+    company.devices.add(launching.console(plan.consoles, files.consoles));
   }
   for (uint16_t i = 0; i < plan.nets.size(); i++) {
     if (plan.nets[i].backend == NetPlan::Backend::USER) {
@@ -331,7 +286,7 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
   KJ_IF_MAYBE (vsock, plan.vsock) {
     company.devices.add(launching.vsock(*vsock, KJ_ASSERT_NONNULL(files.vsock)));
   }
-  company.serial = launching.serial(uart.theirs, plan.serial, files.serial);
+  company.serial = launching.serial(uart.theirs, files.serial);
   return company;
 }
 

@@ -24,7 +24,8 @@ TEST(ConfigFile, EveryKeyIsRead) {
   capnp::MallocMessageBuilder message;
   auto config = message.initRoot<VmConfig>();
   parseConfig(R"({"name": "n", "kernel": "k", "initrd": "i", "cmdline": "", "cpus": 3,
-                  "memory": "1G", "console": "pty", "serial": "file=s", "rng": "off",
+                  "memory": "1G", "serial": "file=s", "rng": "off",
+                  "console": [{"where": "pty"}, {"where": "socket=p", "port": true}],
                   "cpu-mask": ["avx2"], "jail": "off",
                   "disk": [{"path": "a", "ro": true, "id": "x", "format": "raw", "direct": true,
                             "queues": 4}],
@@ -37,6 +38,9 @@ TEST(ConfigFile, EveryKeyIsRead) {
   EXPECT_TRUE(config.hasCmdline());
   EXPECT_EQ(config.getCpus(), 3);
   EXPECT_STREQ(config.getCpuMask()[0].cStr(), "avx2");
+  EXPECT_STREQ(config.getConsoles()[0].getWhere().cStr(), "pty");
+  EXPECT_TRUE(config.getConsoles()[1].getPort());
+  EXPECT_STREQ(config.getConsoles()[1].getReplay().cStr(), "on");
   auto disk = config.getDisks()[0];
   EXPECT_STREQ(disk.getPath().cStr(), "a");
   EXPECT_TRUE(disk.getRo());

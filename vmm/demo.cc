@@ -127,7 +127,7 @@ ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   config.setKernel(pathOf(kernel));
   config.setMemory("128M");
   config.setCmdline(cmdline);
-  config.setConsole(kj::str("file=", pathOf(console)));
+  config.initConsoles(1)[0].setWhere(kj::str("file=", pathOf(console)));
   config.setJail(jail);
   config.setProfileDir(profileDir);
   config.setOnReboot("exit");  // a reset is how the guest tells that a check failed

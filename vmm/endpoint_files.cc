@@ -108,7 +108,6 @@ ListeningSocket::~ListeningSocket() noexcept(false) {
 EndpointFiles openEndpoint(kj::StringPtr option, const Endpoint& endpoint) {
   EndpointFiles files = {endpoint.kind, nullptr, nullptr, nullptr};
   switch (endpoint.kind) {
-    case Endpoint::Kind::NONE:
     case Endpoint::Kind::STDIO:
       return files;
     case Endpoint::Kind::FILE: {

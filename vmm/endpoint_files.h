@@ -3,8 +3,8 @@
 #include <kj/io.h>
 #include <kj/string.h>
 
+#include "vmm/endpoint.h"
 #include "vmm/error_codes.h"
-#include "vmm/vm_plan.h"
 
 namespace troupe {
 

@@ -52,6 +52,9 @@ constexpr ErrorCode PROFILE_BROKEN{"TRP-cfg-034", ExitCode::USAGE};
 constexpr ErrorCode BACKING_LOOP{"TRP-cfg-035", ExitCode::USAGE};
 constexpr ErrorCode NO_SUCH_DISK{"TRP-cfg-036", ExitCode::USAGE};
 constexpr ErrorCode VM_DISK_RESIZE{"TRP-cfg-037", ExitCode::USAGE};
+constexpr ErrorCode CONSOLE_OPTION{"TRP-con-010", ExitCode::USAGE};
+constexpr ErrorCode CONSOLE_NAME{"TRP-con-011", ExitCode::USAGE};
+constexpr ErrorCode TOO_MANY_CONSOLES{"TRP-con-012", ExitCode::USAGE};
 // Said by a disk's actor.
 constexpr ErrorCode DISK_SHRINKS{"TRP-blk-011", ExitCode::USAGE};
 constexpr ErrorCode IMAGE_NOT_GROWN{"TRP-blk-012", ExitCode::HOST};
@@ -231,6 +234,9 @@ constexpr ErrorCode ALL[] = {
     VSOCK_SOCKET,
     GRAPH_DIFFERS,
     RNG_RATE,
+    CONSOLE_OPTION,
+    CONSOLE_NAME,
+    TOO_MANY_CONSOLES,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an

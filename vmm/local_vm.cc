@@ -92,8 +92,9 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
           .raise();
     }
   }
-  bool takesTerminal =
-      plan.serial.kind == Endpoint::Kind::STDIO || plan.console.kind == Endpoint::Kind::STDIO;
+  bool takesTerminal = plan.serial.kind == Endpoint::Kind::STDIO;
+  for (auto& console : plan.consoles)
+    takesTerminal = takesTerminal || console.where.kind == Endpoint::Kind::STDIO;
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
   company = launchCompany(io, launcher, plan, files, programs, profiles);
   files.ram = {};  // the broker has it

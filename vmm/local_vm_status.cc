@@ -125,8 +125,10 @@ kj::Vector<kj::String> LocalVm::notes() {
     notes.add(kj::str("not every limit of its jails is in force: ", missing,
                       "; `troupe doctor` says how to mend it"));
   }
-  if (files.console.kind == Endpoint::Kind::PTY) {
-    notes.add(kj::str("the virtio console is ", files.console.slavePath));
+  for (kj::uint i = 0; i < files.consoles.size(); i++) {
+    if (files.consoles[i].kind != Endpoint::Kind::PTY) continue;
+    notes.add(kj::str("the virtio ", guestsNameOf(plan.consoles, i), " is ",
+                      files.consoles[i].slavePath));
   }
   return notes;
 }

@@ -4,6 +4,7 @@
 
 #include "vmm/balloon_option.h"
 #include "vmm/config_file.h"
+#include "vmm/console_option.h"
 #include "vmm/disk_option.h"
 #include "vmm/error_codes.h"
 #include "vmm/net_option.h"
@@ -19,7 +20,7 @@ namespace {
 
 constexpr kj::StringPtr EPILOG =
     R"(A configuration file is a JSON object whose keys are the names of these options; --print-config
-writes one. An option overrides the file; disks and networks of the command line follow the file's.
+writes one. An option overrides the file; disks, networks and consoles of the command line follow the file's.
 
 Defaults: 1 CPU, 512M, rng on, serial on stdio, no virtio console, no network, a name of its own, and
 "console=ttyS0" as the kernel's command line.
@@ -36,6 +37,10 @@ reach, through passt. Rates are as those of disks, with frames (5000fps) in plac
 A VSOCK's socket=PATH takes clients that say CONNECT PORT, and lets the guest reach whoever listens at
 PATH_PORT; a client of a forward's PATH reaches the guest's PORT at once. Without cid= it gets a free one.
 
+A CONSOLE is stdio|pty|file=PATH|socket=PATH[,name=NAME][,port][,size=80x25|off][,replay=on|off]. They
+appear in the guest as hvc0, hvc1, ...; with `port` it is a port of bytes instead, in Linux
+/dev/virtio-ports/NAME.
+
 Ctrl-] leaves the serial port or console on stdio and stops the VM.
 
 exit codes: 0 the guest powered off, 2 wrong options or files, 3 the host lacks something, 4 a jail
@@ -46,9 +51,9 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 
 // What options say, kept until the file has been read.
 struct Said {
-  kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, console, serial, rng, name,
-      cpuMask, jail, profileDir, balloon, onReboot, vsock;
-  kj::Vector<kj::StringPtr> disks, nets;
+  kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, serial, rng, name, cpuMask, jail,
+      profileDir, balloon, onReboot, vsock;
+  kj::Vector<kj::StringPtr> disks, nets, consoles;
   bool printConfig = false;
 };
 
@@ -94,6 +99,12 @@ void applyNets(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config
   config.adoptNets(append<NetOptions>(config.getNets().asReader(), texts, parseNet, config));
 }
 
+void applyConsoles(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
+  if (texts.size() == 0) return;
+  config.adoptConsoles(
+      append<ConsoleOptions>(config.getConsoles().asReader(), texts, parseConsole, config));
+}
+
 void applyCpuMask(kj::StringPtr text, VmConfig::Builder config) {
   auto names = splitAtCommas(text, false);
   if (text.size() == 0) names.clear();
@@ -108,7 +119,6 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.cmdline, [&](kj::StringPtr text) { config.setCmdline(text); });
   applyText(said.cpus, [&](kj::StringPtr text) { config.setCpus(parseCpus(text)); });
   applyText(said.memory, [&](kj::StringPtr text) { config.setMemory(text); });
-  applyText(said.console, [&](kj::StringPtr text) { config.setConsole(text); });
   applyText(said.serial, [&](kj::StringPtr text) { config.setSerial(text); });
   applyText(said.rng, [&](kj::StringPtr text) { config.setRng(text); });
   applyText(said.name, [&](kj::StringPtr text) { config.setName(text); });
@@ -120,6 +130,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.vsock, [&](kj::StringPtr text) { parseVsock(text, config.initVsock()); });
   applyDisks(said.disks, config);
   applyNets(said.nets, config);
+  applyConsoles(said.consoles, config);
 }
 
 void addOptions(CommandLine& line, Said& said) {
@@ -137,7 +148,8 @@ void addOptions(CommandLine& line, Said& said) {
             [&said](kj::StringPtr word) { said.disks.add(word); }});
   line.add({"net", "NET", "a network device; may be given several times", true,
             [&said](kj::StringPtr word) { said.nets.add(word); }});
-  text("console", "WHERE", "virtio console: stdio, pty, file=PATH or socket=PATH", said.console);
+  line.add({"console", "CONSOLE", "a virtio console; may be given several times", true,
+            [&said](kj::StringPtr word) { said.consoles.add(word); }});
   text("serial", "WHERE", "serial port: stdio, file=PATH or socket=PATH", said.serial);
   text("rng", "on|off|rate=RATE", "virtio random number generator, and what the guest may draw",
        said.rng);

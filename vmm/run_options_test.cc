@@ -45,6 +45,8 @@ TEST(RunOptions, EveryOptionReachesTheConfiguration) {
                         "b,ro,id=x,queues=2,direct",
                         "--console",
                         "pty",
+                        "--console",
+                        "socket=p,name=agent,port",
                         "--serial",
                         "file=s",
                         "--rng",
@@ -63,6 +65,9 @@ TEST(RunOptions, EveryOptionReachesTheConfiguration) {
   EXPECT_TRUE(config.getDisks()[1].getRo());
   EXPECT_EQ(config.getDisks()[1].getQueues(), 2);
   EXPECT_EQ(config.getCpuMask().size(), 2);
+  EXPECT_EQ(config.getConsoles().size(), 2);
+  EXPECT_STREQ(config.getConsoles()[0].getWhere().cStr(), "pty");
+  EXPECT_STREQ(config.getConsoles()[1].getName().cStr(), "agent");
   auto plan = planVm(config);
   EXPECT_STREQ(plan.cmdline.cStr(), "console=ttyS0 quiet");
   EXPECT_STREQ(plan.disks[0].id.cStr(), "disk0");
@@ -75,7 +80,7 @@ TEST(RunOptions, DefaultsAreThoseDocumented) {
   EXPECT_EQ(plan.memoryBytes, 512u << 20);
   EXPECT_TRUE(plan.rng);
   EXPECT_EQ(plan.serial.kind, Endpoint::Kind::STDIO);
-  EXPECT_EQ(plan.console.kind, Endpoint::Kind::NONE);
+  EXPECT_EQ(plan.consoles.size(), 0);
   EXPECT_STREQ(plan.cmdline.cStr(), "console=ttyS0");
   EXPECT_EQ(plan.name.size(), 0);
   EXPECT_EQ(plan.jail, sandbox::Jail::ON);

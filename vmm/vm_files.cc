@@ -11,13 +11,15 @@ VmFiles openVmFiles(const VmPlan& plan) {
   }
   auto disks = openDisks(plan.disks);
   auto serial = openEndpoint("--serial", plan.serial);
-  auto console = openEndpoint("--console", plan.console);
+  auto consoles = KJ_MAP(console, plan.consoles) {
+    return openEndpoint(consoleOption(console), console.where);
+  };
   auto nets = openNets(plan.nets);
   auto vsock = plan.vsock.map([](const VsockPlan& vsock) { return openVsock(vsock); });
-  return {kj::mv(kernel),  kj::mv(initrd),
-          kj::mv(disks),   kj::mv(nets),
-          openKvm(),       kj::mv(serial),
-          kj::mv(console), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
+  return {kj::mv(kernel),   kj::mv(initrd),
+          kj::mv(disks),    kj::mv(nets),
+          openKvm(),        kj::mv(serial),
+          kj::mv(consoles), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
           kj::mv(vsock)};
 }
 

@@ -20,8 +20,8 @@ struct VmFiles {
   kj::Array<NetFiles> nets;   // in the order of VmPlan::nets
   kj::AutoCloseFd kvm;
   EndpointFiles serial;
-  EndpointFiles console;
-  sandbox::SharedMemory ram;  // until the broker has it
+  kj::Array<EndpointFiles> consoles;  // in the order of VmPlan::consoles
+  sandbox::SharedMemory ram;          // until the broker has it
   kj::Maybe<VsockFiles> vsock;
 };
 

@@ -15,30 +15,6 @@ namespace {
 
 constexpr kj::StringPtr DEFAULT_CMDLINE = "console=ttyS0"_kj;
 
-constexpr kj::StringPtr CONSOLE_FORMS = "stdio, pty, file=PATH or socket=PATH"_kj;
-constexpr kj::StringPtr SERIAL_FORMS = "stdio, file=PATH or socket=PATH"_kj;
-
-Endpoint parseEndpoint(kj::StringPtr option, kj::StringPtr text, bool ptyAllowed) {
-  auto path = [&](kj::StringPtr prefix) -> kj::Maybe<kj::String> {
-    if (!text.startsWith(prefix) || text.size() == prefix.size()) return nullptr;
-    return kj::heapString(text.slice(prefix.size()));
-  };
-  if (text == "stdio") return {Endpoint::Kind::STDIO, nullptr};
-  if (text == "pty" && ptyAllowed) return {Endpoint::Kind::PTY, nullptr};
-  KJ_IF_MAYBE (file, path("file=")) {
-    return {Endpoint::Kind::FILE, kj::mv(*file)};
-  }
-  KJ_IF_MAYBE (socket, path("socket=")) {
-    return {Endpoint::Kind::SOCKET, kj::mv(*socket)};
-  }
-  constexpr kj::StringPtr WORDS[] = {"stdio"_kj, "file=PATH"_kj, "socket=PATH"_kj, "pty"_kj};
-  auto words = kj::arrayPtr(WORDS, ptyAllowed ? 4 : 3);
-  UserError(codes::NOT_A_CHOICE,
-            kj::str(option, " ", quote(text), " is not a place for a console; expected ",
-                    ptyAllowed ? CONSOLE_FORMS : SERIAL_FORMS, didYouMean(text, words)))
-      .raise();
-}
-
 uint64_t planMemory(kj::StringPtr text) {
   uint64_t bytes = 0;
   KJ_IF_MAYBE (size, parseSize(text)) {
@@ -104,25 +80,14 @@ kj::Array<kj::String> planCpuMask(capnp::List<capnp::Text>::Reader names) {
 constexpr size_t MOST_DEVICES = 31;
 
 void checkDeviceCount(const VmPlan& plan) {
-  size_t count = plan.disks.size() + plan.nets.size() + plan.rng +
-                 (plan.console.kind != Endpoint::Kind::NONE) + (plan.balloon != nullptr) +
-                 (plan.vsock != nullptr);
+  size_t count = plan.disks.size() + plan.nets.size() + plan.rng + (plan.consoles.size() > 0) +
+                 (plan.balloon != nullptr) + (plan.vsock != nullptr);
   if (count <= MOST_DEVICES) return;
   UserError(
       codes::TOO_MANY_DEVICES,
       kj::str(count, " devices are asked for (", plan.disks.size(), " disks, ", plan.nets.size(),
               " network devices and others); a VM has at most ", MOST_DEVICES))
       .raise();
-}
-
-void checkStdio(const Endpoint& console, const Endpoint& serial) {
-  if (console.kind == Endpoint::Kind::STDIO && serial.kind == Endpoint::Kind::STDIO) {
-    UserError(codes::STDIO_TWICE,
-              kj::str("--console stdio and --serial stdio exclude each other; only one of them can "
-                      "have the terminal, and --serial is on stdio unless told otherwise "
-                      "(--serial file=PATH)"))
-        .raise();
-  }
 }
 
 }  // namespace
@@ -150,11 +115,8 @@ VmPlan planVm(VmConfig::Reader config) {
     error.advice("try", "troupe demo").raise();
   }
   if (config.hasName()) checkVmName(config.getName());
-  auto console = config.getConsole().size() == 0
-                     ? Endpoint{Endpoint::Kind::NONE, nullptr}
-                     : parseEndpoint("--console", config.getConsole(), true);
-  auto serial = parseEndpoint("--serial", config.getSerial(), false);
-  checkStdio(console, serial);
+  auto serial = parseEndpoint("--serial", config.getSerial(), PtyAllowed::NO);
+  auto consoles = planConsoles(config.getConsoles(), serial);
   kj::Maybe<kj::String> initrd;
   if (config.getInitrd().size() > 0) initrd = kj::heapString(config.getInitrd());
   kj::Maybe<kj::String> profileDir;
@@ -167,7 +129,7 @@ VmPlan planVm(VmConfig::Reader config) {
               planCpus(config.getCpus()),
               planMemory(config.getMemory()),
               planDisks(config.getDisks()),
-              kj::mv(console),
+              kj::mv(consoles),
               kj::mv(serial),
               rng.on,
               planCpuMask(config.getCpuMask()),
@@ -193,6 +155,7 @@ void spellOut(VmConfig::Builder config) {
   config.setOnReboot(kj::str(said.getOnReboot()));
   spellOutDisks(config.getDisks());
   spellOutNets(config.getNets(), said.getName());
+  spellOutConsoles(config.getConsoles());
 }
 
 }  // namespace troupe

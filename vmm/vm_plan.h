@@ -9,7 +9,9 @@
 #include "protos/config.capnp.h"
 #include "sandbox/launcher.h"
 #include "vmm/balloon_option.h"
+#include "vmm/console_plan.h"
 #include "vmm/disk_plan.h"
+#include "vmm/endpoint.h"
 #include "vmm/net_plan.h"
 #include "vmm/on_reboot.h"
 #include "vmm/rate_plan.h"
@@ -22,13 +24,6 @@ constexpr uint64_t RAM_STEP = 2 << 20;  // the broker maps RAM in huge pages whe
 constexpr size_t LONGEST_NAME = 64;
 constexpr size_t LONGEST_CMDLINE = 2047;  // COMMAND_LINE_SIZE of Linux on x86, less its NUL
 
-// Where the bytes of a console go.
-struct Endpoint {
-  enum class Kind { NONE, STDIO, PTY, FILE, SOCKET };
-  Kind kind;
-  kj::String path;  // with FILE and SOCKET
-};
-
 // A configuration that was checked as far as that is possible without looking at the host: every
 // value is in range and no two contradict each other.
 struct VmPlan {
@@ -39,7 +34,7 @@ struct VmPlan {
   uint32_t cpus;
   uint64_t memoryBytes;
   kj::Array<DiskPlan> disks;
-  Endpoint console;
+  kj::Array<ConsolePlan> consoles;  // ports of one device
   Endpoint serial;
   bool rng;
   kj::Array<kj::String> cpuMask;

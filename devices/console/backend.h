@@ -4,6 +4,7 @@
 #include <kj/timer.h>
 
 #include "devices/console/input_queue.h"
+#include "devices/console/open_state.h"
 #include "devices/console/output_log.h"
 
 namespace troupe::console {
@@ -15,6 +16,13 @@ struct Line {
 
   OutputLog output;
   InputQueue input;
+
+  // A guest runs that has a driver for this. Once so, it stays so.
+  OpenState guest{false};
+
+  // What the guest prints reaches somebody, now or later. A Backend that keeps nothing for those
+  // who come late says so when nobody is there.
+  OpenState host{true};
 };
 
 // How long the last output may wait, when the VM has ended, for readers that take nothing.

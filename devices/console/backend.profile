@@ -6,7 +6,7 @@ start {
   rule { syscall: "munmap" reason: "frees large blocks" }
   rule { syscall: "ioctl" fd: "in" fd: "out" arg { index: 1 value: "TCGETS" } reason: "whether it is a terminal, where the detach key counts and EIO means gone" }
 
-  # A thread each for the fds "in" and "out", whose calls may block. threads.profile would leave
+  # A thread for each of the fds "in" and "out", whose calls may block. threads.profile would leave
   # mprotect and madvise to the whole process; with one heap for all threads nobody needs them.
   rule {
     syscall: "clone"

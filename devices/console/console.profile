@@ -4,8 +4,11 @@
 # Not devices/virtio/device.profile, which would bring all of malloc's and abort()'s system calls into
 # `run`.
 #
-# Every number below "client" is in use while it serves a socket, so that accept() makes each
-# connection at a number of "client": the lowest that is free.
+# Every number below "client" is in use from the beginning, so that accept() makes each connection at
+# a number of "client": the lowest that is free. There is one more of them than there can be clients,
+# for the one that is told so.
+#
+# Queues 0 and 1 are those of port 0, 2 and 3 the control queues, then come two for each further port.
 actor: "console"
 include: "sandbox/common/jail.profile"
 include: "sandbox/common/libc.profile"
@@ -16,14 +19,14 @@ include: "sandbox/common/rpc.profile"
 include: "devices/virtio/attach.profile"
 include: "devices/console/backend.profile"
 
-fd { name: "kick" number: 5 count: 2 kind: EVENTFD from: PLACED }
-fd { name: "call" number: 7 count: 2 kind: EVENTFD from: PLACED }
-fd { name: "listen" number: 9 kind: SOCKET optional: true }
-fd { name: "client" number: 10 count: 16 kind: SOCKET from: PLACED optional: true }
-fd { name: "in" number: 26 kind: ANY optional: true }
-fd { name: "out" number: 27 kind: ANY optional: true }
-fd { name: "pty" number: 28 kind: TERMINAL optional: true }
-fd { name: "ram" number: 29 kind: MEMFD from: PLACED closed: true }
+fd { name: "client" number: 5 count: 129 kind: SOCKET from: PLACED optional: true }
+fd { name: "kick" number: 134 count: 18 kind: EVENTFD from: PLACED optional: true }
+fd { name: "call" number: 152 count: 18 kind: EVENTFD from: PLACED optional: true }
+fd { name: "listen" number: 170 count: 8 kind: SOCKET optional: true }
+fd { name: "out" number: 178 count: 8 kind: ANY optional: true }
+fd { name: "pty" number: 186 count: 8 kind: TERMINAL optional: true }
+fd { name: "in" number: 194 kind: ANY optional: true }
+fd { name: "ram" number: 195 kind: MEMFD from: PLACED closed: true }
 
 ready {
   narrow { syscall: "sendmsg" reason: "it gives no fd to anybody" }
@@ -33,11 +36,11 @@ run {
   rule { syscall: "write" fd: "call" reason: "interrupts" }
 }
 
-# A MiB kept for readers, sixteen readers, three threads; and the host's page cache of what is
-# written to a file. Guest RAM comes on top.
+# For each of eight ports a MiB kept for readers, sixteen readers, a thread that writes; one thread
+# that reads; and the host's page cache of what is written to files. Guest RAM comes on top.
 cgroup {
   memory_max { value: 268435456 optional: "yes" }
-  pids_max { value: 8 optional: "yes" }
+  pids_max { value: 16 optional: "yes" }
 }
 
 budget { filter: "run" syscalls: 13 unconditional: 4 }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "devices/console/complaint.h"
+#include "devices/console/control_queues.h"
 #include "devices/console/wire.h"
 #include "devices/virtio/wire.h"
 
@@ -26,37 +27,143 @@ kj::Promise<void> untilBroken(kj::Promise<void> running, virtio::DriverLink& lin
   });
 }
 
+kj::Array<PortTraits> traitsOf(kj::ArrayPtr<const Port> ports) {
+  return KJ_MAP(port, ports) {
+    return PortTraits{port.kind, kj::str(port.name), port.columns, port.rows,
+                      port.line.host.isOpen()};
+  };
+}
+
 }  // namespace
 
-struct ConsoleEngine::Active {
-  virtio::DriverLink& link;
-  bool wantsSize;
-  kj::Maybe<TransmitQueue> transmit;
-  kj::Maybe<ReceiveQueue> receive;
-  kj::Promise<void> transmitting = nullptr;
-  kj::Promise<void> receiving = nullptr;
+// A driver's queues, and the conversation with it if it has asked for one.
+class ConsoleEngine::Active {
+ public:
+  Active(ConsoleEngine& engine, uint64_t features, kj::Array<virtio::ActiveQueue> activeQueues,
+         virtio::DriverLink& link)
+      : engine(engine),
+        link(link),
+        features(features),
+        control(traitsOf(engine.ports)),
+        queues(kj::heapArray<PortQueues>(engine.ports.size())) {
+    for (auto& queue : activeQueues)
+      serve(kj::mv(queue));
+    for (auto& port : engine.ports)
+      port.line.guest.set(true);
+    if (!(features & F_MULTIPORT)) {
+      // There is nobody to say that it is open.
+      control.guest(0).set(true);
+      return;
+    }
+    auto watched = kj::heapArrayBuilder<kj::Promise<void>>(engine.ports.size());
+    for (uint16_t i = 0; i < engine.ports.size(); ++i)
+      watched.add(watchHost(i).eagerlyEvaluate(nullptr));
+    hosts = watched.finish();
+  }
 
-  Active(virtio::DriverLink& link, bool wantsSize) : link(link), wantsSize(wantsSize) {}
+  void resized(uint16_t index) {
+    auto& port = engine.ports[index];
+    if (features & F_MULTIPORT) control.resize(index, port.columns, port.rows);
+    if (index == 0) tellSize();
+  }
+
+  // Port 0's, in the configuration space, if the driver looks there.
+  void tellSize() {
+    auto& port = engine.ports[0];
+    if (!(features & F_SIZE)) return;
+    if (port.columns == engine.toldColumns && port.rows == engine.toldRows) return;
+    uint16_t size[] = {htole16(port.columns), htole16(port.rows)};
+    static_assert(sizeof(size) == SIZE_LENGTH, "columns and rows stand side by side");
+    link.configChanged(SIZE_OFFSET, kj::arrayPtr(size, 2).asBytes());
+    engine.toldColumns = port.columns;
+    engine.toldRows = port.rows;
+  }
+
+  // The guest's last line may still be in a ring.
+  void takeLastOutput() {
+    for (auto& port : queues) {
+      KJ_IF_MAYBE (transmit, port.transmit) {
+        transmit->serveOnce();
+      }
+    }
+  }
+
+ private:
+  void serve(virtio::ActiveQueue queue) {
+    bool isPortZeros = queue.index <= TRANSMIT_QUEUE;
+    // Without MULTIPORT there are no others (§5.3.2), whatever the driver has enabled.
+    if (!isPortZeros && !(features & F_MULTIPORT)) return;
+    if (queue.index == CONTROL_RECEIVE_QUEUE) {
+      auto& served = saying.emplace(engine.events, kj::mv(queue), control);
+      controlling[0] = untilBroken(served.run(), link);
+    } else if (queue.index == CONTROL_TRANSMIT_QUEUE) {
+      auto& served = hearing.emplace(engine.events, kj::mv(queue), control);
+      controlling[1] = untilBroken(served.run(), link);
+    } else {
+      servePort(isPortZeros ? 0 : queue.index / 2 - 1, kj::mv(queue));
+    }
+  }
+
+  void servePort(uint16_t index, virtio::ActiveQueue queue) {
+    auto& line = engine.ports[index].line;
+    auto& port = queues[index];
+    if (queue.index == transmitQueueOf(index)) {
+      auto& served = port.transmit.emplace(engine.events, kj::mv(queue), line.output);
+      port.transmitting = untilBroken(served.run(), link);
+    } else {
+      auto& served =
+          port.receive.emplace(engine.events, kj::mv(queue), line.input, control.guest(index));
+      port.receiving = untilBroken(served.run(), link);
+    }
+  }
+
+  kj::Promise<void> watchHost(uint16_t index) {
+    auto& host = engine.ports[index].line.host;
+    return host.whenChanged().then([this, index, &host]() {
+      control.hostChanged(index, host.isOpen());
+      return watchHost(index);
+    });
+  }
+
+  ConsoleEngine& engine;
+  virtio::DriverLink& link;
+  const uint64_t features;
+  PortControl control;
+  kj::Array<PortQueues> queues;
+  kj::Maybe<ControlReceiveQueue> saying;
+  kj::Maybe<ControlTransmitQueue> hearing;
+  kj::Promise<void> controlling[2] = {nullptr, nullptr};
+  kj::Array<kj::Promise<void>> hosts;
 };
 
-ConsoleEngine::ConsoleEngine(kj::UnixEventPort& events, Line& line, uint16_t columns, uint16_t rows)
-    : events(events),
-      line(line),
-      columns(columns),
-      rows(rows),
-      toldColumns(columns),
-      toldRows(rows) {}
+ConsoleEngine::ConsoleEngine(kj::UnixEventPort& events, kj::Array<Port> given)
+    : events(events), ports(kj::mv(given)) {
+  KJ_REQUIRE(ports.size() >= 1 && ports.size() <= MOST_PORTS, "a number of ports that cannot be",
+             ports.size());
+  toldColumns = ports[0].columns;
+  toldRows = ports[0].rows;
+}
 
 ConsoleEngine::~ConsoleEngine() noexcept(false) {}
 
+bool ConsoleEngine::offersPorts() const {
+  auto& first = ports[0];
+  return ports.size() > 1 || first.name.size() > 0 || first.kind == PortKind::SERIAL;
+}
+
 virtio::DeviceDescription ConsoleEngine::describe() {
-  ConsoleConfigSpace space = {htole16(columns), htole16(rows), htole32(1), 0};
-  toldColumns = columns;
-  toldRows = rows;
+  uint32_t portCount = ports.size();
+  toldColumns = ports[0].columns;
+  toldRows = ports[0].rows;
+  ConsoleConfigSpace space = {htole16(toldColumns), htole16(toldRows), htole32(portCount), 0};
   virtio::DeviceDescription description;
   description.deviceType = virtio::ID_CONSOLE;
   description.features = F_SIZE | F_EMERG_WRITE | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX;
-  description.queueSizes = kj::heapArray<uint16_t>({QUEUE_SIZE, QUEUE_SIZE});
+  if (offersPorts()) description.features |= F_MULTIPORT;
+  size_t queueCount = offersPorts() ? 2 + 2 * portCount : 2;
+  description.queueSizes = kj::heapArray<uint16_t>(queueCount);
+  for (auto& size : description.queueSizes)
+    size = QUEUE_SIZE;
   description.config = kj::heapArray(kj::arrayPtr(&space, 1).asBytes());
   description.configWriteMask = kj::heapArray<kj::byte>(sizeof(space));
   memset(description.configWriteMask.begin(), 0, sizeof(space));
@@ -68,17 +175,8 @@ virtio::DeviceDescription ConsoleEngine::describe() {
 void ConsoleEngine::start(const virtio::GuestMemory&, uint64_t features,
                           kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
   KJ_REQUIRE(active == nullptr, "already active; stop() comes first");
-  auto& now = *active.emplace(kj::heap<Active>(link, (features & F_SIZE) != 0));
-  for (auto& queue : queues) {
-    if (queue.index == TRANSMIT_QUEUE) {
-      auto& transmit = now.transmit.emplace(events, kj::mv(queue), line.output);
-      now.transmitting = untilBroken(transmit.run(), link);
-    } else if (queue.index == RECEIVE_QUEUE) {
-      auto& receive = now.receive.emplace(events, kj::mv(queue), line.input);
-      now.receiving = untilBroken(receive.run(), link);
-    }
-  }
-  tellSize();
+  auto& now = *active.emplace(kj::heap<Active>(*this, features, kj::mv(queues), link));
+  now.tellSize();
 }
 
 kj::Promise<void> ConsoleEngine::stop() {
@@ -92,37 +190,30 @@ void ConsoleEngine::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> da
   bool covers = offset <= EMERGENCY_WRITE_OFFSET && data.size() > EMERGENCY_WRITE_OFFSET - offset;
   if (!covers) return;
   size_t at = EMERGENCY_WRITE_OFFSET - offset;
-  line.output.write(data.slice(at, at + 1));
+  ports[0].line.output.write(data.slice(at, at + 1));
 }
 
 kj::Promise<void> ConsoleEngine::hostEvent(HostEvent::Reader event) {
   if (!event.isConsoleSize()) return kj::READY_NOW;
-  columns = event.getConsoleSize().getColumns();
-  rows = event.getConsoleSize().getRows();
-  tellSize();
+  for (uint16_t i = 0; i < ports.size(); ++i) {
+    if (!ports[i].followsTerminal) continue;
+    ports[i].columns = event.getConsoleSize().getColumns();
+    ports[i].rows = event.getConsoleSize().getRows();
+    KJ_IF_MAYBE (now, active) {
+      (*now)->resized(i);
+    }
+  }
   return kj::READY_NOW;
 }
 
 kj::Promise<void> ConsoleEngine::finish() {
-  // The guest's last line may still be in the ring.
   KJ_IF_MAYBE (now, active) {
-    KJ_IF_MAYBE (transmit, (*now)->transmit) {
-      transmit->serveOnce();
-    }
+    (*now)->takeLastOutput();
   }
-  return line.output.drained(LAST_WORDS_WAIT);
-}
-
-void ConsoleEngine::tellSize() {
-  if (columns == toldColumns && rows == toldRows) return;
-  KJ_IF_MAYBE (now, active) {
-    if (!(*now)->wantsSize) return;
-    uint16_t size[] = {htole16(columns), htole16(rows)};
-    static_assert(sizeof(size) == SIZE_LENGTH, "columns and rows stand side by side");
-    (*now)->link.configChanged(SIZE_OFFSET, kj::arrayPtr(size, 2).asBytes());
-    toldColumns = columns;
-    toldRows = rows;
-  }
+  auto drained = kj::heapArrayBuilder<kj::Promise<void>>(ports.size());
+  for (auto& port : ports)
+    drained.add(port.line.output.drained(LAST_WORDS_WAIT));
+  return kj::joinPromises(drained.finish());
 }
 
 }  // namespace troupe::console

@@ -1,19 +1,23 @@
 #pragma once
 
+#include <kj/array.h>
 #include <kj/async-unix.h>
 
-#include "devices/console/backend.h"
-#include "devices/console/receive_queue.h"
-#include "devices/console/transmit_queue.h"
+#include "devices/console/port.h"
 #include "devices/virtio/device_engine.h"
 
 namespace troupe::console {
 
-// Virtio console with one port (§5.3), between a driver's two queues and a Line.
+// As many as the profile has fds for; queues of one device would suffice for 14.
+constexpr uint16_t MOST_PORTS = 8;
+
+// Virtio console (§5.3): some ports, each between two queues of a driver's and a Line. A single
+// console without a name needs no control queues and offers none. A driver that does not take
+// MULTIPORT has port 0, whatever it is.
 class ConsoleEngine final: public virtio::DeviceEngine {
  public:
-  // `columns` and `rows` of the terminal behind the line; 0 where that is not known.
-  ConsoleEngine(kj::UnixEventPort& events, Line& line, uint16_t columns, uint16_t rows);
+  // One to MOST_PORTS; their lines outlive the engine.
+  ConsoleEngine(kj::UnixEventPort& events, kj::Array<Port> ports);
   ~ConsoleEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
@@ -25,14 +29,13 @@ class ConsoleEngine final: public virtio::DeviceEngine {
   kj::Promise<void> finish() override;
 
  private:
-  struct Active;  // what lives from start() to stop()
-  void tellSize();
+  class Active;  // what lives from start() to stop()
+
+  bool offersPorts() const;
 
   kj::UnixEventPort& events;
-  Line& line;
-  uint16_t columns;
-  uint16_t rows;
-  uint16_t toldColumns;  // what the broker's copy of the configuration space holds
+  kj::Array<Port> ports;
+  uint16_t toldColumns;  // what the broker's copy of the configuration space holds: port 0's
   uint16_t toldRows;
   kj::Maybe<kj::Own<Active>> active;
 };

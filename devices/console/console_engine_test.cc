@@ -22,6 +22,13 @@ using virtio::testing::FakeRam;
 constexpr uint64_t FEATURES =
     F_SIZE | F_EMERG_WRITE | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX | virtio::F_VERSION_1;
 
+// A nameless console on the user's terminal.
+kj::Array<Port> onePort(Line& line) {
+  auto ports = kj::heapArrayBuilder<Port>(1);
+  ports.add(Port{line, PortKind::CONSOLE, kj::String(), 80, 25, true});
+  return ports.finish();
+}
+
 // A console behind its actor, with a driver for each queue; the test is the broker, the guest and
 // what lies behind the line.
 struct Console {
@@ -34,7 +41,7 @@ struct Console {
   Console()
       : bench(ram, [this](kj::AsyncIoContext& io) -> kj::Own<virtio::DeviceEngine> {
           line = kj::heap<Line>(io.provider->getTimer());
-          return kj::heap<ConsoleEngine>(io.unixEventPort, *line, 80, 25);
+          return kj::heap<ConsoleEngine>(io.unixEventPort, onePort(*line));
         }) {
     bench.attach();
   }
@@ -69,7 +76,7 @@ TEST(ConsoleEngine, DescribesOnePortWithSizeAndEmergencyWrite) {
   auto response = console.bench.describe();
   auto info = response.getInfo();
   EXPECT_EQ(info.getDeviceType(), 3);
-  EXPECT_EQ(info.getFeatures() & (F_SIZE | F_EMERG_WRITE), F_SIZE | F_EMERG_WRITE);
+  EXPECT_EQ(info.getFeatures() & (F_SIZE | F_MULTIPORT | F_EMERG_WRITE), F_SIZE | F_EMERG_WRITE);
   EXPECT_EQ(info.getQueueSizes().size(), 2);
   ASSERT_EQ(info.getConfig().size(), 12);
   EXPECT_EQ(info.getConfig()[0], 80);
@@ -237,7 +244,7 @@ TEST(ConsoleEngine, LastOutputStillInTheRingIsDeliveredAtTheEnd) {
   auto kick = loop.eventFd();
   auto call = loop.eventFd();
   Line line(loop.timer);
-  ConsoleEngine engine(loop.events, line, 80, 25);
+  ConsoleEngine engine(loop.events, onePort(line));
   struct Silent final: virtio::DriverLink {
     void configChanged(uint32_t, kj::ArrayPtr<const kj::byte>) override {}
     void needsReset() override {}

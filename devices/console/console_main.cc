@@ -1,5 +1,8 @@
 #include "devices/console/console_main.h"
 
+#include <kj/debug.h>
+#include <kj/vector.h>
+
 #include "devices/console/console.capnp.h"
 #include "devices/console/console_engine.h"
 #include "devices/console/open_backend.h"
@@ -7,15 +10,35 @@
 
 namespace troupe::console {
 
+namespace {
+
+Port portOf(Line& line, ConsolePort::Reader config) {
+  return {line,
+          config.getPlain() ? PortKind::SERIAL : PortKind::CONSOLE,
+          kj::str(config.getName()),
+          config.getColumns(),
+          config.getRows(),
+          config.getFollowsTerminal()};
+}
+
+}  // namespace
+
 int consoleMain() {
   prepareProcess();
   return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
-    auto config = setup.config<ConsoleConfig>();
-    auto line = kj::heap<Line>(io.provider->getTimer());
-    auto backend = openBackend(io.unixEventPort, *line, setup);
+    auto configs = setup.config<ConsoleConfig>().getPorts();
+    KJ_REQUIRE(configs.size() <= MOST_PORTS, "more ports than there are fds for", configs.size());
+    kj::Vector<kj::Own<Line>> lines;
+    kj::Vector<kj::Own<Backend>> backends;
+    kj::Vector<Port> ports;
+    for (auto config : configs) {
+      auto& line = *lines.add(kj::heap<Line>(io.provider->getTimer()));
+      backends.add(openBackend(io.unixEventPort, line, setup, config));
+      ports.add(portOf(line, config));
+    }
     kj::Own<virtio::DeviceEngine> engine =
-        kj::heap<ConsoleEngine>(io.unixEventPort, *line, config.getColumns(), config.getRows());
-    return engine.attach(kj::mv(backend), kj::mv(line));
+        kj::heap<ConsoleEngine>(io.unixEventPort, ports.releaseAsArray());
+    return engine.attach(kj::mv(backends), kj::mv(lines));
   });
 }
 

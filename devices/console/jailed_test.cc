@@ -116,13 +116,15 @@ struct Serial: Bench {
 
   explicit Serial(sandbox::Jail jail = sandbox::Jail::ON) : Bench(jail) {}
 
-  void start(ConsoleConfig::Backend backend, std::initializer_list<sandbox::HandedFd> fds) {
+  void start(ConsolePort::Backend backend, std::initializer_list<sandbox::HandedFd> fds) {
     kj::Vector<sandbox::HandedFd> all;
     all.add(sandbox::HandedFd{"uart", 0, uart.theirs});
     for (auto& fd : fds)
       all.add(fd);
     capnp::MallocMessageBuilder message;
-    message.initRoot<ConsoleConfig>().setBackend(backend);
+    auto port = message.initRoot<ConsoleConfig>().initPorts(1)[0];
+    port.setBackend(backend);
+    port.setFollowsTerminal(backend == ConsolePort::Backend::STDIO);
     all.add(sandbox::HandedFd{"log", 0, log.ours});
     child = launcher.launch(SERIAL_PROFILE, program, "troupe-serial", "serial", all,
                             message.getRoot<capnp::AnyPointer>().asReader());
@@ -148,7 +150,7 @@ TEST(SerialJailed, StandardStreamsCarryBytesBothWays) {
   auto in = testing::pipePair();
   auto out = testing::pipePair();
   Serial serial;
-  serial.start(ConsoleConfig::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
+  serial.start(ConsolePort::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
   serial.expectAttested();
   typeText(serial.uart.ours, "guest says");
   EXPECT_EQ(serial.loop.readAll(out.theirs, 10), "guest says");
@@ -164,7 +166,7 @@ TEST(SerialJailed, WorksWithTheJailOff) {
   auto in = testing::pipePair();
   auto out = testing::pipePair();
   Serial serial(sandbox::Jail::OFF);
-  serial.start(ConsoleConfig::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
+  serial.start(ConsolePort::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
   typeText(serial.uart.ours, "guest says");
   EXPECT_EQ(serial.loop.readAll(out.theirs, 10), "guest says");
   serial.expectCleanEnd();
@@ -174,7 +176,7 @@ TEST(SerialJailed, ClosedStandardStreamsDoNotKillIt) {
   auto in = testing::pipePair();
   auto out = testing::pipePair();
   Serial serial;
-  serial.start(ConsoleConfig::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
+  serial.start(ConsolePort::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
   in.ours = nullptr;
   in.theirs = nullptr;
   out.theirs = nullptr;
@@ -190,7 +192,7 @@ TEST(SerialJailed, FileGetsAllOutputBeforeTheEnd) {
   auto file = testing::memoryFile("old ");
   KJ_SYSCALL(fcntl(file, F_SETFL, O_APPEND));
   Serial serial;
-  serial.start(ConsoleConfig::Backend::FILE, {{"out", 0, file}});
+  serial.start(ConsolePort::Backend::FILE, {{"out", 0, file}});
   serial.expectAttested();
   std::string text = noise(3 << 20);
   typeText(serial.uart.ours, text);
@@ -201,7 +203,7 @@ TEST(SerialJailed, FileGetsAllOutputBeforeTheEnd) {
 TEST(SerialJailed, SocketServesManyReadersWhoComeAndGo) {
   Listener listener;
   Serial serial;
-  serial.start(ConsoleConfig::Backend::SOCKET, {{"listen", 0, listener.fd}});
+  serial.start(ConsolePort::Backend::SOCKET, {{"listen", 0, listener.fd}});
   serial.expectAttested();
   typeText(serial.uart.ours, "early ");
   for (int round = 0; round < 5; ++round) {
@@ -216,6 +218,16 @@ TEST(SerialJailed, SocketServesManyReadersWhoComeAndGo) {
     typeText(clients.back(), "typed");
     EXPECT_EQ(serial.loop.readAll(serial.uart.ours, 5), "typed");
   }
+  // One client too many is told so, and everybody stays alive.
+  kj::Vector<kj::AutoCloseFd> clients;
+  for (int i = 0; i < 16; ++i)
+    clients.add(listener.connectClient());
+  for (auto& client : clients)
+    EXPECT_EQ(serial.loop.readAll(client, 6), "early ");
+  auto extra = listener.connectClient();
+  EXPECT_EQ(serial.loop.readAll(extra, 1000).substr(0, 13), "TRP-con-002: ");
+  clients.clear();
+  serial.loop.turn();
   auto client = listener.connectClient();
   typeText(serial.uart.ours, "late");
   EXPECT_EQ(serial.loop.readAll(client, 10), "early late");
@@ -225,7 +237,7 @@ TEST(SerialJailed, SocketServesManyReadersWhoComeAndGo) {
 TEST(SerialJailed, PtyCarriesBytesBothWays) {
   auto terminal = rawTerminal();
   Serial serial;
-  serial.start(ConsoleConfig::Backend::PTY, {{"pty", 0, terminal.master}});
+  serial.start(ConsolePort::Backend::PTY, {{"pty", 0, terminal.master}});
   serial.expectAttested();
   typeText(serial.uart.ours, "guest");
   EXPECT_EQ(serial.loop.readAll(terminal.slave, 5), "guest");
@@ -237,7 +249,7 @@ TEST(SerialJailed, PtyCarriesBytesBothWays) {
 TEST(SerialJailed, DetachKeyOnATerminalExitsWithItsStatus) {
   auto terminal = rawTerminal();
   Serial serial;
-  serial.start(ConsoleConfig::Backend::STDIO,
+  serial.start(ConsolePort::Backend::STDIO,
                {{"in", 0, terminal.slave}, {"out", 0, terminal.slave}});
   typeText(terminal.master, "x");
   EXPECT_EQ(serial.loop.readAll(serial.uart.ours, 1), "x");
@@ -275,9 +287,11 @@ struct Console: Bench {
 
   Device::Client& broker() { return KJ_ASSERT_NONNULL(device); }
 
-  void start(ConsoleConfig::Backend backend, std::initializer_list<sandbox::HandedFd> fds) {
+  void start(ConsolePort::Backend backend, std::initializer_list<sandbox::HandedFd> fds) {
     capnp::MallocMessageBuilder message;
-    message.initRoot<ConsoleConfig>().setBackend(backend);
+    auto port = message.initRoot<ConsoleConfig>().initPorts(1)[0];
+    port.setBackend(backend);
+    port.setFollowsTerminal(backend == ConsolePort::Backend::STDIO);
     kj::Vector<sandbox::HandedFd> all;
     all.add(sandbox::HandedFd{"rpc", 0, rpc.theirs});
     all.add(sandbox::HandedFd{"log", 0, log.ours});
@@ -383,7 +397,7 @@ TEST(ConsoleJailed, StandardStreamsCarryBytesBothWaysThroughResetAndResize) {
   auto in = testing::pipePair();
   auto out = testing::pipePair();
   Console console;
-  console.start(ConsoleConfig::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
+  console.start(ConsolePort::Backend::STDIO, {{"in", 0, in.theirs}, {"out", 0, out.ours}});
   for (int round = 0; round < 3; ++round) {
     console.print("guest says");
     EXPECT_EQ(console.loop.readAll(out.theirs, 10), "guest says");
@@ -401,7 +415,7 @@ TEST(ConsoleJailed, StandardStreamsCarryBytesBothWaysThroughResetAndResize) {
 TEST(ConsoleJailed, LastOutputReachesTheFileWhenTheBrokerEnds) {
   auto file = testing::memoryFile();
   Console console;
-  console.start(ConsoleConfig::Backend::FILE, {{"out", 0, file}});
+  console.start(ConsolePort::Backend::FILE, {{"out", 0, file}});
   std::string text = noise(200000);
   auto buffer = console.transmit->readableBuffer(testing::bytes(text));
   console.transmit->add({buffer});
@@ -413,7 +427,7 @@ TEST(ConsoleJailed, LastOutputReachesTheFileWhenTheBrokerEnds) {
 TEST(ConsoleJailed, SocketServesManyReaders) {
   Listener listener;
   Console console;
-  console.start(ConsoleConfig::Backend::SOCKET, {{"listen", 0, listener.fd}});
+  console.start(ConsolePort::Backend::SOCKET, {{"listen", 0, listener.fd}});
   console.print("early ");
   kj::Vector<kj::AutoCloseFd> clients;
   for (int i = 0; i < 16; ++i)
@@ -429,7 +443,7 @@ TEST(ConsoleJailed, SocketServesManyReaders) {
 TEST(ConsoleJailed, PtyCarriesBytesBothWays) {
   auto terminal = rawTerminal();
   Console console;
-  console.start(ConsoleConfig::Backend::PTY, {{"pty", 0, terminal.master}});
+  console.start(ConsolePort::Backend::PTY, {{"pty", 0, terminal.master}});
   console.print("guest");
   EXPECT_EQ(console.loop.readAll(terminal.slave, 5), "guest");
   typeText(terminal.slave, "user");
@@ -440,7 +454,7 @@ TEST(ConsoleJailed, PtyCarriesBytesBothWays) {
 TEST(ConsoleJailed, DetachKeyOnATerminalExitsWithItsStatus) {
   auto terminal = rawTerminal();
   Console console;
-  console.start(ConsoleConfig::Backend::STDIO,
+  console.start(ConsolePort::Backend::STDIO,
                 {{"in", 0, terminal.slave}, {"out", 0, terminal.slave}});
   typeText(terminal.master, std::string(1, DETACH_KEY));
   EXPECT_EQ(console.exitStatus(), DETACH_STATUS);

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "devices/console/console.capnp.h"
 #include "devices/console/detach.h"
 #include "devices/console/pty_backend.h"
 #include "devices/console/socket_backend.h"
@@ -27,9 +26,9 @@ class SetupHost final: public StdioBackend::Host {
 };
 
 kj::Own<Backend> onStreams(kj::UnixEventPort& events, Line& line, sandbox::ActorSetup& setup,
-                           kj::Maybe<int> in) {
+                           kj::Maybe<int> in, int out) {
   auto host = kj::heap<SetupHost>(setup);
-  kj::Own<Backend> backend = kj::heap<StdioBackend>(events, line, in, setup.fd("out"), *host);
+  kj::Own<Backend> backend = kj::heap<StdioBackend>(events, line, in, out, *host);
   return backend.attach(kj::mv(host));
 }
 
@@ -46,17 +45,21 @@ void prepareProcess() {
   mallopt(M_MMAP_MAX, 0);
 }
 
-kj::Own<Backend> openBackend(kj::UnixEventPort& events, Line& line, sandbox::ActorSetup& setup) {
-  auto kind = setup.config<ConsoleConfig>().getBackend();
+kj::Own<Backend> openBackend(kj::UnixEventPort& events, Line& line, sandbox::ActorSetup& setup,
+                             ConsolePort::Reader port) {
+  auto fd = [&](kj::StringPtr name) { return setup.fd(name, port.getFdIndex()); };
+  auto kind = port.getBackend();
   switch (kind) {
-    case ConsoleConfig::Backend::STDIO:
-      return onStreams(events, line, setup, setup.fd("in"));
-    case ConsoleConfig::Backend::FILE:
-      return onStreams(events, line, setup, nullptr);
-    case ConsoleConfig::Backend::PTY:
-      return kj::heap<PtyBackend>(events, line, setup.fd("pty"));
-    case ConsoleConfig::Backend::SOCKET:
-      return kj::heap<SocketBackend>(events, line, setup.fd("listen"));
+    case ConsolePort::Backend::STDIO:
+      return onStreams(events, line, setup, setup.fd("in"), fd("out"));
+    case ConsolePort::Backend::FILE:
+      return onStreams(events, line, setup, nullptr, fd("out"));
+    case ConsolePort::Backend::PTY:
+      return kj::heap<PtyBackend>(events, line, fd("pty"));
+    case ConsolePort::Backend::SOCKET:
+      return kj::heap<SocketBackend>(
+          events, line, fd("listen"),
+          port.getReplay() ? SocketBackend::Replay::ON : SocketBackend::Replay::OFF);
   }
   KJ_FAIL_REQUIRE("the configuration names no back end that exists", static_cast<uint16_t>(kind));
 }

@@ -24,7 +24,8 @@ constexpr kj::Duration OutputLog::PATIENCE;
 
 OutputLog::OutputLog(kj::Timer& timer, size_t capacity) : timer(timer), buffer(capacity) {}
 
-OutputLog::Reader::Reader(OutputLog& log) : log(log), position(log.buffer.begin()) {
+OutputLog::Reader::Reader(OutputLog& log, From from)
+    : log(log), position(from == From::OLDEST ? log.buffer.begin() : log.buffer.end()) {
   // One that starts far behind is waited for only once it takes bytes: else whoever connects again
   // and again could hold the guest up for good.
   stuck = behind() > highWater(log.buffer);

@@ -16,8 +16,8 @@ namespace troupe::console {
 // What the guest printed, on its way to any number of readers on the host, each at its own place.
 //
 // write() never waits and memory is the replay buffer's, whatever the readers do. The first reader
-// and a late one alike begin with the oldest byte kept. A reader that falls behind what is kept
-// goes on from there, after a line that tells how many bytes it missed.
+// and a late one alike begin with the oldest byte kept, unless they want none of it. A reader that
+// falls behind what is kept goes on from there, after a line that tells how many bytes it missed.
 //
 // So that a reader who is merely slow misses nothing, a careful writer asks congested() first. It
 // is true while a reader that takes bytes is far behind; a reader that stopped taking them holds
@@ -36,10 +36,12 @@ class OutputLog {
   explicit OutputLog(kj::Timer& timer, size_t capacity = CAPACITY);
   KJ_DISALLOW_COPY(OutputLog);
 
+  enum class From { OLDEST, NOW };
+
   // One consumer, from its construction to its destruction. It must not outlive the log.
   class Reader {
    public:
-    explicit Reader(OutputLog& log);
+    explicit Reader(OutputLog& log, From from = From::OLDEST);
     ~Reader() noexcept(false);
     KJ_DISALLOW_COPY(Reader);
 

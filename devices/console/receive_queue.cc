@@ -2,13 +2,16 @@
 
 namespace troupe::console {
 
-ReceiveQueue::ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, InputQueue& input)
-    : requests(*queue.ring, input),
+ReceiveQueue::ReceiveQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, InputQueue& input,
+                           OpenState& guest)
+    : input(input),
+      guest(guest),
+      requests(*queue.ring, input),
       turns(
-          events, kj::mv(queue), [this]() { return serve(); },
-          [&input]() { return input.whenInput(); }) {}
+          events, kj::mv(queue), [this]() { return serve(); }, [this]() { return whenInput(); }) {}
 
 QueueTurns::Next ReceiveQueue::serve() {
+  if (!guest.isOpen()) return QueueTurns::Next::HOST;
   switch (requests.serve()) {
     case ReceiveRing::Outcome::NO_INPUT:
       return QueueTurns::Next::HOST;
@@ -20,6 +23,10 @@ QueueTurns::Next ReceiveQueue::serve() {
       return QueueTurns::Next::BROKEN;
   }
   KJ_UNREACHABLE;
+}
+
+kj::Promise<void> ReceiveQueue::whenInput() {
+  return guest.whenOpen().then([this]() { return input.whenInput(); });
 }
 
 }  // namespace troupe::console

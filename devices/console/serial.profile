@@ -2,7 +2,8 @@
 # broker, it has the socket that carries the port's bytes.
 #
 # Every number below "client" is in use while it serves a socket, so that accept() makes each
-# connection at a number of "client": the lowest that is free.
+# connection at a number of "client": the lowest that is free. There is one more of them than there
+# can be clients, for the one that is told so.
 actor: "serial"
 include: "sandbox/common/jail.profile"
 include: "sandbox/common/libc.profile"
@@ -13,10 +14,10 @@ include: "devices/console/backend.profile"
 
 fd { name: "uart" number: 3 kind: SOCKET }
 fd { name: "listen" number: 5 kind: SOCKET optional: true }
-fd { name: "client" number: 6 count: 16 kind: SOCKET from: PLACED optional: true }
-fd { name: "in" number: 22 kind: ANY optional: true }
-fd { name: "out" number: 23 kind: ANY optional: true }
-fd { name: "pty" number: 24 kind: TERMINAL optional: true }
+fd { name: "client" number: 6 count: 17 kind: SOCKET from: PLACED optional: true }
+fd { name: "in" number: 23 kind: ANY optional: true }
+fd { name: "out" number: 24 kind: ANY optional: true }
+fd { name: "pty" number: 25 kind: TERMINAL optional: true }
 
 run {
   rule { syscall: "read" syscall: "write" fd: "uart" reason: "the port's bytes" }

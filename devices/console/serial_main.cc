@@ -1,6 +1,7 @@
 #include "devices/console/serial_main.h"
 
 #include <kj/async-io.h>
+#include <kj/debug.h>
 #include <unistd.h>
 
 #include "devices/console/open_backend.h"
@@ -16,7 +17,9 @@ namespace {
   sandbox::ActorSetup setup;
   auto io = kj::setupAsyncIo();
   Line line(io.provider->getTimer());
-  auto backend = openBackend(io.unixEventPort, line, setup);
+  auto ports = setup.config<ConsoleConfig>().getPorts();
+  KJ_REQUIRE(ports.size() == 1, "the serial port is one", ports.size());
+  auto backend = openBackend(io.unixEventPort, line, setup, ports[0]);
   UartRelay relay(io.unixEventPort, line, setup.fd("uart"));
   setup.enter("ready");
   setup.enter("run");

@@ -32,8 +32,11 @@ class SocketBackend::Client {
       : backend(backend),
         connection(kj::mv(connection)),
         fd(backend.events, this->connection),
-        reader(kj::heap<OutputLog::Reader>(backend.line.output)) {
+        reader(kj::heap<OutputLog::Reader>(backend.line.output, backend.replay == Replay::ON
+                                                                    ? OutputLog::From::OLDEST
+                                                                    : OutputLog::From::NOW)) {
     backend.clients.add(this);
+    backend.clientsChanged();
   }
 
   ~Client() noexcept(false) {
@@ -43,6 +46,7 @@ class SocketBackend::Client {
       if (client != this) clients[kept++] = client;
     }
     clients.truncate(kept);
+    backend.clientsChanged();
   }
 
   // Resolves when the other side is gone and what it sent before is read.
@@ -72,12 +76,17 @@ class SocketBackend::Client {
     auto& input = backend.line.input;
     bool writes = backend.isWriter(*this);
     if (writes && input.room() == 0) {
-      return input.whenRoom().then([this]() { return pumpInput(); });
+      // Or until somebody else writes: what this one has sent and nobody took is thrown away then,
+      // and so one that has left without being heard does not stay for good.
+      return input.whenRoom().exclusiveJoin(backend.writerChanged.wait()).then([this]() {
+        return pumpInput();
+      });
     }
     kj::byte bytes[InputQueue::CAPACITY];
     ssize_t result = fd.read(kj::arrayPtr(bytes, writes ? input.room() : sizeof(bytes)));
     if (result == 0 || (result < 0 && result != -EAGAIN)) {
       sends = false;  // it may read on
+      backend.writerChanged.raise();
       return kj::READY_NOW;
     }
     if (result > 0 && writes) input.append(kj::arrayPtr(bytes, result));
@@ -90,24 +99,22 @@ class SocketBackend::Client {
   kj::Own<OutputLog::Reader> reader;
 };
 
-SocketBackend::SocketBackend(kj::UnixEventPort& events, Line& line, int listening)
+SocketBackend::SocketBackend(kj::UnixEventPort& events, Line& line, int listening, Replay replay)
     : events(events),
       line(line),
       listening(nonBlocking(listening)),
+      replay(replay),
       observer(events, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       serving(*this),
-      accepting(whenGuestRuns().then([this]() { return acceptLoop(); }).eagerlyEvaluate(ended)) {}
+      accepting(
+          line.guest.whenOpen().then([this]() { return acceptLoop(); }).eagerlyEvaluate(ended)) {
+  clientsChanged();
+}
 
 SocketBackend::~SocketBackend() noexcept(false) {}
 
 void SocketBackend::taskFailed(kj::Exception&& exception) {
   ended(kj::mv(exception));
-}
-
-kj::Promise<void> SocketBackend::whenGuestRuns() {
-  auto reader = kj::heap<OutputLog::Reader>(line.output);
-  auto more = reader->whenMore();
-  return more.attach(kj::mv(reader));
 }
 
 kj::Promise<void> SocketBackend::acceptLoop() {
@@ -134,6 +141,11 @@ void SocketBackend::accepted(kj::AutoCloseFd connection) {
                          " clients, as many as it takes; close one of them\r\n");
   ssize_t written = ::write(connection, refusal.begin(), refusal.size());
   (void)written;  // a courtesy: its buffer is empty, and it may be gone
+}
+
+void SocketBackend::clientsChanged() {
+  line.host.set(replay == Replay::ON || clients.size() > 0);
+  writerChanged.raise();
 }
 
 bool SocketBackend::isWriter(const Client& client) const {

@@ -34,14 +34,15 @@ struct Bench {
   socklen_t addressSize = sizeof(address);
   kj::Own<SocketBackend> backend;
 
-  Bench() {
+  explicit Bench(SocketBackend::Replay replay = SocketBackend::Replay::ON) {
     listening = newSocket();
     address.sun_family = AF_UNIX;
     // The family alone: the kernel chooses an abstract name.
     KJ_SYSCALL(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)));
     KJ_SYSCALL(getsockname(listening, reinterpret_cast<sockaddr*>(&address), &addressSize));
     KJ_SYSCALL(listen(listening, 64));
-    backend = kj::heap<SocketBackend>(loop.events, line, listening);
+    backend = kj::heap<SocketBackend>(loop.events, line, listening, replay);
+    line.guest.set(true);
     line.output.write(bytes("> "));
   }
 
@@ -89,7 +90,7 @@ TEST(SocketBackend, LateReaderGetsTheLastMebibyte) {
   EXPECT_TRUE(bench.loop.readAll(client, 1 << 20) == text.substr(5000));
 }
 
-TEST(SocketBackend, ConnectionsWaitUntilTheGuestPrints) {
+TEST(SocketBackend, ConnectionsWaitUntilTheGuestRuns) {
   testing::Loop loop;
   Line line(loop.timer);
   auto listening = Bench::newSocket();
@@ -99,14 +100,49 @@ TEST(SocketBackend, ConnectionsWaitUntilTheGuestPrints) {
   KJ_SYSCALL(bind(listening, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t)));
   KJ_SYSCALL(getsockname(listening, reinterpret_cast<sockaddr*>(&address), &size));
   KJ_SYSCALL(listen(listening, 64));
-  SocketBackend backend(loop.events, line, listening);
+  SocketBackend backend(loop.events, line, listening, SocketBackend::Replay::ON);
   auto client = Bench::newSocket();
   KJ_SYSCALL(connect(client, reinterpret_cast<sockaddr*>(&address), size));
   size_t before = openFds();
   loop.turn();
   EXPECT_EQ(openFds(), before);
+  line.guest.set(true);
   line.output.write(bytes("hello"));
   EXPECT_EQ(loop.readAll(client, 5), "hello");
+}
+
+TEST(SocketBackend, WithoutReplayALateReaderGetsWhatComesThen) {
+  Bench bench(SocketBackend::Replay::OFF);
+  auto first = bench.connectClient();
+  bench.line.output.write(bytes("one "));
+  auto second = bench.connectClient();
+  bench.line.output.write(bytes("two"));
+  EXPECT_EQ(bench.loop.readAll(first, 7), "one two");
+  EXPECT_EQ(bench.loop.readAll(second, 3), "two");
+}
+
+TEST(SocketBackend, WithoutReplayTheHostIsOpenWhileSomebodyIsConnected) {
+  Bench bench(SocketBackend::Replay::OFF);
+  EXPECT_FALSE(bench.line.host.isOpen());
+  auto first = bench.connectClient();
+  EXPECT_TRUE(bench.line.host.isOpen());
+  auto second = bench.connectClient();
+  first = nullptr;
+  bench.loop.turn();
+  EXPECT_TRUE(bench.line.host.isOpen());
+  second = nullptr;
+  bench.loop.turn();
+  EXPECT_FALSE(bench.line.host.isOpen());
+  auto third = bench.connectClient();
+  EXPECT_EQ(bench.line.host.openings(), 3);  // one is that of a line without a back end
+}
+
+TEST(SocketBackend, WithReplayTheHostIsAlwaysOpen) {
+  Bench bench;
+  EXPECT_TRUE(bench.line.host.isOpen());
+  { auto client = bench.connectClient(); }
+  bench.loop.turn();
+  EXPECT_TRUE(bench.line.host.isOpen());
 }
 
 TEST(SocketBackend, ManyReadersGetTheSame) {
@@ -206,6 +242,18 @@ TEST(SocketBackend, InputWaitsInTheSocketWhileTheGuestTakesNone) {
   type(client, noise(100000));
   bench.loop.turn();
   EXPECT_EQ(bench.line.input.waiting().size(), InputQueue::CAPACITY);
+}
+
+TEST(SocketBackend, ClientsThatLeftUnheardDoNotKeepOthersOut) {
+  Bench bench;
+  for (kj::uint i = 0; i < 2 * SocketBackend::MAX_CLIENTS; ++i) {
+    auto client = bench.connectClient();
+    type(client, noise(3 * InputQueue::CAPACITY));
+    client = nullptr;
+    bench.loop.turn();
+  }
+  auto reader = bench.connectClient();
+  EXPECT_EQ(bench.loop.readAll(reader, 2), "> ");
 }
 
 TEST(SocketBackend, ClientsThatComeAndGoLeaveNothingBehind) {

@@ -29,7 +29,10 @@ kj::Promise<void> UartRelay::pumpOutput() {
     ssize_t result = socket.read(kj::arrayPtr(bytes, sizeof(bytes)));
     bool ended = result == 0 || (result < 0 && result != -EAGAIN);
     if (ended) return kj::READY_NOW;
-    if (result > 0) line.output.write(kj::arrayPtr(bytes, result));
+    if (result > 0) {
+      line.guest.set(true);
+      line.output.write(kj::arrayPtr(bytes, result));
+    }
     return socket.whenReadable().then([this]() { return pumpOutput(); });
   });
 }

@@ -79,7 +79,7 @@ class JailedBalloon final: public JailedDevice {
   bool readsOnly() override { return true; }
 };
 
-// Its output goes to /dev/null, and nobody types.
+// Three ports whose output goes to /dev/null; nobody types.
 class JailedConsole final: public JailedDevice {
  public:
   JailedConsole() {
@@ -87,13 +87,21 @@ class JailedConsole final: public JailedDevice {
     KJ_SYSCALL(fd = open("/dev/null", O_WRONLY | O_CLOEXEC));
     out = kj::AutoCloseFd(fd);
   }
-  std::vector<uint16_t> queueSizes() override { return {64, 64}; }
-  uint64_t features() override { return RING_FEATURES | console::F_SIZE | console::F_EMERG_WRITE; }
+  std::vector<uint16_t> queueSizes() override { return std::vector<uint16_t>(8, 64); }
+  uint64_t features() override {
+    return RING_FEATURES | console::F_SIZE | console::F_MULTIPORT | console::F_EMERG_WRITE;
+  }
   kj::Own<ProcessBench> start(FakeRam& ram) override {
     capnp::MallocMessageBuilder message;
-    message.initRoot<ConsoleConfig>().setBackend(ConsoleConfig::Backend::FILE);
-    HandedFd fds[] = {{"out", 0, out}};
-    return kj::heap<ProcessBench>(ram, CONSOLE_PROFILE, "troupe-console", 2, fds,
+    auto ports = message.initRoot<ConsoleConfig>().initPorts(3);
+    for (uint16_t i = 0; i < ports.size(); i++) {
+      ports[i].setBackend(ConsolePort::Backend::FILE);
+      ports[i].setFdIndex(i);
+    }
+    ports[1].setPlain(true);
+    ports[1].setName("org.example.agent");
+    HandedFd fds[] = {{"out", 0, out}, {"out", 1, out}, {"out", 2, out}};
+    return kj::heap<ProcessBench>(ram, CONSOLE_PROFILE, "troupe-console", 8, fds,
                                   message.getRoot<capnp::AnyPointer>().asReader());
   }
   void request(const Op& op, RequestTemplate& request) override {

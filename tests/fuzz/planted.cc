@@ -16,7 +16,7 @@ constexpr const char* NAMES[] = {
     "used-length",    "error-ignored",    "short-transfer",    "volatile-copy",
     "status-order",   "page-outside-ram", "statistics-length", "checksum-place",
     "spoofed-source", "received-length",  "layer-count",       "fd-taken",
-    "config-bounds",  "credit-overrun",   "early-data",
+    "config-bounds",  "credit-overrun",   "early-data",        "unknown-port",
 };
 
 int chosen() {

@@ -29,6 +29,7 @@ enum class Bug {
   CONFIG_BOUNDS,        // what a device says of its configuration is copied wherever it says
   CREDIT_OVERRUN,       // a stream's sender is not held to the credit it was given
   EARLY_DATA,           // data is taken for a stream that nobody has accepted yet
+  UNKNOWN_PORT,         // a control message is for a port that a console does not have
 };
 
 #ifdef TROUPE_FUZZ

@@ -33,6 +33,7 @@ PLANTED = {
         "volatile-copy",
     ],
     "//devices/blk/qcow2:fuzz_qcow2": ["mapping-out-of-file"],
+    "//devices/console:fuzz_console": ["unknown-port"],
     "//devices/net:fuzz_net": [
         "checksum-place",
         "spoofed-source",

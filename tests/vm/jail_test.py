@@ -26,7 +26,7 @@ OPTIONAL_FDS = {
     "broker": {"serial": [0], "device": [0, 1, 2, 3, 4], "vcpu": [0], "kick": QUEUES,
                "call": QUEUES},
     "blk": {"wake": [0], "kick": [0], "call": [0]},
-    "console": {"out": [0]},
+    "console": {"out": [0], "kick": [0, 1], "call": [0, 1]},
     "serial": {"in": [0], "out": [0]},
     "front": {},
 }

@@ -86,7 +86,7 @@ class Variety(unittest.TestCase):
                                     "keys=console", "--console", "pty")
         try:
             self.folder.status(self.name)
-            said = read_until(process.stderr.fileno(), rb"virtio console is /dev/pts/\d+\n")
+            said = read_until(process.stderr.fileno(), rb"console hvc0 is /dev/pts/\d+\n")
             path = re.search(rb"/dev/pts/\d+", said).group(0)
             terminal = os.open(path, os.O_RDWR | os.O_NOCTTY)
             read_until(terminal, rb"hello from the virtio console")
@@ -124,6 +124,45 @@ class Variety(unittest.TestCase):
         self.assertFalse(thread.is_alive(), "the host's socket has not seen the VM's end")
         self.assertFalse(os.path.exists(path))
         self.assertEqual(self.folder.left_over(), [])
+
+    def testSeveralConsoles(self):
+        """Each port on something else; the payload says what it is told of each."""
+        path, log = self.folder.file("run/console"), self.folder.file("guest/log")
+        process = self.folder.start(
+            "run", *self.kernel, "--name", self.name, "--cmdline", "idle",
+            "--console", f"socket={path}", "--console", "pty,size=80x25,name=second",
+            "--console", f"file={log},port,name=org.example.log", "--serial",
+            f"file={self.folder.file('guest/serial')}")
+        try:
+            actors = [actor["kind"] for actor in self.folder.status(self.name)["actors"]]
+            self.assertEqual(actors.count("console"), 1, actors)
+            said = read_until(process.stderr.fileno(), rb"console hvc1 is /dev/pts/\d+\n")
+            terminal = os.open(re.search(rb"/dev/pts/\d+", said).group(0), os.O_RDWR | os.O_NOCTTY)
+            read_until(terminal, rb"hello from port 1\n")
+            os.close(terminal)
+            until = time.monotonic() + 20
+            serial = ""
+            while " failed" not in serial and time.monotonic() < until:
+                with open(self.folder.file("guest/serial")) as file:
+                    serial = file.read()
+            self.assertRegex(serial, r"(?m)^ok +console0 +ports +3$")
+            self.assertRegex(serial, r"(?m)^ok +console0 +port +1, console, named second$")
+            self.assertRegex(serial, r"(?m)^ok +console0 +port +2, plain, named org.example.log$")
+            self.assertIn(" 0 failed", serial)
+            with open(log) as file:
+                self.assertIn("hello from port 2\n", file.read())
+            with socket.socket(socket.AF_UNIX) as late:  # all was said before it came
+                late.connect(path)
+                late.settimeout(10)
+                text = b""
+                while text.count(b"\n") < 3:
+                    text += late.recv(4096)
+            self.assertIn(b"hello from port 0\n", text)
+            self.folder.run("stop", "--force", self.name)
+            self.finish(process, 18)
+        finally:
+            process.kill()
+            process.wait()
 
     def testAsManyDisksAsThereArePlaces(self):
         disks = []
