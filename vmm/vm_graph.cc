@@ -327,6 +327,7 @@ class Comparison {
   void addEdges(const GraphSubject& subject, const SeenFd& fd, kj::StringPtr to, bool isAsked) {
     if (to == ITSELF || to == "its place") return;
     if (!isAsked) return addEdge(subject.name, to, nameOf(fd), false);
+    if (fd.entry == nullptr) return addEdge(subject.name, to, "sockets", true);  // a helper's own
     kj::StringPtr name = fd.entry->name;
     if (name == "rpc") {
       bool device = isDevice(subject);

@@ -223,6 +223,22 @@ TEST(VmGraph, OnlyWhoListensHasClients) {
             "fd 3\n");
 }
 
+TEST(VmGraph, AHelpersOwnSocketsAreItsOwnAndNobodyElses) {
+  Bench bench;
+  Profile helper = *bench[2].profile;
+  helper.layers.helper.is = true;
+  bench[2].profile = &helper;
+  bench.have(bench[2], 9, "socket:[901]");
+  bench.have(bench[2], 10, "", "anon_inode:[eventpoll]");
+  EXPECT_EQ(bench.look(), "");
+  EXPECT_NE(bench.edges().find("blk1 -> the network: sockets\n"), std::string::npos)
+      << bench.edges();
+  bench.have(bench[2], 11, "socket:[20]");
+  EXPECT_EQ(
+      bench.look(),
+      "blk1 holds fd 11, for which its profile has no name: socket:[20], which is blk0's fd 3\n");
+}
+
 TEST(VmGraph, MemoryThatIsNotTheGuestsIsExtra) {
   Bench bench;
   for (auto& fd : bench[2].fds)

@@ -132,6 +132,27 @@ class Graph(unittest.TestCase):
         self.assertNotIn("red", dot)
         self.stop()
 
+    def testEveryKindOfDeviceIsKnown(self):
+        """Helpers of another's, terminals, listening sockets: none is taken for an intruder."""
+        socket_path = self.folder.file("run/vsock")
+        self.process = self.folder.start(
+            "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
+            "--cmdline", "idle", "--disk", self.disks[0], "--console", "pty", "--serial",
+            f"file={self.serial}", "--balloon", "--vsock", f"cid=4100000002,socket={socket_path}",
+            "--net", "user")
+        self.addCleanup(self.process.kill)
+        self.folder.status(self.name)
+        self.hear("passed,")
+        edges = {(e["from"], e["to"], e["what"])
+                 for e in json.loads(self.graph("--json")[0])["edges"]}
+        self.assertLess({("net0", "passt0", "socket"), ("passt0", "the network", "sockets"),
+                         ("vsock0", "troupe", "calls Connector"),
+                         ("balloon0", "the guest's RAM", "65536 KiB of the guest's, read only")},
+                        edges)
+        self.folder.run("reset", self.name)
+        self.graph()
+        self.stop()
+
     def testWhileTheGuestStartsAnewAgainAndAgain(self):
         self.start("scratch end=reset")
         for _ in range(25):
@@ -201,6 +222,8 @@ class Graph(unittest.TestCase):
 class GraphAsOrdinaryUser(Graph):
     user = machine.ORDINARY_USER
 
+    # passt lets nobody but root look at what it holds.
+    testEveryKindOfDeviceIsKnown = None
     # It is root's test that writes into their memory.
     testAnFdThatNobodyAskedForIsMarked = None
     testAnFdInAnothersPlaceIsMarkedThroughTheJail = None
