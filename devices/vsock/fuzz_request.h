@@ -20,11 +20,14 @@ inline void chooseRequest(const fuzz::Op& op, fuzz::RequestTemplate& request) {
   PacketHeader header = {};
   header.sourceCid = FUZZED_CID;
   header.destinationCid = HOST_CID;
-  header.sourcePort = 10 + op.b % 4;
+  header.sourcePort = 10 + op.b % 2;
   // Ports of ours are given from 2^30 on: those that clients of the host have got.
-  header.destinationPort = op.a & 2 ? (1u << 30) + (op.b >> 2) % 4 : 50 + (op.b >> 2) % 4;
+  header.destinationPort = op.a & 2 ? (1u << 30) + (op.b >> 2) % 4 : 50 + (op.b >> 1) % 3;
   header.type = TYPE_STREAM;
-  header.op = uint16_t((op.b >> 4) % 9);
+  constexpr uint16_t OPS[] = {
+      OP_REQUEST, OP_REQUEST,       OP_RESPONSE,       OP_RESPONSE, OP_RST,      OP_RW, OP_RW,
+      OP_RW,      OP_CREDIT_UPDATE, OP_CREDIT_REQUEST, OP_RW,       OP_SHUTDOWN, 0,     8};
+  header.op = OPS[(op.b >> 4) % 14];
   header.flags = (op.b >> 8) % 4;
   header.bufferSize = op.a & 4 ? op.c : 1 << 16;
   header.forwarded = uint32_t(op.d >> 32);

@@ -18,6 +18,7 @@ namespace {
 using fuzz::Op;
 
 constexpr uint16_t SLOTS = 12;
+constexpr uint16_t ROOMY = 2;
 constexpr size_t CREDIT = 256 << 10;
 
 // What the host does with one socket.
@@ -55,6 +56,9 @@ class FakeSocket final: public HostSocket {
   }
 
   ssize_t write(kj::ArrayPtr<const iovec> pieces) override {
+    auto state = peer.stream->state;
+    KJ_REQUIRE(state == Stream::State::ESTABLISHED || state == Stream::State::DRAINING,
+               "bytes for a stream that nobody has accepted");
     if (peer.gone) return -EPIPE;
     ssize_t total = 0;
     for (const iovec& piece : pieces) {
@@ -104,7 +108,8 @@ class FuzzedVsock final: public fuzz::FuzzedDevice, public HostSide {
     active = rings;
     board.emplace(
         FUZZED_CID, *this,
-        Switchboard::Rings{rings[RECEIVE_QUEUE], rings[TRANSMIT_QUEUE], rings[EVENT_QUEUE]}, SLOTS);
+        Switchboard::Rings{rings[RECEIVE_QUEUE], rings[TRANSMIT_QUEUE], rings[EVENT_QUEUE]}, SLOTS,
+        ROOMY);
   }
   void stop() override {
     board = nullptr;

@@ -12,23 +12,20 @@ struct Share {
   bool littleInKernel;  // the socket's own buffer is cut down as well
 };
 
-// So many streams at once have room for a fast transfer each, those beyond for a slow one: what a
-// guest and readers that never read can make us and the kernel keep stays within the profile's
-// memory_max (vsock.profile).
-constexpr size_t ROOMY_STREAMS = 64;
 constexpr Share ROOMY = {256 << 10, false};  // what Linux gives
 constexpr Share SMALL = {16 << 10, true};
 
 }  // namespace
 
-StreamTable::StreamTable(uint16_t slots) : streams(kj::heapArray<Stream>(slots)) {
+StreamTable::StreamTable(uint16_t slots, uint16_t roomy)
+    : roomy(roomy), streams(kj::heapArray<Stream>(slots)) {
   unused.reserve(slots);
   for (uint16_t slot = slots; slot > 0; slot--)
     unused.add(uint16_t(slot - 1));
 }
 
 Stream& StreamTable::add(Stream::State state) {
-  auto share = inUse() < ROOMY_STREAMS ? ROOMY : SMALL;
+  auto share = inUse() < roomy ? ROOMY : SMALL;
   uint16_t slot = unused.back();
   unused.removeLast();
   Stream& stream = streams[slot];

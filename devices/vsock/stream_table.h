@@ -15,11 +15,17 @@ namespace troupe::vsock {
 // process's profile.
 constexpr uint16_t MOST_STREAMS = 3840;
 
+// So many at once have room for a fast transfer each, those beyond for a slow one: what a guest and
+// readers that never read can make us and the kernel keep stays within the profile's memory_max
+// (vsock.profile).
+constexpr uint16_t ROOMY_STREAMS = 64;
+
 // All streams of one device. A stream has a slot for its life, and while the guest knows of it a
 // name by which packets find it.
 class StreamTable {
  public:
-  explicit StreamTable(uint16_t slots = MOST_STREAMS);
+  // The first `roomy` at a time get much memory, the others little.
+  StreamTable(uint16_t slots, uint16_t roomy);
   KJ_DISALLOW_COPY(StreamTable);
 
   bool full() const { return unused.size() == 0; }
@@ -39,6 +45,7 @@ class StreamTable {
   Stream& at(uint16_t slot) { return streams[slot]; }
 
  private:
+  const uint16_t roomy;
   kj::Array<Stream> streams;
   kj::Vector<uint16_t> unused;
   // A tree: a guest that chooses ports to fall on each other gains nothing.

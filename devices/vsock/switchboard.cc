@@ -10,11 +10,12 @@ using State = Stream::State;
 
 }  // namespace
 
-Switchboard::Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots)
+Switchboard::Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots,
+                         uint16_t roomy)
     : guestCid(guestCid),
       host(host),
       rings(rings),
-      table(slots),
+      table(slots, roomy),
       hostWork(slots),
       guestWork(slots),
       toAsk(slots),

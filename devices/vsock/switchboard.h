@@ -37,7 +37,8 @@ class Switchboard {
   };
 
   // `host` outlives it.
-  Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots = MOST_STREAMS);
+  Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots = MOST_STREAMS,
+              uint16_t roomy = ROOMY_STREAMS);
   KJ_DISALLOW_COPY(Switchboard);
 
   // Does what there is to do, up to a bound; then others of the loop have their turn.

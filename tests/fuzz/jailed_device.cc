@@ -222,7 +222,7 @@ class JailedVsock final: public JailedDevice {
     vsock::chooseRequest(op, request);
   }
   // A stream that nobody has is reset: taken, and nothing comes back.
-  Op goodRequest() override { return makeOp(0, 0x1080, 0); }
+  Op goodRequest() override { return makeOp(0, 0x1000, 0); }
   uint16_t goodQueue() override { return vsock::TRANSMIT_QUEUE; }
   bool looksAtOnce(uint16_t queue) override { return queue == vsock::TRANSMIT_QUEUE; }
 
