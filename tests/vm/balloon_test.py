@@ -49,7 +49,7 @@ class Balloon(unittest.TestCase):
             "run", "--name", name, "--kernel", self.folder.payload, "--memory", "128M",
             "--cmdline", "idle", "--serial", f"file={serial}", *words)
         self.addCleanup(process.communicate, timeout=20)
-        self.addCleanup(self.folder.run, "stop", name)
+        self.addCleanup(self.folder.run, "stop", "--force", name)
         status = self.folder.status(name)
         until = time.monotonic() + 60
         while time.monotonic() < until:

@@ -13,7 +13,7 @@ from device_part import Part
 MIB = 1 << 20
 RAM = 512 * MIB
 CACHE = 160  # MiB of the disk that the guest reads into its cache
-FILE = 160  # MiB of the file that it keeps in memory
+FILE = 96  # MiB of the file that it keeps in memory
 
 
 class Balloon(Part):

@@ -6,7 +6,7 @@ has() { # KiB that are free, or would be for the asking
   awk '/^(MemFree|Cached|Buffers):/ { sum += $2 } END { print sum }' /proc/meminfo
 }
 fill() {
-  dd if=/dev/zero of=/tmp/file bs=1M count=160 2> /dev/null
+  dd if=/dev/zero of=/tmp/file bs=1M count=96 2> /dev/null
 }
 
 fill
@@ -29,11 +29,11 @@ await
 tell deflated "$(has)"
 await
 fill
-same kept "$(wc -c < /tmp/file)" $((160 << 20))
+same kept "$(wc -c < /tmp/file)" $((96 << 20))
 tell used
 await
 rm /tmp/file
 # Pages that the host took back and that are used again hold what is written.
-dd if=/dev/zero bs=1M count=100 2> /dev/null | tr '\0' x > /tmp/file
+dd if=/dev/zero bs=1M count=64 2> /dev/null | tr '\0' x > /tmp/file
 same content "$(tr -d x < /tmp/file | wc -c)" 0
 rm /tmp/file
