@@ -294,8 +294,8 @@ TEST(PolicyError, NamesFileLineAndColumn) {
   EXPECT_EQ(
       "a:2:1: there is no key \"actro\" here; there are actor, include, fd, start, ready, run, "
       "thread, limit, budget, namespaces, root, landlock, capability, mdwe, "
-      "executable_seals, memory, io_uring, cgroup, minimum_kernel and restart; the nearest "
-      "is actor",
+      "executable_seals, memory, io_uring, cgroup, minimum_kernel, restart and helper; the "
+      "nearest is actor",
       errorOf("include: []\nactro: 'b'"));
   EXPECT_EQ("a:5:15: x86_64 has no system call \"raed\"",
             errorOf(withFds("\n run { rule { syscall: \"raed\" reason: 'x' } }")).substr(0, 40));
