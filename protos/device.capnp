@@ -173,9 +173,15 @@ interface Device {
   # `DeviceInfo.queueSizes`. It returns when the memory is mapped and the process has narrowed its
   # own system calls to its serving filter: the answer is the device's `ready`.
 
-  activate @2 (features :UInt64, queues :List(QueueLayout)) -> ();
+  activate @2 (features :UInt64, queues :List(QueueLayout), number :UInt64, resumed :Bool,
+               ownFault :Bool) -> ();
   # DRIVER_OK: `features` is what was negotiated; `queues` holds the enabled ones only. A ring that is
   # not wholly inside RAM is the guest's mistake: the device calls needsReset() and stays inactive.
+  #
+  # `number` counts the device's activations from 1 on. `resumed`: the same was asked of a process
+  # before this one, which has died, and the driver knows nothing of it: the device goes on with what
+  # that one had in flight by its journal, or from the start if it had not come so far. `ownFault`:
+  # that process died of itself. A journal that makes no sense ends with needsReset().
 
   reset @3 () -> ();
   # Returns once the device touches neither ring nor buffer any more and every request it had sent to

@@ -54,6 +54,9 @@ struct AttestOptions {
   kj::Maybe<const HostView&> host = nullptr;
   // Where there is none, every memfd is taken for guest RAM.
   kj::Maybe<const SharedFile&> memory = nullptr;
+  // Its journals, which it shares with whoever takes its place; one without them shares nothing
+  // else.
+  kj::Maybe<const SharedFile&> journal = nullptr;
   // What Child::readFilters() read: the instructions are compared as well, where it was let.
   kj::Maybe<const FilterReading&> filters = nullptr;
   // Child::isTraced(): then its tracer must be this process; else nobody or this process.

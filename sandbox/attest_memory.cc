@@ -75,7 +75,7 @@ class MemoryView {
       for (const char* line = table->cStr(); *line != '\0';) {
         size_t length = strcspn(line, "\n");
         KJ_IF_MAYBE (file, parse(line, length)) {
-          (isRam(*file) ? ram : others).add(kj::mv(*file));
+          (isJournal(*file) ? journals : isRam(*file) ? ram : others).add(kj::mv(*file));
         }
         line += length + (line[length] == '\n');
       }
@@ -86,17 +86,32 @@ class MemoryView {
     }
     for (const MappedFile& file : ram)
       checkRam(file);
+    for (const MappedFile& file : journals) {
+      if (file.allows('x'))
+        subject.differ(LAYER, "it maps its journals so that it can execute them");
+    }
     for (const MappedFile& file : others)
       checkOther(file);
     if (granted.access == ProfileMemory::READ_ONLY) checkFd();
   }
 
  private:
+  static bool isSame(const MappedFile& file, const SharedFile& shared) {
+    return file.device == shared.device && file.inode == shared.inode;
+  }
+
   bool isRam(const MappedFile& file) const {
     KJ_IF_MAYBE (memory, subject.options.memory) {
-      return file.device == memory->device && file.inode == memory->inode;
+      return isSame(file, *memory);
     }
     return file.name.startsWith("/memfd:");
+  }
+
+  bool isJournal(const MappedFile& file) const {
+    KJ_IF_MAYBE (journal, subject.options.journal) {
+      return isSame(file, *journal);
+    }
+    return false;
   }
 
   void describe() {
@@ -186,6 +201,7 @@ class MemoryView {
   Subject& subject;
   const ProfileMemory& granted;
   kj::Vector<MappedFile> ram;
+  kj::Vector<MappedFile> journals;
   kj::Vector<MappedFile> others;
 };
 

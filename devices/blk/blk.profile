@@ -7,11 +7,14 @@
 # reading only.)
 actor: "blk"
 include: "devices/virtio/device.profile"
+include: "devices/virtio/journal.profile"
 include: "sandbox/common/threads.profile"
 
+fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "disk" number: 17 kind: FILE }
 fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }
 fd { name: "overlay" number: 19 kind: MEMFD optional: true }
+fd { name: "witness" number: 28 kind: PIPE optional: true }    # held by the process and by its rings, never used
 fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
 fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
 fd { name: "kick" number: 48 count: 16 kind: EVENTFD from: PLACED optional: true }
@@ -88,6 +91,9 @@ cgroup {
   memory_max { value: 1073741824 optional: "yes" }
   pids_max { value: 160 optional: "yes" }
 }
+
+# Its successor finds in its journals what it had in flight.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 12 unconditional: 4 }
 budget { filter: "thread:queue" syscalls: 14 unconditional: 5 }

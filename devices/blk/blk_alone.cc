@@ -3,7 +3,7 @@
 // same file.
 //
 //   blk_alone device|loop FILE [depth=N] [size=N] [seconds=S] [program=PATH] [write] [direct]
-//   [qcow2]
+//   [qcow2] [journal]
 //
 // Prints one line. The driver polls on CPU 0, the device (or the loop) has CPU 1. The bytes written
 // are what happens to be in memory: FILE is spoilt. With `qcow2` its virtual size is that of the
@@ -22,6 +22,7 @@
 #include "devices/blk/blk_profile.h"
 #include "devices/blk/testing/lean_driver.h"
 #include "devices/virtio/testing/process_bench.h"
+#include "sandbox/shared_memory.h"
 
 namespace troupe::blk {
 namespace {
@@ -40,6 +41,7 @@ struct Order {
   double seconds = 0.3;
   bool direct = false;
   bool qcow2 = false;
+  bool journal = false;
 };
 
 kj::Maybe<Order> parse(int argc, char** argv) {
@@ -69,6 +71,8 @@ kj::Maybe<Order> parse(int argc, char** argv) {
       order.direct = true;
     } else if (word == "qcow2") {
       order.qcow2 = true;
+    } else if (word == "journal") {
+      order.journal = true;
     } else {
       return nullptr;
     }
@@ -96,7 +100,10 @@ testing::LeanFigures measureDevice(const Order& order, int disk, uint64_t diskBy
   }
   uint64_t buffers = uint64_t(order.load.depth) * order.load.bytes;
   FakeRam ram((buffers + (4 << 20)) & ~uint64_t(4095));
-  virtio::testing::HandedFd fds[] = {{"disk", 0, disk}};
+  kj::Vector<virtio::testing::HandedFd> fds;
+  fds.add(virtio::testing::HandedFd{"disk", 0, disk});
+  auto journals = sandbox::makeSharedMemory("journals", 1 << 20);
+  if (order.journal) fds.add(virtio::testing::HandedFd{"journal", 0, journals.writable});
   testing::pinTo(1);
   virtio::testing::ProcessBench device(ram, BLK_PROFILE, "troupe-blk", 1, fds,
                                        message.getRoot<capnp::AnyPointer>().asReader(),
@@ -106,6 +113,7 @@ testing::LeanFigures measureDevice(const Order& order, int disk, uint64_t diskBy
   LeanDriver driver(ram, order.load);
   auto request = device.device().activateRequest();
   request.setFeatures(FEATURES);
+  request.setNumber(1);
   auto queue = request.initQueues(1)[0];
   auto where = driver.where();
   queue.setSize(where.size);
@@ -154,7 +162,7 @@ int main(int argc, char** argv) {
   }
   fputs(
       "usage: blk_alone device|loop FILE [depth=N] [size=N] [seconds=S] [program=PATH] [write] "
-      "[direct] [qcow2]\n",
+      "[direct] [qcow2] [journal]\n",
       stderr);
   return 2;
 }

@@ -67,7 +67,8 @@ int blkMain() {
     bool isVolatile = config.getVolatileBytes() > 0;
     auto access =
         config.getReadOnly() || isVolatile ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
-    RingRules rings{setup.ioUringOpcodes(), setup.ioUringSqeFlags()};
+    RingRules rings{setup.ioUringOpcodes(), setup.ioUringSqeFlags(), -1};
+    if (setup.fdCount("witness") > 0) rings.witness = setup.fd("witness");
     bool isRaw = config.getFormat() == BlkConfig::Format::RAW;
     auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
     auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings, contents);

@@ -6,7 +6,8 @@ namespace troupe::blk {
 
 RingRules builtInRingRules() {
   const auto& layers = BLK_PROFILE.layers;
-  return {kj::arrayPtr(layers.ioUringOpcodes, layers.ioUringOpcodeCount), layers.ioUringSqeFlags};
+  return {kj::arrayPtr(layers.ioUringOpcodes, layers.ioUringOpcodeCount), layers.ioUringSqeFlags,
+          -1};
 }
 
 }  // namespace troupe::blk

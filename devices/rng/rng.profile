@@ -1,7 +1,9 @@
 # The entropy device: one queue, no backend but the kernel's generator.
 actor: "rng"
 include: "devices/virtio/device.profile"
+include: "devices/virtio/journal.profile"
 
+fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "kick" number: 17 kind: EVENTFD from: PLACED }
 fd { name: "call" number: 18 kind: EVENTFD from: PLACED }
 
@@ -18,5 +20,8 @@ cgroup {
   memory_max { value: 33554432 optional: "yes" }
   pids_max { value: 4 optional: "yes" }
 }
+
+# Its successor finds in its journals what it had in flight.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 12 unconditional: 4 }

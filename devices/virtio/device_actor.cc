@@ -20,6 +20,21 @@ DeviceDescription checked(DeviceDescription description) {
   return description;
 }
 
+// Each queue's at a place that every process of this device finds again. None in no memory.
+kj::Array<kj::Own<QueueJournal>> journalsIn(kj::ArrayPtr<kj::byte> memory,
+                                            kj::ArrayPtr<const uint16_t> queueSizes) {
+  if (memory.size() == 0) return nullptr;
+  auto journals = kj::heapArrayBuilder<kj::Own<QueueJournal>>(queueSizes.size());
+  size_t begin = 0;
+  for (uint16_t size : queueSizes) {
+    size_t end = begin + QueueJournal::bytesFor(size);
+    KJ_REQUIRE(end <= memory.size(), "the journals do not fit their memory", memory.size());
+    journals.add(kj::heap<QueueJournal>(memory.slice(begin, end)));
+    begin = end;
+  }
+  return journals.finish();
+}
+
 // Whether it is an eventfd cannot be asked without a path; that it never makes us wait can.
 void requireNonBlocking(int fd, uint32_t queue) {
   int flags;
@@ -30,10 +45,11 @@ void requireNonBlocking(int fd, uint32_t queue) {
 
 }  // namespace
 
-DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail)
+DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals)
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
+      journals(journalsIn(journals, description.queueSizes)),
       stopped(kj::Promise<void>(kj::READY_NOW).fork()),
       failure(kj::newPromiseAndFulfiller<void>()),
       calls(*this) {}
@@ -114,13 +130,15 @@ DeviceActor::Attached& DeviceActor::requireAttached() {
 kj::Promise<void> DeviceActor::activate(ActivateContext context) {
   Attached& held = requireAttached();
   KJ_REQUIRE(state == State::INACTIVE, "already active; reset() comes first");
-  uint64_t features = context.getParams().getFeatures();
+  auto params = context.getParams();
+  uint64_t features = params.getFeatures();
+  KJ_REQUIRE(!params.getResumed() || journals.size() > 0, "nothing was kept of what was in flight");
   KJ_REQUIRE((features & ~(description.features | TRANSPORT_FEATURES)) == 0,
              "features that were not offered", features, description.features);
 
   jail.enter("run");
   askedForReset = false;
-  KJ_IF_MAYBE (rings, makeRings(held, features, context.getParams().getQueues())) {
+  KJ_IF_MAYBE (rings, makeRings(held, params)) {
     state = State::ACTIVE;
     engine.start(held.ram.memory(), features, kj::mv(*rings), *this);
   } else {
@@ -129,14 +147,13 @@ kj::Promise<void> DeviceActor::activate(ActivateContext context) {
   return kj::READY_NOW;
 }
 
-// None when the guest chose a ring that cannot be.
-kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with, uint64_t features,
-                                                         capnp::List<QueueLayout>::Reader layouts) {
+// None when the guest chose a ring that cannot be, or one is not as the process before left it.
+kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with,
+                                                         ActivateParams::Reader params) {
   const GuestMemory& memory = with.ram.memory();
-  RingFeatures ringFeatures{(features & F_INDIRECT_DESC) != 0, (features & F_EVENT_IDX) != 0};
   uint32_t seen = 0;  // bit per queue: MAX_QUEUES fit
   kj::Vector<ActiveQueue> rings(description.queueSizes.size());
-  for (auto queue : layouts) {
+  for (auto queue : params.getQueues()) {
     uint16_t index = queue.getIndex();
     KJ_REQUIRE(index < description.queueSizes.size(), "no such queue", index);
     KJ_REQUIRE((seen & 1u << index) == 0, "the same queue twice", index);
@@ -145,10 +162,33 @@ kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with, uint64_
     RingLayout layout{queue.getSize(), queue.getDescriptorTable(), queue.getAvailableRing(),
                       queue.getUsedRing()};
     if (layout.size > description.queueSizes[index] || !isSound(memory, layout)) return nullptr;
-    auto ring = kj::heap<Virtqueue>(memory, layout, ringFeatures, nullptr, description.usedRings);
-    rings.add(ActiveQueue{index, kj::mv(ring), with.fds[index].kick, with.fds[index].call});
+    KJ_IF_MAYBE (ring, makeRing(memory, layout, index, params)) {
+      rings.add(ActiveQueue{index, kj::mv(*ring), with.fds[index].kick, with.fds[index].call});
+    } else {
+      return nullptr;
+    }
   }
   return rings.releaseAsArray();
+}
+
+// None when it cannot go on where the process before stopped.
+kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
+                                                    const RingLayout& layout, uint16_t index,
+                                                    ActivateParams::Reader params) {
+  uint64_t features = params.getFeatures();
+  RingFeatures ringFeatures{(features & F_INDIRECT_DESC) != 0, (features & F_EVENT_IDX) != 0};
+  if (journals.size() == 0) {
+    return kj::heap<Virtqueue>(memory, layout, ringFeatures, nullptr, description.usedRings);
+  }
+
+  QueueJournal& journal = *journals[index];
+  auto ring = kj::heap<Virtqueue>(memory, layout, ringFeatures, journal, description.usedRings);
+  if (!params.getResumed() || !journal.isOf(params.getNumber())) {
+    journal.clear(layout.size, params.getNumber());
+  } else if (!ring->resume(params.getOwnFault())) {
+    return nullptr;
+  }
+  return kj::mv(ring);
 }
 
 kj::Promise<void> DeviceActor::reset(ResetContext) {

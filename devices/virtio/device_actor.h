@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/queue_journal.h"
 #include "devices/virtio/ram_mapping.h"
 #include "protos/device.capnp.h"
 
@@ -32,8 +33,10 @@ class DeviceActor final: public Device::Server,
                          private DriverLink,
                          private kj::TaskSet::ErrorHandler {
  public:
-  // Both outlive the actor.
-  DeviceActor(DeviceEngine& engine, ProcessJail& jail);
+  // All outlive the actor. `journals`: memory that outlives this process, in which it notes for its
+  // successor what it has in flight (queue_journal.h); empty: there will be none. Throws when it is
+  // too small for the engine's queues.
+  DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr);
 
   // Rejected when the broker can no longer be told something: then the process has no use any more.
   kj::Promise<void> onFailure();
@@ -65,8 +68,9 @@ class DeviceActor final: public Device::Server,
   int take(kj::StringPtr name, uint32_t index, const kj::Maybe<int>& lent);
   RamMapping mapRam(GuestRam::Reader memory, const kj::Maybe<int>& lent);
   Attached& requireAttached();
-  kj::Maybe<kj::Array<ActiveQueue>> makeRings(Attached& with, uint64_t features,
-                                              capnp::List<QueueLayout>::Reader layouts);
+  kj::Maybe<kj::Array<ActiveQueue>> makeRings(Attached& with, ActivateParams::Reader params);
+  kj::Maybe<kj::Own<Virtqueue>> makeRing(const GuestMemory& memory, const RingLayout& layout,
+                                         uint16_t index, ActivateParams::Reader params);
 
   void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   void needsReset() override;
@@ -77,6 +81,7 @@ class DeviceActor final: public Device::Server,
   DeviceEngine& engine;
   ProcessJail& jail;
   const DeviceDescription description;
+  kj::Array<kj::Own<QueueJournal>> journals;  // by queue, or none
   bool attachBegan = false;
   kj::Maybe<kj::Own<Attached>> attached;
   State state = State::INACTIVE;

@@ -291,6 +291,107 @@ TEST(DeviceActor, VQ01_RingsThatCannotBeAskForAReset) {
   EXPECT_EQ(stage.script.starts, 1);
 }
 
+// Processes of one device, each with the journals of those before it.
+struct Successions {
+  Script script;
+  FakeRam ram;
+  kj::Array<uint64_t> words = kj::heapArray<uint64_t>(4096);
+  FakeDriver driver{ram, 8};
+  kj::Own<DeviceBench> bench;
+
+  Successions() { memset(words.begin(), 0, words.asBytes().size()); }
+  void next() {
+    script = Script();
+    bench = nullptr;
+    bench = kj::heap<DeviceBench>(
+        ram, [this](kj::AsyncIoContext&) { return kj::heap<ScriptedEngine>(script); },
+        words.asBytes());
+    bench->attach();
+  }
+  void activate(uint64_t number, bool resumed, bool ownFault = false) {
+    auto request = bench->activateRequest(F_VERSION_1, {&driver});
+    request.setNumber(number);
+    request.setResumed(resumed);
+    request.setOwnFault(ownFault);
+    bench->await(request.send().ignoreResult());
+  }
+  Virtqueue& ring() { return *script.queues[0].ring; }
+  uint16_t add() { return driver.add({writable(0x1000, 16)}); }
+};
+
+TEST(DeviceActorSuccession, GoesOnWithWhatWasInFlight) {
+  Successions device;
+  uint16_t first = device.add();
+  uint16_t second = device.add();
+  device.next();
+  device.activate(1, false);
+  auto taken = device.ring().pop();
+  EXPECT_EQ(KJ_ASSERT_NONNULL(taken).head(), first);
+
+  device.next();
+  device.activate(1, true, /*ownFault=*/true);
+  auto again = device.ring().pop();
+  EXPECT_EQ(KJ_ASSERT_NONNULL(again).head(), first);
+  EXPECT_EQ(KJ_ASSERT_NONNULL(again).deaths(), 1);
+  device.ring().push(kj::mv(KJ_ASSERT_NONNULL(again)), 0);
+  auto next = device.ring().pop();
+  EXPECT_EQ(KJ_ASSERT_NONNULL(next).head(), second);
+  EXPECT_EQ(KJ_ASSERT_NONNULL(next).deaths(), 0);
+}
+
+// A process that died before it began leaves the journal of the driver before this one.
+TEST(DeviceActorSuccession, StartsAtTheBeginningIfTheProcessBeforeNeverDid) {
+  Successions device;
+  uint16_t head = device.add();
+  device.next();
+  device.activate(1, false);
+  EXPECT_TRUE(device.ring().pop() != nullptr);
+  device.next();
+  device.activate(2, true);
+  auto chain = device.ring().pop();
+  EXPECT_EQ(KJ_ASSERT_NONNULL(chain).head(), head);
+  EXPECT_TRUE(device.ring().pop() == nullptr);
+}
+
+TEST(DeviceActorSuccession, ADriverThatBeginsAnewOwesNothingToTheOneBefore) {
+  Successions device;
+  device.add();
+  device.next();
+  device.activate(1, false);
+  EXPECT_TRUE(device.ring().pop() != nullptr);
+  device.bench->reset();
+  FakeDriver fresh(device.ram, 8);
+  auto request = device.bench->activateRequest(F_VERSION_1, {&fresh});
+  request.setNumber(2);
+  device.bench->await(request.send().ignoreResult());
+  EXPECT_TRUE(device.ring().pop() == nullptr);
+}
+
+TEST(DeviceActorSuccession, AJournalThatMakesNoSenseAsksForAReset) {
+  Successions device;
+  device.add();
+  device.next();
+  device.activate(1, false);
+  EXPECT_TRUE(device.ring().pop() != nullptr);
+  device.words[0] = ~0ull;
+  device.next();
+  device.activate(1, true);
+  device.bench->settle();
+  EXPECT_EQ(device.script.starts, 0);
+  EXPECT_EQ(device.bench->host.resetsAsked, 1);
+  device.activate(2, false);
+  EXPECT_EQ(device.script.starts, 1);
+}
+
+TEST(DeviceActorSuccession, NeedsJournals) {
+  Stage stage;
+  stage.bench.attach();
+  auto request = stage.bench.activateRequest(F_VERSION_1, {&stage.driver});
+  request.setResumed(true);
+  EXPECT_ANY_THROW(stage.bench.await(request.send().ignoreResult()));
+  EXPECT_EQ(stage.script.starts, 0);
+}
+
 // What only a broken broker does throws, and changes nothing.
 
 TEST(DeviceActor, CallsOutOfOrderAreRefused) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/device_actor.h"
+#include "devices/virtio/ram_mapping.h"
 #include "protos/handle.capnp.h"
 #include "sandbox/last_words.h"
 
@@ -47,6 +48,25 @@ void prepareProcess() {
   } catch (int) {
   }
 }
+
+// The memory that outlives this process, in which it notes what it has in flight.
+class JournalMemory {
+ public:
+  explicit JournalMemory(sandbox::ActorSetup& setup) {
+    if (setup.fdCount("journal") == 0) return;
+    kj::AutoCloseFd file(setup.fd("journal"));
+    off_t size;
+    KJ_SYSCALL(size = lseek(file, 0, SEEK_END));
+    auto& mapped = mapping.emplace(file, RamAccess::WRITABLE, 0, size);
+    bytes = kj::arrayPtr(mapped.begin(), size);
+  }
+  KJ_DISALLOW_COPY(JournalMemory);
+
+  kj::ArrayPtr<kj::byte> bytes;  // empty: nobody takes this process's place
+
+ private:
+  kj::Maybe<Mapping> mapping;
+};
 
 // The broker's messages, up to their end. The end is told to the process and not to Cap'n Proto,
 // which would throw, trace the stack and answer into the closed pipe, all just before the exit.
@@ -91,9 +111,10 @@ class MessagesToTheEnd final: public capnp::MessageStream {
 
 // Ends the process. Leaving without taking things apart needs no system call but the exit, and once
 // the broker is gone nobody is left to answer to.
-[[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup) {
+[[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup,
+                        kj::ArrayPtr<kj::byte> journals) {
   SetupJail jail(setup);
-  auto actor = kj::heap<DeviceActor>(engine, jail);
+  auto actor = kj::heap<DeviceActor>(engine, jail, journals);
   auto failure = actor->onFailure();
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
@@ -124,9 +145,10 @@ int deviceMain(EngineFactory factory) {
                  sandbox::ActorSetup setup;
                  auto io = kj::setupAsyncIo();
                  auto engine = factory(io, setup);
+                 JournalMemory journals(setup);
                  // All come in attach(): guest RAM, and two for each queue.
                  setup.expectFds(1 + 2 * engine->describe().queueSizes.size());
-                 serve(io, *engine, setup);
+                 serve(io, *engine, setup, journals.bytes);
                })) {
     sandbox::sayLastWords("the device could not start", *exception);
   }

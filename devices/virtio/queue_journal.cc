@@ -4,15 +4,19 @@
 #include <kj/vector.h>
 
 #include <algorithm>
+#include <atomic>
 
 namespace troupe::virtio {
 
-void QueueJournal::clear(uint16_t size) {
+void QueueJournal::clear(uint16_t size, uint64_t activation) {
   KJ_REQUIRE(bytesFor(size) <= length, "a journal too small for its queue", size);
   lastSequence = 0;
   returned = 0;
-  // A death in the middle leaves a journal that is not looked at: the driver begins anew as well.
+  // A death in the middle leaves a journal of no activation.
+  store(memory + ACTIVATION, 0);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   memset(memory, 0, bytesFor(size));
+  store(memory + ACTIVATION, activation);
 }
 
 kj::Maybe<kj::Array<QueueJournal::Pending>> QueueJournal::recover(uint16_t size, uint16_t usedIndex,

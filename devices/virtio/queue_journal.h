@@ -31,8 +31,12 @@ class QueueJournal {
       : memory(memory.begin()), length(memory.size()) {}
   KJ_DISALLOW_COPY(QueueJournal);
 
-  // The driver begins with an empty ring of `size` descriptors.
-  void clear(uint16_t size);
+  // The driver begins with an empty ring of `size` descriptors. `activation`: its number among all
+  // the times the device was started, at least 1.
+  void clear(uint16_t size, uint64_t activation);
+
+  // Whether a process got as far as clear() with this number. If not, it took no chain.
+  bool isOf(uint64_t activation) const { return load(memory + ACTIVATION) == activation; }
 
   // `head` was taken from the available ring.
   void take(uint16_t head) {
@@ -61,6 +65,7 @@ class QueueJournal {
  private:
   static constexpr uint64_t HEADER = 64;  // its own cache line
   static constexpr uint64_t TOLD = 0;
+  static constexpr uint64_t ACTIVATION = 8;
   static constexpr uint64_t ENTRY = 16;
   static constexpr uint64_t RETURNED_AT = 8;
   static constexpr uint32_t DEATHS_SHIFT = 56;  // above the sequence

@@ -27,7 +27,7 @@ constexpr RingFeatures FEATURES = {true, true};
 
 struct Fixture {
   Fixture() : driver(ram, SIZE, FEATURES), memory(ram.memory()), journal(words.asBytes()) {
-    journal.clear(SIZE);
+    journal.clear(SIZE, 1);
   }
 
   uint16_t add() { return driver.add({readable(0x8000, 16), writable(0x9000, 64)}); }
@@ -137,6 +137,15 @@ TEST(QueueJournal, CountsDeathsInARowThatWereTheProcesssOwnFault) {
   EXPECT_EQ(next.deaths(), 0);
 }
 
+TEST(QueueJournal, KnowsTheActivationItBelongsTo) {
+  Fixture f;
+  EXPECT_TRUE(f.journal.isOf(1));
+  EXPECT_FALSE(f.journal.isOf(2));
+  f.journal.clear(SIZE, 2);
+  EXPECT_TRUE(f.journal.isOf(2));
+  EXPECT_FALSE(f.journal.isOf(1));
+}
+
 TEST(QueueJournal, UsedIndexTheJournalDoesNotBearOutBreaksTheRing) {
   for (uint16_t usedIndex : {1, 2, 17, 0xffff}) {
     Fixture f;
@@ -223,7 +232,7 @@ TEST(QueueJournal, NothingIsLostOrReturnedTwiceWhereverAProcessIsKilled) {
   void* shared = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(shared, MAP_FAILED);
   auto words = kj::arrayPtr(static_cast<kj::byte*>(shared), bytes);
-  QueueJournal(words).clear(SIZE);
+  QueueJournal(words).clear(SIZE, 1);
 
   std::mt19937 random(11);
   uint64_t added = 0, returned = 0;

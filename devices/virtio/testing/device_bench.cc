@@ -20,19 +20,21 @@ void FakeJail::close(kj::StringPtr name) {
   }
 }
 
-InProcessDevice::InProcessDevice(MakeEngine makeEngine) : engine(makeEngine(io)) {
+InProcessDevice::InProcessDevice(MakeEngine makeEngine, kj::ArrayPtr<kj::byte> journals)
+    : engine(makeEngine(io)) {
   auto pipe = io.provider->newCapabilityPipe();
   deviceEnd = kj::mv(pipe.ends[0]);
   brokerEnd = kj::mv(pipe.ends[1]);
-  rpc = kj::heap<capnp::TwoPartyClient>(*deviceEnd, MAX_FDS_PER_MESSAGE,
-                                        Device::Client(kj::heap<DeviceActor>(*engine, jail)),
-                                        capnp::rpc::twoparty::Side::SERVER);
+  rpc = kj::heap<capnp::TwoPartyClient>(
+      *deviceEnd, MAX_FDS_PER_MESSAGE,
+      Device::Client(kj::heap<DeviceActor>(*engine, jail, journals)),
+      capnp::rpc::twoparty::Side::SERVER);
 }
 
 InProcessDevice::~InProcessDevice() noexcept(false) {}
 
-DeviceBench::DeviceBench(FakeRam& ram, MakeEngine makeEngine)
-    : InProcessDevice(kj::mv(makeEngine)),
+DeviceBench::DeviceBench(FakeRam& ram, MakeEngine makeEngine, kj::ArrayPtr<kj::byte> journals)
+    : InProcessDevice(kj::mv(makeEngine), journals),
       FakeBroker(io, ram, kj::mv(brokerEnd), engine->describe().queueSizes.size()) {}
 
 }  // namespace troupe::virtio::testing

@@ -34,7 +34,8 @@ using MakeEngine = kj::Function<kj::Own<DeviceEngine>(kj::AsyncIoContext& io)>;
 // One device of this process and the actor that serves it.
 class InProcessDevice {
  public:
-  explicit InProcessDevice(MakeEngine makeEngine);
+  // `journals`: see DeviceActor.
+  explicit InProcessDevice(MakeEngine makeEngine, kj::ArrayPtr<kj::byte> journals = nullptr);
   ~InProcessDevice() noexcept(false);
   KJ_DISALLOW_COPY(InProcessDevice);
 
@@ -55,7 +56,7 @@ class InProcessDevice {
 // engine run as ever.
 class DeviceBench: public InProcessDevice, public FakeBroker {
  public:
-  DeviceBench(FakeRam& ram, MakeEngine makeEngine);
+  DeviceBench(FakeRam& ram, MakeEngine makeEngine, kj::ArrayPtr<kj::byte> journals = nullptr);
 };
 
 }  // namespace troupe::virtio::testing

@@ -133,7 +133,13 @@ void FakeBroker::attachReadOnly() {
 }
 
 void FakeBroker::activate(uint64_t features, std::initializer_list<FakeDriver*> drivers) {
+  await(activateRequest(features, drivers).send().ignoreResult());
+}
+
+capnp::Request<Device::ActivateParams, Device::ActivateResults> FakeBroker::activateRequest(
+    uint64_t features, std::initializer_list<FakeDriver*> drivers) {
   auto request = client.activateRequest();
+  request.setNumber(1);
   request.setFeatures(features);
   size_t count = 0;
   for (FakeDriver* driver : drivers)
@@ -155,7 +161,7 @@ void FakeBroker::activate(uint64_t features, std::initializer_list<FakeDriver*> 
     }
     ++index;
   }
-  await(request.send().ignoreResult());
+  return request;
 }
 
 void FakeBroker::reset() {

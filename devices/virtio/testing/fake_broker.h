@@ -64,6 +64,9 @@ class FakeBroker {
   void attachReadOnly();
   // The i-th driver has queue i; a null driver leaves its queue disabled.
   void activate(uint64_t features, std::initializer_list<FakeDriver*> drivers);
+  // Its parameters, for a test to change.
+  capnp::Request<Device::ActivateParams, Device::ActivateResults> activateRequest(
+      uint64_t features, std::initializer_list<FakeDriver*> drivers);
   void reset();
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data);
   void consoleSize(uint16_t columns, uint16_t rows);
