@@ -84,6 +84,9 @@ kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
   auto ram = grant(params.getMemory());
   KJ_REQUIRE(!params.getMayGiveBack() || params.getMemory().isReadOnly(),
              "only a device that reads guest RAM and does not write it gives pages back");
+  KJ_REQUIRE(
+      !params.getIsReplaced() || !params.getMemory().isReadOnly(),
+      "where a ring whose chains the broker returns has got to is known to one process alone");
   uint16_t index = devices.size();
   auto& device = *devices.add(kj::heap<PluggedDevice>());
   device.ram = kj::mv(ram);
@@ -95,7 +98,7 @@ kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
   // Devices describe themselves in any order, and take their slots in the order of the calls.
   auto described = fdOf(context.getParams().getPipe(), "device pipe")
                        .then([this, context, index](int fd) mutable {
-                         return connectDevice(index, context.getParams().getName(), fd);
+                         return connectDevice(index, context.getParams(), fd);
                        });
   auto plugged =
       described
@@ -103,7 +106,7 @@ kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
                  turn = kj::mv(slotTurn)](DeviceDescription&& description) mutable {
             return turn.then([&machine, &device, description = kj::mv(description)]() mutable {
               device.function = kj::heap<VirtioPciFunction>(
-                  description, *KJ_ASSERT_NONNULL(device.remote), machine.pciSocket());
+                  description, *KJ_ASSERT_NONNULL(device.slot), machine.pciSocket());
             });
           })
           .fork();
@@ -111,21 +114,27 @@ kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
   return step(plugged.addBranch().then([this, &device]() { return attachDevice(device); }));
 }
 
-kj::Promise<DeviceDescription> BrokerActor::connectDevice(uint16_t index, kj::StringPtr name,
+kj::Promise<DeviceDescription> BrokerActor::connectDevice(uint16_t index,
+                                                          AddDeviceParams::Reader params,
                                                           int pipe) {
-  auto lost = [this](uint16_t index, kj::StringPtr name, kj::StringPtr why) {
+  bool isReplaced = params.getIsReplaced();
+  auto lost = [this, isReplaced](uint16_t index, kj::StringPtr name, kj::StringPtr why) {
+    if (isReplaced) {
+      return noteLoss(Loss{index, slotOf(index).successorCount(), kj::heapString(why)});
+    }
     requireMachine().end().report(
         MachineEnd{EndReason::DEVICE_LOST, kj::str(name, " ", why), index});
   };
-  auto& remote = *devices[index]->remote.emplace(kj::heap<RemoteDevice>(
-      ground.io, index, name, ground.fds.place("device", index, pipe), kj::mv(lost)));
-  return remote.describe();
+  auto& slot = *devices[index]->slot.emplace(kj::heap<DeviceSlot>(
+      ground.io, index, params.getName(),
+      isReplaced ? DeviceSlot::Loss::REPLACED : DeviceSlot::Loss::FINAL, kj::mv(lost)));
+  return slot.describe(ground.fds.place("device", index, pipe));
 }
 
 kj::Promise<void> BrokerActor::attachDevice(PluggedDevice& device) {
   auto& function = *KJ_ASSERT_NONNULL(device.function);
-  return KJ_ASSERT_NONNULL(device.remote)
-      ->attach(device.ram, function.queueFds(), function,
+  return KJ_ASSERT_NONNULL(device.slot)
+      ->attach(kj::mv(device.ram), function.queueFds(), function,
                device.deputy.map([](RamDeputy& deputy) -> RamDeputy& { return deputy; }));
 }
 
@@ -216,19 +225,18 @@ kj::Promise<void> BrokerActor::waitForEnd(WaitForEndContext context) {
 kj::Promise<void> BrokerActor::hostEvent(HostEventContext context) {
   uint16_t index = context.getParams().getDevice();
   KJ_REQUIRE(index < devices.size(), "no such device", index);
-  KJ_IF_MAYBE (remote, devices[index]->remote) {
-    return (*remote)->hostEvent(context.getParams().getEvent());
+  KJ_IF_MAYBE (slot, devices[index]->slot) {
+    return (*slot)->hostEvent(context.getParams().getEvent());
   }
   return kj::READY_NOW;
 }
 
 kj::Promise<void> BrokerActor::deviceReport(DeviceReportContext context) {
   uint16_t index = context.getParams().getDevice();
-  KJ_REQUIRE(index < devices.size(), "no such device", index);
-  auto& remote = *KJ_REQUIRE_NONNULL(devices[index]->remote, "the device has not begun");
-  return remote.report().then([context](kj::Own<capnp::MallocMessageBuilder> report) mutable {
-    context.getResults().setReport(report->getRoot<DeviceReport>().asReader());
-  });
+  return slotOf(index).report().then(
+      [context](kj::Own<capnp::MallocMessageBuilder> report) mutable {
+        context.getResults().setReport(report->getRoot<DeviceReport>().asReader());
+      });
 }
 
 kj::Promise<void> BrokerActor::powerButton(PowerButtonContext) {
@@ -242,7 +250,7 @@ kj::Promise<void> BrokerActor::counters(CountersContext context) {
   uint64_t deviceCalls = 0;
   for (auto& device : devices) {
     KJ_IF_MAYBE (function, device->function) notifyExits += (*function)->notifyExits();
-    KJ_IF_MAYBE (remote, device->remote) deviceCalls += (*remote)->callCount();
+    KJ_IF_MAYBE (slot, device->slot) deviceCalls += (*slot)->callCount();
   }
   counters.setExits(requireMachine().exits());
   counters.setNotifyExits(notifyExits);
@@ -284,6 +292,49 @@ kj::Promise<void> BrokerActor::resetDevices() {
     KJ_IF_MAYBE (function, device->function) resets.add((*function)->powerCycle());
   }
   return kj::joinPromises(resets.releaseAsArray());
+}
+
+void BrokerActor::noteLoss(Loss loss) {
+  losses.add(kj::mv(loss));
+  KJ_IF_MAYBE (fulfiller, lossAwaited) {
+    (*fulfiller)->fulfill();
+    lossAwaited = nullptr;
+  }
+}
+
+kj::Promise<void> BrokerActor::nextLoss(NextLossContext context) {
+  KJ_REQUIRE(lossAwaited == nullptr, "one call at a time");
+  if (losses.size() == 0) {
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    lossAwaited = kj::mv(paf.fulfiller);
+    return paf.promise.then([this, context]() mutable { return nextLoss(context); });
+  }
+  auto results = context.getResults();
+  results.setDevice(losses.back().device);
+  results.setSuccessors(losses.back().successors);
+  results.setWhy(losses.back().why);
+  losses.removeLast();
+  return kj::READY_NOW;
+}
+
+DeviceSlot& BrokerActor::slotOf(uint16_t index) {
+  KJ_REQUIRE(index < devices.size(), "no such device", index);
+  return *KJ_REQUIRE_NONNULL(devices[index]->slot, "the device has no process yet", index);
+}
+
+kj::Promise<void> BrokerActor::replaceDevice(ReplaceDeviceContext context) {
+  uint16_t index = context.getParams().getDevice();
+  slotOf(index);
+  return fdOf(context.getParams().getPipe(), "device pipe").then([this, index](int fd) {
+    auto& slot = slotOf(index);
+    slot.letGo();  // its pipe has the number that the new one is to have
+    return slot.replace(ground.fds.place("device", index, fd));
+  });
+}
+
+kj::Promise<void> BrokerActor::resumeDevice(ResumeDeviceContext context) {
+  slotOf(context.getParams().getDevice()).resume(context.getParams().getOwnFault());
+  return kj::READY_NOW;
 }
 
 }  // namespace troupe::broker

@@ -6,9 +6,9 @@
 #include <kj/memory.h>
 #include <kj/vector.h>
 
+#include "broker/device_slot.h"
 #include "broker/fd_table.h"
 #include "broker/machine.h"
-#include "broker/remote_device.h"
 #include "broker/virtio_pci_function.h"
 #include "protos/broker.capnp.h"
 
@@ -48,10 +48,19 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> pause(PauseContext context) override;
   kj::Promise<void> resume(ResumeContext context) override;
   kj::Promise<void> reboot(RebootContext context) override;
+  kj::Promise<void> nextLoss(NextLossContext context) override;
+  kj::Promise<void> replaceDevice(ReplaceDeviceContext context) override;
+  kj::Promise<void> resumeDevice(ResumeDeviceContext context) override;
 
  private:
+  // Of a process, to be told to `troupe`.
+  struct Loss {
+    uint16_t device;
+    uint32_t successors;
+    kj::String why;
+  };
   struct PluggedDevice {
-    kj::Maybe<kj::Own<RemoteDevice>> remote;
+    kj::Maybe<kj::Own<DeviceSlot>> slot;
     kj::Maybe<kj::Own<VirtioPciFunction>> function;
     RamGrant ram;
     kj::Maybe<RamDeputy> deputy;  // of one that may not write RAM
@@ -66,7 +75,10 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> step(kj::Promise<void> work);
   kj::Promise<void> afterEarlierSteps();
   Machine& requireMachine();
-  kj::Promise<DeviceDescription> connectDevice(uint16_t index, kj::StringPtr name, int pipe);
+  kj::Promise<DeviceDescription> connectDevice(uint16_t index, AddDeviceParams::Reader params,
+                                               int pipe);
+  DeviceSlot& slotOf(uint16_t index);
+  void noteLoss(Loss loss);
   kj::Promise<void> attachDevice(PluggedDevice& device);
   RamGrant grant(MemoryGrant::Reader memory);
   template <typename Params>
@@ -81,6 +93,8 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> earlierSteps = kj::READY_NOW;
   bool isRunning = false;  // run() has been called
   bool isRebooting = false;
+  kj::Vector<Loss> losses;  // at most one a device: it is lost again only after it was replaced
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> lossAwaited;
 };
 
 }  // namespace troupe::broker

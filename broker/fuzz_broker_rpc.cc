@@ -118,7 +118,7 @@ class Conversation {
  public:
   Conversation() {
     int pair[2];
-    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
     peer = io().lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(pair[1]));
     auto owned = kj::heap<HostileDevice>(part);
     device = owned.get();

@@ -147,7 +147,10 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
         name(kj::heapString(name)),
         lost(kj::mv(lost)),
         tasks(*this) {
-    auto stream = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(pipe));
+    // Once the broker serves, its filter has no call left that would make it so.
+    using Flags = kj::LowLevelAsyncIoProvider;
+    auto stream = io.lowLevelProvider->wrapUnixSocketFd(
+        kj::mv(pipe), Flags::ALREADY_NONBLOCK | Flags::ALREADY_CLOEXEC);
     auto opened = kj::heap<DeviceConnection>(kj::mv(stream));
     device = opened->bootstrap();
     tasks.add(opened->onDisconnect().then([this]() { lose("closed its pipe"); }));
@@ -228,8 +231,8 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
         .attach(kj::defer([this]() { --reports; }));
   }
 
-  void activate(uint64_t features, kj::Array<QueueSettings> queues) {
-    nextActivation = Activation{features, kj::mv(queues)};
+  void activate(uint64_t features, kj::Array<QueueSettings> queues, Activation which) {
+    nextActivation = WaitingActivation{features, kj::mv(queues), which};
     pump();
   }
 
@@ -263,9 +266,10 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     kj::Own<capnp::MallocMessageBuilder> message;
     kj::Own<kj::PromiseFulfiller<void>> told;
   };
-  struct Activation {
+  struct WaitingActivation {
     uint64_t features;
     kj::Array<QueueSettings> queues;
+    Activation which;
   };
 
   Device::Client& call() { return KJ_ASSERT_NONNULL(device); }
@@ -330,6 +334,9 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     auto& activation = KJ_ASSERT_NONNULL(nextActivation);
     auto request = call().activateRequest();
     request.setFeatures(activation.features);
+    request.setNumber(activation.which.number);
+    request.setResumed(activation.which.resumed);
+    request.setOwnFault(activation.which.ownFault);
     auto queues = request.initQueues(activation.queues.size());
     for (auto i : kj::indices(activation.queues)) {
       auto& queue = activation.queues[i];
@@ -344,8 +351,9 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     }
     nextActivation = nullptr;
     // A device that cannot start tells its driver so, as for any other failure (§2.1.2).
-    send(activating, request.send().ignoreResult(), [this](kj::Exception&&) {
-      if (!isLost) KJ_ASSERT_NONNULL(client).needsReset();
+    send(activating, request.send().ignoreResult(), [this](kj::Exception&& error) {
+      bool isGone = isLost || error.getType() == kj::Exception::Type::DISCONNECTED;
+      if (!isGone) KJ_ASSERT_NONNULL(client).needsReset();
     });
   }
 
@@ -438,7 +446,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   kj::Maybe<VirtioDeviceClient&> client;
   kj::Maybe<RamDeputy&> deputy;
 
-  kj::Maybe<Activation> nextActivation;
+  kj::Maybe<WaitingActivation> nextActivation;
   kj::Maybe<WaitingEvent> nextEvent;
   UntoldConfig untoldConfig;
   uint32_t resetDeadlineMs = 500;
@@ -480,8 +488,8 @@ kj::Promise<kj::Own<capnp::MallocMessageBuilder>> RemoteDevice::report() {
   return session->report();
 }
 
-void RemoteDevice::activate(uint64_t features, kj::Array<QueueSettings> queues) {
-  session->activate(features, kj::mv(queues));
+void RemoteDevice::activate(uint64_t features, kj::Array<QueueSettings> queues, Activation which) {
+  session->activate(features, kj::mv(queues), which);
 }
 
 void RemoteDevice::reset() {

@@ -35,15 +35,22 @@ struct RamGrant {
 // deadline pass. `why` is one sentence fragment: "closed its pipe".
 using DeviceLost = kj::Function<void(uint16_t index, kj::StringPtr name, kj::StringPtr why)>;
 
+// Which activation a device is to begin, or to go on with (protos/device.capnp).
+struct Activation {
+  uint64_t number = 1;
+  bool resumed = false;
+  bool ownFault = false;
+};
+
 // One device process, reached over its pipe. Everything it says is checked; calls to it are bounded
 // in number whatever the guest and the device do, and never waited for. Main loop only.
 //
 // After a loss every method still works and does nothing; a reset then completes at once, so that
 // no driver hangs on a device that is gone.
-class RemoteDevice final: public VirtioDevice {
+class RemoteDevice final {
  public:
-  // `pipe`: a connected unix stream socket. `index` counts devices in the order of
-  // Broker.addDevice; both it and `name` are for messages.
+  // `pipe`: a connected unix stream socket, non-blocking and close-on-exec. `index` counts devices
+  // in the order of Broker.addDevice; both it and `name` are for messages.
   RemoteDevice(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name, kj::AutoCloseFd pipe,
                DeviceLost lost);
   ~RemoteDevice() noexcept(false);
@@ -68,9 +75,10 @@ class RemoteDevice final: public VirtioDevice {
   // or when more of these calls are under way than an honest client makes.
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> report();
 
-  void activate(uint64_t features, kj::Array<QueueSettings> queues) override;
-  void reset() override;
-  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
+  // As VirtioDevice has them.
+  void activate(uint64_t features, kj::Array<QueueSettings> queues, Activation which = {});
+  void reset();
+  void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data);
 
   // RPCs sent to the device so far.
   uint64_t callCount() const;

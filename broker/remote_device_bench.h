@@ -24,8 +24,8 @@ struct Script {
     info.setDeviceType(2);
     info.setFeatures(0x30000000);
     info.setQueueSizes({256, 64});
-    info.setConfig(kj::heapArray<kj::byte>(16));
-    info.setConfigWriteMask(kj::heapArray<kj::byte>(16));
+    info.initConfig(16);
+    info.initConfigWriteMask(16);
   };
   bool answersActivate = true;
   bool answersReset = true;
@@ -73,7 +73,9 @@ class ScriptedDevice final: public Device::Server {
   }
   kj::Promise<void> activate(ActivateContext context) override {
     KJ_REQUIRE(!script.refuses, "cannot start");
-    calls.add(kj::str("activate ", context.getParams().getQueues().size()));
+    auto params = context.getParams();
+    calls.add(kj::str("activate ", params.getQueues().size()));
+    activations.add(Activation{params.getNumber(), params.getResumed(), params.getOwnFault()});
     return answer(script.answersActivate);
   }
   kj::Promise<void> reset(ResetContext) override {
@@ -111,6 +113,7 @@ class ScriptedDevice final: public Device::Server {
   kj::Vector<Handle::Client> fds;
   kj::Vector<int> fdNumbers;
   kj::Vector<kj::String> calls;
+  kj::Vector<Activation> activations;
   kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> unanswered;
 };
 
@@ -131,7 +134,7 @@ struct NotedClient final: public VirtioDeviceClient {
 struct Link {
   explicit Link(Script newScript = Script()) : script(kj::mv(newScript)) {
     int pair[2];
-    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
     peer = io.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(pair[1]));
     auto owned = kj::heap<ScriptedDevice>(script);
     device = owned.get();

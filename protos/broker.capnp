@@ -73,12 +73,14 @@ interface Broker {
   create @0 (config :MachineConfig) -> ();
   # Makes VM, RAM and vCPUs.
 
-  addDevice @1 (name :Text, pipe :Handle, memory :MemoryGrant, mayGiveBack :Bool) -> ();
+  addDevice @1 (name :Text, pipe :Handle, memory :MemoryGrant, mayGiveBack :Bool,
+             isReplaced :Bool) -> ();
   # `pipe`: a connected stream socket whose other end a device process holds. Devices appear on PCI
   # bus 0 from slot 1 on in the order of these calls. Returns when the device has described itself,
   # holds its memory and has answered ready. `mayGiveBack`: the device may have pages of guest RAM
   # given back to the host (DeviceHost.returnChains), any of them: which ones the driver means is
-  # between it and the device.
+  # between it and the device. `isReplaced`: one that is lost has a successor,
+  # and its driver waits for it; the loss of another ends the VM.
 
   load @2 (kernel :Handle, initrd :Handle, commandLine :Text) -> (entry :UInt64, protocol :Text);
   # Puts kernel, initrd (null: none) and the boot tables into RAM. `protocol`: "linux64" or "pvh".
@@ -115,4 +117,16 @@ interface Broker {
   # every register is as after power-on, and kernel and initrd are loaded from fds passed anew. An
   # end of the guest's that was not asked for yet is forgotten; a lost device or failed host is not,
   # and then this throws. waitForEnd is to be called again for the new boot.
+
+  nextLoss @13 () -> (device :UInt16, successors :UInt32, why :Text);
+  # The next device with `isReplaced` whose process is lost, how many had taken their place in it
+  # before, and a sentence fragment: "closed its pipe". The process may live on. One call at a time.
+
+  replaceDevice @14 (device :UInt16, pipe :Handle) -> ();
+  # Another process takes the place of the one at the other end of the device's pipe, which is dead.
+  # Returns when it has answered ready; it is not told of the driver yet.
+
+  resumeDevice @15 (device :UInt16, ownFault :Bool) -> ();
+  # Lets it go on where the process before stopped, of which no request may be left in the kernel.
+  # `ownFault`: that one died of itself.
 }

@@ -31,7 +31,7 @@ constexpr uint64_t RAM_BYTES = 64 << 20;
 struct Pair {
   Pair() {
     int ends[2];
-    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends));
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
     ours = kj::AutoCloseFd(ends[0]);
     theirs = kj::AutoCloseFd(ends[1]);
   }

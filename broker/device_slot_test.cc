@@ -1,0 +1,248 @@
+#include "broker/device_slot.h"
+
+#include <gtest/gtest.h>
+
+#include "broker/remote_device_bench.h"
+
+namespace troupe::broker {
+namespace {
+
+// One process at the other end of a pipe.
+struct Process {
+  Process(kj::AsyncIoContext& io, Script newScript) : script(kj::mv(newScript)) {
+    int pair[2];
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+    brokerEnd = kj::AutoCloseFd(pair[0]);
+    peer = io.lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(pair[1]));
+    auto owned = kj::heap<ScriptedDevice>(script);
+    device = owned.get();
+    network = kj::heap<capnp::TwoPartyVatNetwork>(*peer, 64, capnp::rpc::twoparty::Side::SERVER);
+    rpc = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
+        capnp::makeRpcServer(*network, Device::Client(kj::mv(owned))));
+  }
+  std::string called() {
+    std::string all;
+    for (auto& call : device->calls)
+      all += std::string(call.cStr()) + ";";
+    return all;
+  }
+
+  Script script;
+  kj::AutoCloseFd brokerEnd;
+  ScriptedDevice* device;
+  kj::Own<kj::AsyncCapabilityStream> peer;
+  kj::Own<capnp::TwoPartyVatNetwork> network;
+  kj::Own<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc;
+};
+
+struct Bench {
+  explicit Bench(DeviceSlot::Loss loss = DeviceSlot::Loss::REPLACED) {
+    for (auto& queue : queues)
+      queue = {eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    slot = kj::heap<DeviceSlot>(
+        io, 3, "blk3", loss,
+        [this](uint16_t, kj::StringPtr, kj::StringPtr why) { losses.add(kj::heapString(why)); });
+    process = kj::heap<Process>(io, Script());
+    slot->describe(kj::mv(process->brokerEnd)).wait(io.waitScope);
+    slot->attach(RamGrant{RamFile{ram, RamFile::WRITABLE}, nullptr}, queues, client)
+        .wait(io.waitScope);
+  }
+  ~Bench() noexcept {
+    for (auto& queue : queues) {
+      close(queue.kick);
+      close(queue.call);
+    }
+  }
+  void activate() {
+    auto settings = kj::heapArray<QueueSettings>(1);
+    settings[0] = {1, 8, 0x1000, 0x2000, 0x3000};
+    slot->activate(1, kj::mv(settings));
+    turn();
+  }
+  void kill() {
+    process = nullptr;
+    turn();
+  }
+  void replace(Script script = Script()) {
+    slot->letGo();
+    process = kj::heap<Process>(io, kj::mv(script));
+    slot->replace(kj::mv(process->brokerEnd)).wait(io.waitScope);
+  }
+  void resume(bool ownFault = false) {
+    slot->resume(ownFault);
+    turn();
+  }
+  void turn() {
+    for (int i = 0; i < 4; ++i)
+      io.waitScope.poll();
+  }
+
+  kj::AsyncIoContext io = kj::setupAsyncIo();
+  kj::AutoCloseFd ram{memfd_create("ram", MFD_CLOEXEC)};
+  QueueFds queues[2];
+  NotedClient client;
+  kj::Vector<kj::String> losses;
+  kj::Own<Process> process;
+  kj::Own<DeviceSlot> slot;
+};
+
+TEST(DeviceSlot, ASuccessorGoesOnWhereTheProcessBeforeStopped) {
+  Bench bench;
+  bench.slot->writeConfig(4, kj::arr<kj::byte>(1, 2));
+  bench.activate();
+  bench.kill();
+  ASSERT_EQ(bench.losses.size(), 1);
+  EXPECT_EQ(bench.losses[0], "closed its pipe");
+  bench.replace();
+  bench.turn();
+  EXPECT_EQ(bench.process->called(), "");  // nothing before it was looked at
+  bench.resume(/*ownFault=*/true);
+  EXPECT_EQ(bench.process->called(), "config 4+2;activate 1;");
+  auto& activation = bench.process->device->activations[0];
+  EXPECT_EQ(activation.number, 1);
+  EXPECT_TRUE(activation.resumed);
+  EXPECT_TRUE(activation.ownFault);
+  // An interrupt may have been lost.
+  EXPECT_TRUE(drainEventFd(bench.queues[1].call));
+  EXPECT_FALSE(drainEventFd(bench.queues[0].call));
+  EXPECT_EQ(bench.client.needsResets, 0);
+}
+
+TEST(DeviceSlot, EachActivationHasItsNumber) {
+  Bench bench;
+  bench.activate();
+  bench.slot->reset();
+  bench.turn();
+  bench.activate();
+  ASSERT_EQ(bench.process->device->activations.size(), 2);
+  EXPECT_EQ(bench.process->device->activations[1].number, 2);
+  EXPECT_FALSE(bench.process->device->activations[1].resumed);
+  bench.kill();
+  bench.replace();
+  bench.resume();
+  EXPECT_EQ(bench.process->device->activations[0].number, 2);
+}
+
+TEST(DeviceSlot, AResetEndsWhenThereIsASuccessor) {
+  for (bool isUnderWay : {true, false}) {
+    Bench bench;
+    bench.activate();
+    bench.process->script.answersReset = false;
+    if (isUnderWay) bench.slot->reset();
+    bench.turn();
+    bench.kill();
+    if (!isUnderWay) bench.slot->reset();
+    bench.turn();
+    EXPECT_EQ(bench.client.resetsDone, 0);
+    bench.replace();
+    EXPECT_EQ(bench.client.resetsDone, 0);
+    bench.resume();
+    EXPECT_EQ(bench.client.resetsDone, 1);
+    EXPECT_EQ(bench.process->called(), "");
+    bench.activate();
+    EXPECT_EQ(bench.process->device->activations[0].number, 2);
+    EXPECT_FALSE(bench.process->device->activations[0].resumed);
+  }
+}
+
+TEST(DeviceSlot, ADriverThatBeginsWhileItIsAwayIsServedByTheSuccessor) {
+  Bench bench;
+  bench.kill();
+  bench.activate();
+  bench.replace();
+  bench.resume();
+  EXPECT_EQ(bench.process->called(), "activate 1;");
+}
+
+TEST(DeviceSlot, AnActivationThatWasNotAnsweredIsMadeAgain) {
+  Bench bench;
+  bench.process->script.answersActivate = false;
+  bench.activate();
+  bench.kill();
+  EXPECT_EQ(bench.client.needsResets, 0);
+  bench.replace();
+  bench.resume();
+  EXPECT_EQ(bench.process->called(), "activate 1;");
+}
+
+TEST(DeviceSlot, ASuccessorThatDiesHasAnother) {
+  Bench bench;
+  bench.activate();
+  for (int i = 0; i < 3; i++) {
+    bench.kill();
+    bench.replace();
+    bench.kill();  // before it went on
+    EXPECT_ANY_THROW(bench.slot->resume(false));
+    bench.replace();
+    bench.resume();
+    EXPECT_EQ(bench.process->called(), "activate 1;");
+  }
+  EXPECT_EQ(bench.slot->successorCount(), 6);
+  EXPECT_EQ(bench.losses.size(), 6);
+}
+
+TEST(DeviceSlot, AProcessThatLivesIsGivenUpForItsSuccessor) {
+  Bench bench;
+  bench.activate();
+  bench.replace();
+  bench.resume();
+  EXPECT_EQ(bench.process->called(), "activate 1;");
+  EXPECT_EQ(bench.losses.size(), 0);
+}
+
+TEST(DeviceSlot, AnotherDeviceIsNoSuccessor) {
+  auto failure = [](std::function<void(DeviceInfo::Builder)> spoil) {
+    Bench bench;
+    bench.kill();
+    Script script;
+    auto sound = script.describe;
+    script.describe = [&](DeviceInfo::Builder info) {
+      sound(info);
+      spoil(info);
+    };
+    return failureOf([&]() { bench.replace(kj::mv(script)); });
+  };
+  EXPECT_EQ(failure([](DeviceInfo::Builder) {}), "");
+  EXPECT_EQ(failure([](DeviceInfo::Builder info) { info.setFeatures(0x70000000); }), "");
+  for (auto& spoil : std::initializer_list<std::function<void(DeviceInfo::Builder)>>{
+           [](DeviceInfo::Builder info) { info.setDeviceType(3); },
+           [](DeviceInfo::Builder info) { info.setFeatures(0x10000000); },
+           [](DeviceInfo::Builder info) { info.setQueueSizes({256}); },
+           [](DeviceInfo::Builder info) {
+             info.setQueueSizes({256, 128});
+           },
+           [](DeviceInfo::Builder info) { info.getConfigWriteMask()[3] = 1; },
+       }) {
+    EXPECT_EQ(failure(spoil).find("TRP-pci-004: device blk3 came back as another"), 0u);
+  }
+}
+
+TEST(DeviceSlot, WhatTheSuccessorSaysOfItselfReachesTheDriver) {
+  Bench bench;
+  bench.kill();
+  Script script;
+  auto sound = script.describe;
+  script.describe = [&](DeviceInfo::Builder info) {
+    sound(info);
+    info.getConfig()[2] = 7;
+    info.getConfig()[3] = 7;
+  };
+  bench.replace(kj::mv(script));
+  EXPECT_EQ(bench.client.changes, 0);
+  bench.resume();
+  EXPECT_EQ(bench.client.changes, 1);
+}
+
+TEST(DeviceSlot, WithoutASuccessorAResetEndsAtOnce) {
+  Bench bench(DeviceSlot::Loss::FINAL);
+  bench.activate();
+  bench.kill();
+  EXPECT_EQ(bench.losses.size(), 1);
+  bench.slot->reset();
+  EXPECT_EQ(bench.client.resetsDone, 1);
+  bench.slot->letGo();
+  EXPECT_ANY_THROW(bench.replace());
+}
+
+}  // namespace
+}  // namespace troupe::broker
