@@ -15,6 +15,8 @@ struct ActorStatus {
   # As the host counts.
   jail @3 :Text;
   # "attested" or "off".
+  restarts @4 :UInt32;
+  # How many processes have taken their place before this one.
 }
 
 struct VmStatus {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sandbox/fd_view.h"
@@ -23,6 +24,16 @@ LogPipe makeLogPipe() {
   // An actor never waits for its log to be read: what does not fit is lost.
   KJ_SYSCALL(fcntl(pipe.write, F_SETFL, O_NONBLOCK));
   return pipe;
+}
+
+kj::Maybe<sandbox::SharedFile> journalAmong(kj::ArrayPtr<const sandbox::HandedFd> fds) {
+  for (auto& fd : fds) {
+    if (fd.name != "journal") continue;
+    struct stat info;
+    KJ_SYSCALL(fstat(fd.fd, &info));
+    return sandbox::SharedFile{info.st_dev, info.st_ino, nullptr};
+  }
+  return nullptr;
 }
 
 kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, int log,
@@ -52,6 +63,7 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
       role(kj::mv(start.role)),
       actorProfile(launcher.launcher.inForce(start.profile)),
       profileFolder(launcher.profileDir.map([](kj::StringPtr dir) { return kj::heapString(dir); })),
+      journalFile(journalAmong(start.fds)),
       begun(nullptr),
       exited(nullptr) {
   auto pipe = makeLogPipe();

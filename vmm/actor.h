@@ -4,6 +4,7 @@
 #include <kj/async-io.h>
 #include <kj/string.h>
 
+#include "sandbox/attest.h"
 #include "sandbox/launcher.h"
 #include "sandbox/limits/cgroup.h"
 #include "vmm/child_log.h"
@@ -57,6 +58,9 @@ class Actor {
   // Where its limits are in force, if it has any that this host can enforce.
   kj::Maybe<const sandbox::ActorCgroup&> group() const;
 
+  // The file of its journals, if it was started with one.
+  kj::Maybe<const sandbox::SharedFile&> journal() const { return journalFile; }
+
   ChildLog& log() { return *messages; }
 
   kj::ArrayPtr<const HandedObject> handed() const { return handedObjects; }
@@ -83,6 +87,7 @@ class Actor {
   const sandbox::Profile& actorProfile;
   kj::Maybe<kj::String> profileFolder;
   kj::Vector<HandedObject> handedObjects;
+  kj::Maybe<sandbox::SharedFile> journalFile;
   kj::Own<ChildLog> messages;
   kj::Maybe<kj::Own<sandbox::ActorCgroup>> limits;  // outlives the process in it
   kj::Own<sandbox::Child> process;

@@ -115,7 +115,9 @@ class Launching {
     KJ_IF_MAYBE (overlay, file.overlay) {
       start.fds.add(HandedFd{"overlay", 0, overlay->memory, overlay->mostBytes});
     }
-    return device(kj::mv(start));
+    // Which clusters were written, or where, is in the process alone.
+    bool isOnlyInTheFile = disk.readOnly ? !disk.isVolatile : disk.format == DiskFormat::RAW;
+    return device(kj::mv(start), isOnlyInTheFile);
   }
 
   DeviceActor console(kj::ArrayPtr<const ConsolePlan> plans,
@@ -217,11 +219,18 @@ class Launching {
   }
 
  private:
-  DeviceActor device(ActorStart start) {
+  // `mayBeReplaced`: another process can go on where it stops; its profile says whether one does.
+  DeviceActor device(ActorStart start, bool mayBeReplaced = true) {
+    if (mayBeReplaced && isReplaced(start.profile)) {
+      auto succession = kj::heap<Succession>(start);
+      auto first = succession->launch(io, launcher);
+      return {kj::mv(first.actor), kj::mv(first.brokerEnd), kj::mv(first.brokerObject),
+              kj::mv(first.witness), kj::mv(succession)};
+    }
     auto pipe = makeSocketPair();
     start.fds.add(HandedFd{"rpc", 0, pipe.theirs});
     auto object = sandbox::objectOf(pipe.ours);
-    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours), kj::mv(object)};
+    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours), kj::mv(object), {}};
   }
 
   kj::AsyncIoContext& io;

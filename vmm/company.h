@@ -6,6 +6,7 @@
 #include "vmm/actor.h"
 #include "vmm/actor_profiles.h"
 #include "vmm/programs.h"
+#include "vmm/succession.h"
 #include "vmm/vm_files.h"
 
 namespace troupe {
@@ -14,8 +15,17 @@ namespace troupe {
 struct DeviceActor {
   kj::Own<Actor> actor;
   kj::AutoCloseFd brokerEnd;
-  kj::String brokerObject;   // which socket that is (sandbox/fd_view.h)
+  kj::String brokerObject;                              // which socket that is (sandbox/fd_view.h)
+  kj::AutoCloseFd witness;                              // see Succession
+  kj::Maybe<kj::Own<Succession>> succession = nullptr;  // of one that is replaced when it ends
+  uint32_t restarts = 0;
   bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
+};
+
+// A device that has ended and is not replaced any more, and why.
+struct AbandonedDevice {
+  uint16_t index;
+  kj::String why;
 };
 
 // The processes of one VM. Launching starts them all at once; each then goes on by itself.
@@ -28,14 +38,16 @@ struct Company {
   uint16_t firstDisk = 0;               // the disks stand side by side
   kj::Maybe<uint16_t> terminalConsole;  // the device whose terminal is the user's
   kj::AutoCloseFd brokerPipe;           // `troupe`'s end, until it is taken
+  kj::Maybe<AbandonedDevice> abandoned;
 
   // All of them, the broker first.
   template <typename Function>
   void forEach(Function&& function) {
     if (broker.get() != nullptr) function(*broker);
     if (serial.get() != nullptr) function(*serial);
-    for (auto& device : devices)
-      function(*device.actor);
+    for (auto& device : devices) {
+      if (device.actor.get() != nullptr) function(*device.actor);
+    }
     for (auto& helper : helpers)
       function(*helper);
   }

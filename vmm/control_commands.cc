@@ -47,6 +47,7 @@ void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
     copies[i].setKind(escape(actors[i].getKind(), 20));
     copies[i].setPid(actors[i].getPid());
     copies[i].setJail(escape(actors[i].getJail(), 20));
+    copies[i].setRestarts(actors[i].getRestarts());
   }
 }
 
@@ -112,11 +113,12 @@ ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words) {
       printOut(kj::str(toJson(status), "\n"));
       return ExitCode::POWERED_OFF;
     }
-    constexpr kj::StringPtr HEADINGS[] = {"ACTOR"_kj, "KIND"_kj, "PID"_kj, "JAIL"_kj};
+    constexpr kj::StringPtr HEADINGS[] = {"ACTOR"_kj, "KIND"_kj, "PID"_kj, "JAIL"_kj,
+                                          "RESTARTS"_kj};
     Table table(HEADINGS);
     for (auto actor : status.getActors()) {
       table.add(kj::arr(kj::str(actor.getName()), kj::str(actor.getKind()), kj::str(actor.getPid()),
-                        kj::str(actor.getJail())));
+                        kj::str(actor.getJail()), kj::str(actor.getRestarts())));
     }
     printOut(kj::str(
         status.getName(), ": ", status.getState(), " for ", durationText(status.getUptimeMs()),

@@ -129,6 +129,7 @@ constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
 constexpr ErrorCode BALLOON_SIZE{"TRP-bal-002", ExitCode::USAGE};
 constexpr ErrorCode BALLOON_SILENT{"TRP-bal-003", ExitCode::DEVICE_LOST};
 constexpr ErrorCode NO_FREE_PAGE_HINTS{"TRP-bal-004", ExitCode::USAGE};
+constexpr ErrorCode DEVICE_ABANDONED{"TRP-run-011", ExitCode::DEVICE_LOST};
 
 // The sandbox; codes of its own come from sandbox/.
 constexpr ErrorCode PROFILE_COMPILER{"TRP-jail-031", ExitCode::JAIL};
@@ -208,6 +209,7 @@ constexpr ErrorCode ALL[] = {
     DISK_SHRINKS,
     IMAGE_NOT_GROWN,
     DISK_NOT_GROWN,
+    DEVICE_ABANDONED,
     TOO_MANY_DEVICES,
     NET_OPTION,
     NET_MAC,

@@ -80,9 +80,10 @@ class Lifetime(ProgramTest):
         self.assertTrue(result.stderr.startswith("troupe: TRP-cfg-027: "), result.stderr)
 
     def testALostDevice(self):
-        for actor in ("blk0", "rng0", "serial"):
+        disk = self.file("disk", size=1 << 20)
+        for actor, options in (("serial", ""), ("blk0", ",volatile")):
             with self.subTest(actor):
-                process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20))
+                process = self.start(self.sleeper, "--disk", disk + options)
                 os.kill(self.actors()[actor], signal.SIGKILL)
                 code, stderr = self.finish(process)
                 self.assertEqual(code, 19, stderr)
@@ -90,6 +91,24 @@ class Lifetime(ProgramTest):
                 self.assertIn(actor, stderr)
                 self.assertIn("SIGKILL", stderr)
                 self.assertNothingLeft()
+
+    def testADeviceThatDiesIsReplaced(self):
+        process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20))
+        for actor in ("blk0", "rng0"):
+            with self.subTest(actor):
+                first = self.actors()[actor]
+                os.kill(first, signal.SIGKILL)
+                until = time.monotonic() + 20
+                while self.actors()[actor] == first:
+                    self.assertLess(time.monotonic(), until)
+                    time.sleep(0.01)
+                shown = self.run_troupe("status", self.name).stdout
+                self.assertRegex(shown, rf"(?m)^{actor} .* attested +1$")
+        process.terminate()
+        code, stderr = self.finish(process)
+        self.assertEqual(code, 18, stderr)
+        self.assertRegex(stderr, r'blk0 \(.*\) was killed by .*SIGKILL.*; another process takes its place')
+        self.assertNothingLeft()
 
     def playRefusedDevices(self):
         os.remove(os.path.join(self.bin, "troupe-devices"))

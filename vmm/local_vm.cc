@@ -294,6 +294,7 @@ kj::Promise<void> LocalVm::askBroker() {
     add.setPipe(handleTo(kj::mv(device.brokerEnd)));
     writeGrant(device.actor->profile().layers.memory, add.initMemory());
     add.setMayGiveBack(device.mayGiveBack);
+    add.setIsReplaced(device.succession != nullptr);
     // A device that is ready is looked at while others still start.
     steps.add(step(kj::str("adding ", device.actor->describe()), add)
                   .then([this, &actor = *device.actor]() { return inspection.attest(actor); }));
@@ -316,8 +317,28 @@ kj::Promise<void> LocalVm::askBroker() {
 
 kj::Promise<void> LocalVm::anyDeath() {
   kj::Promise<void> any = kj::NEVER_DONE;
-  company.forEach([&](Actor& actor) { any = any.exclusiveJoin(actor.onExit().ignoreResult()); });
+  company.forEach([&](Actor& actor) {
+    if (!isSupervised(actor)) any = any.exclusiveJoin(actor.onExit().ignoreResult());
+  });
+  KJ_IF_MAYBE (one, supervisor) {
+    any = any.exclusiveJoin((*one)->onAbandoned());
+  }
   return any;
+}
+
+bool LocalVm::isSupervised(Actor& actor) const {
+  if (supervisor == nullptr) return false;
+  for (auto& device : company.devices) {
+    if (device.actor.get() == &actor) return device.succession != nullptr;
+  }
+  return false;
+}
+
+void LocalVm::supervise() {
+  supervisor = kj::heap<Supervisor>(Supervisor::Ground{io, launcher, inspection, company},
+                                    KJ_ASSERT_NONNULL(broker), [this](uint16_t device) {
+                                      if (company.terminalConsole == device) terminalResized();
+                                    });
 }
 
 kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
@@ -352,6 +373,7 @@ kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
 }
 
 kj::Promise<void> LocalVm::serve() {
+  supervise();
   return KJ_ASSERT_NONNULL(guest)
       ->untilEnd()
       .catch_([](kj::Exception&&) {})  // the pipe broke: the deaths tell why
@@ -385,6 +407,7 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
   pressing = nullptr;
   waiting = nullptr;
   guest = nullptr;
+  supervisor = nullptr;
   broker = nullptr;
   link = nullptr;
   kj::Vector<kj::Promise<void>> exits;

@@ -9,6 +9,7 @@
 #include "vmm/guest_course.h"
 #include "vmm/inspection.h"
 #include "vmm/run_folder.h"
+#include "vmm/supervisor.h"
 #include "vmm/terminal.h"
 #include "vmm/verdict.h"
 #include "vmm/vm_graph.h"
@@ -66,6 +67,7 @@ class LocalVm final: public RunningVm {
   void handBootFiles(GuestCourse::RebootRequest& request);
   kj::StringPtr state() const;
   GraphPlan graphPlan();
+  void supervise();
   kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();
 
@@ -74,6 +76,7 @@ class LocalVm final: public RunningVm {
 
   kj::Vector<Actor*> everyActor();
   kj::Promise<void> anyDeath();
+  bool isSupervised(Actor& actor) const;
   uint16_t diskNamed(kj::StringPtr id);
   kj::StringPtr jailState() const;
   // What its jails lack because their profiles let it be missing.
@@ -97,6 +100,7 @@ class LocalVm final: public RunningVm {
   kj::Maybe<kj::Own<VsockConnector>> vsockConnector;
   kj::Maybe<kj::Own<BrokerLink>> link;
   kj::Maybe<Broker::Client> broker;
+  kj::Maybe<kj::Own<Supervisor>> supervisor;  // while the guest runs
   bool running = false;
   bool resizing = false;  // a disk
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();

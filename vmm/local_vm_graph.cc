@@ -46,11 +46,19 @@ void LocalVm::describeGraph(VmGraph::Builder graph) {
     }
   }
   compareGraph(subjects, graphPlan(), jails, graph);
+  for (auto process : graph.getProcesses()) {
+    for (auto& device : company.devices) {
+      bool isIt = device.actor.get() != nullptr && device.actor->name() == process.getName();
+      if (isIt) process.setRestarts(device.restarts);
+    }
+  }
 }
 
 GraphPlan LocalVm::graphPlan() {
   auto devices = KJ_MAP(device, company.devices) {
-    return GraphPlan::Device{device.actor->name(), device.brokerObject};
+    // One whose successor could not be launched is on its way to end the VM.
+    auto name = device.actor.get() == nullptr ? nullptr : device.actor->name();
+    return GraphPlan::Device{name, device.brokerObject};
   };
   kj::Vector<kj::String> bootFiles;
   bootFiles.add(sandbox::objectOf(files.kernel.fd));

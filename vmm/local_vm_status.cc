@@ -57,6 +57,9 @@ void LocalVm::describe(VmStatus::Builder status) {
     list[i].setKind(actors[i]->kind());
     list[i].setPid(actors[i]->child().pid());
     list[i].setJail(jailState());
+    for (auto& device : company.devices) {
+      if (device.actor.get() == actors[i]) list[i].setRestarts(device.restarts);
+    }
   }
 }
 

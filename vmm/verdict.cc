@@ -13,6 +13,19 @@ namespace troupe {
 
 namespace {
 
+VmEnd deviceAbandoned(kj::StringPtr name, Actor& actor, kj::StringPtr why) {
+  auto lost = kj::str("the VM ", quote(name), " lost ", actor.describe());
+  KJ_IF_MAYBE (refusal, explainRefusal(actor, lost)) {
+    return {ExitCode::DEVICE_LOST, refusal->render()};
+  }
+  UserError error(codes::DEVICE_ABANDONED, kj::str(lost, " for good: ", why));
+  KJ_IF_MAYBE (status, actor.waitStatus()) {
+    error.cause(kj::str("it ", describeWaitStatus(*status)));
+  }
+  addLastWords(error, actor, actor.log().lastWords());
+  return {ExitCode::DEVICE_LOST, error.render()};
+}
+
 VmEnd deviceLost(kj::StringPtr name, kj::StringPtr who, kj::StringPtr how, Actor* actor) {
   auto lost = kj::str("the VM ", quote(name), " lost ", who);
   if (actor != nullptr) {
@@ -75,6 +88,13 @@ VmEnd verdictOn(kj::StringPtr name, Company& company, const GuestOutcome& outcom
         break;
     }
   }
+  KJ_IF_MAYBE (abandoned, company.abandoned) {
+    // Unless it is the broker's death that keeps it from being replaced.
+    if (company.broker->waitStatus() == nullptr) {
+      auto& actor = company.devices[abandoned->index].actor;
+      if (actor.get() != nullptr) return deviceAbandoned(name, *actor, abandoned->why);
+    }
+  }
   KJ_IF_MAYBE (actor, firstToBlame(company)) {
     auto how = describeWaitStatus(KJ_ASSERT_NONNULL(actor->waitStatus()));
     if (actor != company.broker.get())
@@ -93,6 +113,8 @@ VmEnd verdictOn(kj::StringPtr name, Company& company, const GuestOutcome& outcom
   UserError error(codes::BROKER_FAILED, kj::str("the broker of VM ", quote(name), " failed"));
   KJ_IF_MAYBE (end, outcome.end) {
     error.cause(end->detail);
+  } else if (company.abandoned != nullptr) {
+    error.cause(KJ_ASSERT_NONNULL(company.abandoned).why);
   } else {
     error.cause("it closed its pipe without a word");
   }

@@ -202,6 +202,7 @@ class Comparison {
     if (name == "rpc") return isDevice(subject) ? BROKER : TROUPE;
     if (name == "uart") return BROKER;
     if (name == "connector") return TROUPE;
+    if (name == "witness") return TROUPE;
     if (name == "frames") return sibling(subject, "passt", "net", fd);
     if (name == "socket") return sibling(subject, "net", "passt", fd);
     if (subject.name == BROKER && name == "serial") return "serial"_kj;

@@ -91,6 +91,7 @@ class Graph(unittest.TestCase):
             edges |= {("broker", device, "calls Device"), (device, "broker", "calls DeviceHost"),
                       ("broker", device, "notifications"), (device, "broker", "interrupts"),
                       (device, *ram)}
+        edges |= {("blk0", "troupe", "witness"), ("blk1", "troupe", "witness")}
         for actor in [*devices, "broker", "serial", "front"]:
             edges.add((actor, "troupe", "log lines"))
         return edges

@@ -1,0 +1,82 @@
+"""How long a disk is away when its process is killed, and what being ready for that costs."""
+
+import os
+import re
+import signal
+import statistics
+import subprocess
+
+import host
+import machines
+import pairs
+
+KILLS = 100
+PROFILE = "devices/blk/blk.profile"
+
+
+class Killed(machines.Troupe):
+    """Ours, with a block device that is replaced however often it dies."""
+
+    def __init__(self):
+        super().__init__()
+        copy = os.path.join(self.folder, "profiles", PROFILE)
+        os.makedirs(os.path.dirname(copy))
+        with open(os.path.join(machines.ROOT, PROFILE)) as file:
+            text = re.sub(r"restart \{[^}]*\}", "restart { policy: ALWAYS restarts: 1000 seconds: 1 }",
+                          file.read())
+        with open(copy, "w") as file:
+            file.write(text)
+
+    def command(self, words, disks, devices):
+        return super().command(words, disks, devices) + [
+            "--profile-dir", os.path.join(self.folder, "profiles")]
+
+
+def blk_below(pid):
+    """The disk's process among the children of `pid`."""
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "^troupe-blk"], capture_output=True,
+                           text=True, check=True)
+    return int(found.stdout.split()[-1])
+
+
+def stalls(disk, depth):
+    """The longest wait of a request in each round in which the process was killed, in ms."""
+    ours = Killed()
+    # A round is long enough for the kill and the pause to lie in it.
+    count = 8000 if disk.direct else 20000
+    words = f"bench=blk depth={depth} count={count} rounds={KILLS + 2} mode=irq"
+    vm = ours.start(words, [disk], devices=False)
+    waits = []
+    try:
+        for line in iter(vm.stdout.readline, b""):
+            figure = re.search(rb"^bench blk .* round=(\d+) .*\bmax_ns=(\d+)", line)
+            if not figure:
+                continue
+            if int(figure[1]) > 1:  # the first kill is not counted
+                waits.append(int(figure[2]) / 1e6)
+            if int(figure[1]) < KILLS + 1:
+                os.kill(blk_below(vm.pid), signal.SIGKILL)
+    finally:
+        vm.kill()
+        vm.wait()
+        ours.close()
+    if len(waits) < KILLS:
+        raise RuntimeError(f"only {len(waits)} rounds of {KILLS}")
+    return sorted(waits)
+
+
+def report(places, count, out):
+    """`places`: on tmpfs first."""
+    out(f"\n## kill -9 of a disk's process: the longest wait its guest sees, {KILLS} kills, depth 32")
+    for place in places:
+        waits = stalls(place.disk, 32)
+        out(f"{place.name}: p50 {statistics.median(waits):.1f} ms, "
+            f"p99 {waits[len(waits) * 99 // 100]:.1f} ms, worst {waits[-1]:.1f} ms "
+            "(goal on tmpfs: p50 <= 6 ms, p99 <= 25 ms)")
+    out("\n## What the journals cost: the device alone, 4 KiB at random, polling, pinned")
+    out(pairs.HEADER)
+    for place in places:
+        series = pairs.measure(lambda: host.run("device", place.disk, 32, journal=True),
+                               lambda: host.run("device", place.disk, 32), count)
+        out(series.row(f"{place.name}, read, depth 32: with journals / without", "kIOPS", ">= 0.98",
+                       1e-3))

@@ -1,0 +1,182 @@
+#!/usr/bin/env -S python3 -B
+"""Devices whose process is killed under a running guest are replaced, and the guest goes on."""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import time
+import unittest
+
+import durability
+import machine
+import report
+
+KILLS = 50
+PROFILES = {"blk": "devices/blk/blk.profile", "rng": "devices/rng/rng.profile"}
+
+
+class Replaced(unittest.TestCase):
+    def setUp(self):
+        self.folder = machine.Folder()
+        self.addCleanup(self.folder.close)
+        self.name = self.folder.vm("replaced")
+        self.serial = self.folder.file("guest/serial")
+
+    def profiles(self, restarts, seconds=1):
+        """A folder of profiles that let each device be replaced so often."""
+        folder = self.folder.file("profiles")
+        for path in PROFILES.values():
+            copy = os.path.join(folder, path)
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            with open(path) as file:
+                text, count = re.subn(r"restart \{[^}]*\}", "restart { policy: ALWAYS restarts: "
+                                      f"{restarts} seconds: {seconds} }}", file.read())
+            self.assertEqual(count, 1, path)
+            with open(copy, "w") as file:
+                file.write(text)
+        return folder
+
+    def start(self, cmdline, *options, restarts=1000):
+        open(self.serial, "w").close()
+        process = self.folder.start(
+            "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
+            "--serial", f"file={self.serial}", "--cmdline", cmdline, "--profile-dir",
+            self.profiles(restarts), *options)
+        self.addCleanup(process.kill)
+        return process
+
+    def said(self):
+        with open(self.serial) as file:
+            return file.read()
+
+    def until(self, process, words, seconds=60):
+        """Until the guest has said these words."""
+        until = time.monotonic() + seconds
+        while words not in self.said():
+            self.assertIsNone(process.poll(), "the VM ended")
+            self.assertLess(time.monotonic(), until, f"no {words!r} in {self.said()[-300:]}")
+            time.sleep(0.002)
+
+    def actors(self):
+        return {actor["name"]: actor for actor in self.folder.status(self.name)["actors"]}
+
+    def kill_again_and_again(self, process, program, kills, rng):
+        """Kills each process of this name, the first and its successors. How many."""
+        killed, last = 0, None
+        while killed < kills and process.poll() is None:
+            found = [pid for pid, name in durability.processes_below(process.pid).items()
+                     if name == program and pid != last]
+            if not found:
+                time.sleep(0.001)
+                continue
+            time.sleep(rng.choice((0.0, 0.005, 0.05)) * rng.random())
+            last = found[0]
+            with contextlib.suppress(ProcessLookupError):  # the VM may just have ended
+                os.kill(last, signal.SIGKILL)
+                killed += 1
+        return killed
+
+    def end(self, process, code=0):
+        out, err = process.communicate(timeout=120)
+        err = err.decode(errors="replace")
+        self.assertEqual(process.returncode, code, err + self.said()[-1000:])
+        self.assertEqual(self.folder.left_over(), [])
+        return err
+
+    def testADiskThatIsWrittenAndFlushedMeanwhile(self):
+        for place, flags in (("/dev/shm", ""), ("/var/tmp", ""), ("/var/tmp", ",direct")):
+            for mode in ("poll", "irq"):
+                with self.subTest(f"{place}{flags} {mode}"):
+                    self.writeAndKill(place, flags, mode)
+
+    def writeAndKill(self, place, flags, mode):
+        seed, size, depth = random.randrange(1, 1 << 20), 4096, 32
+        rng = random.Random(seed)
+        path = os.path.join(place, os.path.basename(self.folder.path))
+        self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
+        before = bytes(8 << 20)
+        with open(path, "wb") as file:
+            file.write(before)
+        vm = self.start(f"bench=durability scratch count=2000000000 seed={seed} size={size} "
+                        f"depth={depth} mode={mode}", "--disk", path + flags)
+        self.until(vm, "flushed ")
+        killed = self.kill_again_and_again(vm, "troupe-blk", KILLS, rng)
+        self.assertEqual(killed, KILLS, f"seed {seed}")
+        # It goes on after the last one.
+        count = self.said().count("flushed ")
+        until = time.monotonic() + 60
+        while self.said().count("flushed ") < count + 20:
+            self.assertIsNone(vm.poll(), f"seed {seed}: {self.said()[-500:]}")
+            self.assertLess(time.monotonic(), until, f"seed {seed}: the guest waits for ever")
+            time.sleep(0.01)
+        self.assertNotIn("FAIL", self.said())
+        self.assertEqual(self.actors()["blk0"]["restarts"], KILLS)
+        vm.terminate()
+        self.end(vm, 18)
+        said = self.said()
+        flushed = int([line.split()[1] for line in said.split("\n")[:-1]
+                       if line.startswith("flushed ")][-1])
+        places = int(said.split("durability: ")[1].split()[0])
+        with open(path, "rb") as file:
+            wrong = durability.wrong_sectors(before, file.read(), (seed, size, places), flushed)
+        self.assertEqual(wrong, [], f"seed {seed}")
+        os.unlink(path)
+
+    def testReadsAreAnsweredOnceEach(self):
+        """The benchmark counts its answers: one too many or too few, or an error, fails it."""
+        vm = self.start("bench=blk depth=32 count=400000 mode=irq", "--disk",
+                        self.folder.disk("a", 8 << 20))
+        time.sleep(0.5)
+        self.kill_again_and_again(vm, "troupe-blk", KILLS, random.Random(3))
+        self.end(vm)
+        self.assertIn("bench blk", self.said())
+        self.assertNotIn("FAIL", self.said())
+
+    def testEntropyWhileItIsTried(self):
+        for seed in range(4):
+            with self.subTest(seed):
+                vm = self.start("")
+                self.until(vm, "payload: ")
+                self.kill_again_and_again(vm, "troupe-rng", 1000, random.Random(seed))
+                self.end(vm)
+                self.assertIn(" 0 failed", self.said())
+
+    def testEntropyThatIsIdle(self):
+        vm = self.start("idle")
+        self.until(vm, " 0 failed")
+        killed = self.kill_again_and_again(vm, "troupe-rng", KILLS, random.Random(5))
+        self.assertEqual(killed, KILLS)
+        time.sleep(0.3)
+        self.assertEqual(self.actors()["rng0"]["restarts"], KILLS)
+        vm.terminate()
+        self.end(vm, 18)
+
+    def testOneThatKeepsDyingEndsTheVmWithItsCause(self):
+        vm = self.start("idle", restarts=3)
+        self.until(vm, " passed, ")
+        self.kill_again_and_again(vm, "troupe-rng", 4, random.Random(9))
+        said = self.end(vm, 19)
+        self.assertIn("TRP-run-011", said)
+        self.assertIn("rng0", said)
+        self.assertIn("replaced 3 times", said)
+
+    def testOneThatIsNotToBeReplacedEndsTheVm(self):
+        folder = self.profiles(1)
+        path = os.path.join(folder, PROFILES["rng"])
+        with open(path) as file:
+            text = re.sub(r"restart \{[^}]*\}", "restart { policy: NEVER }", file.read())
+        with open(path, "w") as file:
+            file.write(text)
+        open(self.serial, "w").close()
+        vm = self.folder.start("run", "--name", self.name, "--kernel", self.folder.payload,
+                               "--memory", "64M", "--serial", f"file={self.serial}", "--cmdline",
+                               "idle", "--profile-dir", folder)
+        self.until(vm, " passed, ")
+        self.kill_again_and_again(vm, "troupe-rng", 1, random.Random(9))
+        self.assertIn("TRP-run-004", self.end(vm, 19))
+
+
+if __name__ == "__main__":
+    report.main()

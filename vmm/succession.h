@@ -1,0 +1,64 @@
+#pragma once
+
+#include <capnp/message.h>
+#include <kj/async-io.h>
+#include <kj/memory.h>
+#include <kj/vector.h>
+
+#include "vmm/actor.h"
+
+namespace troupe {
+
+// What the processes of one device are started with, one after the other: the same program, jail,
+// configuration and files, which are kept open here, and what outlives each of them: journals that
+// say what was in flight.
+class Succession {
+ public:
+  // Of a device whose first process is to get `start`, beside pipe and journals.
+  explicit Succession(const ActorStart& start);
+  KJ_DISALLOW_COPY(Succession);
+
+  struct Member {
+    kj::Own<Actor> actor;
+    kj::AutoCloseFd brokerEnd;
+    kj::String brokerObject;  // which socket that is (sandbox/fd_view.h)
+    // Ends with the last request that the process has in the kernel, after the process itself.
+    kj::AutoCloseFd witness;
+  };
+  // Starts a process. The one before is reaped.
+  Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher);
+
+  // How often it may be replaced, and within how many seconds.
+  const sandbox::ProfileRestart& policy() const { return profile.layers.restart; }
+
+ private:
+  struct KeptFd {
+    kj::StringPtr name;
+    kj::uint index;
+    kj::AutoCloseFd fd;
+    uint64_t memory;
+  };
+  void keep(const sandbox::HandedFd& fd);
+  bool hasFd(kj::StringPtr name) const;
+
+  const sandbox::Profile& profile;
+  const int executable;
+  const kj::StringPtr argv0;
+  const kj::String name;
+  const kj::StringPtr kind;
+  const kj::String role;
+  kj::Vector<KeptFd> fds;
+  kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> config;
+};
+
+// Whether the profile says that the actor is replaced when it ends by itself. One that only reads
+// guest memory has the broker return its chains, and how far that got no successor knows.
+inline bool isReplaced(const sandbox::Profile& profile) {
+  return profile.layers.restart.restarts > 0 &&
+         profile.layers.memory.access != sandbox::ProfileMemory::READ_ONLY;
+}
+
+// Resolves when nobody has the other end of `witness` any more.
+kj::Promise<void> untilAllHaveLetGo(kj::UnixEventPort& events, int witness);
+
+}  // namespace troupe
