@@ -52,6 +52,7 @@ End meet(kj::StringPtr manner) {
   config.setCmdline(manner);
   config.setSerial(kj::str("file=", getenv("TEST_TMPDIR"), "/serial"));
   config.setJail("off");
+  config.setOnReboot("exit");
   auto programs = rudeCompany();
   size_t before = openFds();
   End result = {ExitCode::POWERED_OFF, ""};

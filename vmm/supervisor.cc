@@ -15,8 +15,9 @@ namespace troupe {
 
 namespace {
 
-// One that ends without a word has lost its pipe, most often because the broker is on its way out.
-constexpr kj::Duration BROKER_WAIT = 100 * kj::MILLISECONDS;
+// One that ends without a word has lost its pipe, most often because the broker is on its way out;
+// the kernel takes its time with a VM.
+constexpr kj::Duration BROKER_WAIT = 2 * kj::SECONDS;
 // What a death breaks may be seen before the death.
 constexpr kj::Duration DEATH_WAIT = 500 * kj::MILLISECONDS;
 // Between two losses that the broker speaks of.
@@ -80,9 +81,15 @@ kj::Promise<void> Supervisor::watch(Ward& ward) {
       return kj::READY_NOW;
     }
     if (blame(status) > 0) return succeed(ward, status);
-    return ground.io.provider->getTimer().afterDelay(BROKER_WAIT).then([this, &ward, status]() {
-      return succeed(ward, status);
-    });
+    auto brokerLives =
+        ground.io.provider->getTimer().afterDelay(BROKER_WAIT).then([]() { return true; });
+    return ground.company.broker->onExit()
+        .then([](int) { return false; })
+        .exclusiveJoin(kj::mv(brokerLives))
+        .then([this, &ward, status](bool lives) -> kj::Promise<void> {
+          if (!lives) return kj::READY_NOW;
+          return succeed(ward, status);
+        });
   });
 }
 

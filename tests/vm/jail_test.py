@@ -25,7 +25,7 @@ QUEUES = [0, 1, 2, 3, 4, 31, 62, 93, 94, 124]
 OPTIONAL_FDS = {
     "broker": {"serial": [0], "device": [0, 1, 2, 3, 4], "vcpu": [0], "kick": QUEUES,
                "call": QUEUES},
-    "blk": {"wake": [0], "kick": [0], "call": [0]},
+    "blk": {"witness": [0], "wake": [0], "kick": [0], "call": [0]},
     "console": {"out": [0], "kick": [0, 1], "call": [0, 1]},
     "serial": {"in": [0], "out": [0]},
     "front": {},

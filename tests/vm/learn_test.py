@@ -124,6 +124,8 @@ class Learn(unittest.TestCase):
                 os.chown(folder, self.user, self.user)
         with open(profile, "w") as file:
             file.write('actor: "rng"  # mine\ninclude: "devices/virtio/device.profile"\n'
+                       'include: "devices/virtio/journal.profile"\n'
+                       'fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }\n'
                        'fd { name: "kick" number: 17 kind: EVENTFD from: PLACED }\n'
                        'fd { name: "call" number: 18 kind: EVENTFD from: PLACED }\n'
                        'run {\n  rule { syscall: "write" fd: "call" reason: "interrupts" }\n}\n')
