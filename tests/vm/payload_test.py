@@ -164,7 +164,8 @@ class Ends(unittest.TestCase):
         self.name = self.folder.vm("vm")
         self.process = self.folder.start(
             "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
-            "--cmdline", "idle", "--disk", self.folder.disk("a"))
+            "--cmdline", "idle", "--disk", self.folder.disk("a"), "--console",
+            "file=" + self.folder.file("guest/console"))
         actors = self.folder.status(self.name)["actors"]
         self.pids = {actor["name"]: actor["pid"] for actor in actors}
 
@@ -184,9 +185,9 @@ class Ends(unittest.TestCase):
         self.process.terminate()
         self.ended(18)
 
-    def testDeadDeviceIsNamed(self):
-        os.kill(self.pids["disk0"] if "disk0" in self.pids else self.pids["blk0"], 9)
-        self.assertRegex(self.ended(19), r"TRP-run-\d{3}: .*(blk|disk)")
+    def testDeadDeviceThatIsNotReplacedIsNamed(self):
+        os.kill(self.pids["console0"], 9)
+        self.assertRegex(self.ended(19), r"TRP-run-\d{3}: .*console")
 
     def testDeadBroker(self):
         os.kill(self.pids["broker"], 9)
