@@ -34,6 +34,7 @@ run {
   rule { syscall: "write" syscall: "writev" fd: "connector" reason: "asks the connector" }
   rule { syscall: "recvmsg" fd: "connector" arg { index: 2 value: "MSG_CMSG_CLOEXEC" } reason: "its answers, with a socket" }
   rule { syscall: "read" fd: "connector" reason: "its answers" }
+  rule { syscall: "shutdown" fd: "connector" arg { index: 1 value: "SHUT_WR" } reason: "the end of one that talks nonsense" }
 }
 
 # Below 4096, the hard limit of a process that nobody has given more. What comes by RPC is at a
