@@ -46,7 +46,7 @@ JailedDriver::JailedDriver(JailedDevice& device)
 std::string JailedDriver::run(const std::vector<Op>& ops) {
   try {
     if (bench.get() == nullptr) launch();
-    memset(counts.begin(), 0, counts.size());
+    if (counts.size() > 0) memset(counts.begin(), 0, counts.size());
     session(ops);
     if (++inputs % INPUTS_PER_LOOK == 0) look();
     if (inputs % INPUTS_PER_PROCESS == 0) bench = nullptr;
