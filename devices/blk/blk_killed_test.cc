@@ -76,7 +76,6 @@ class CheckingDriver: public testing::BlkDriver {
       auto type = request.isWrite ? virtio::BLK_T_OUT : virtio::BLK_T_IN;
       auto sent = send(type, block * (BLOCK / 512), kj::arrayPtr(&data, 1));
       request.status = sent.status;
-      ram.bytes(sent.status, 1)[0] = 0xee;
       ASSERT_TRUE(underWay.emplace(sent.head, request).second);
     }
   }
@@ -206,11 +205,16 @@ TEST_P(BlkKilled, EachRequestIsAnsweredOnceWhereverItIsKilled) {
     auto begun = Clock::now();
     Life process(driver, file.fd(), journal.writable, life == 0);
     bool isLast = life == kills();
-    auto after = std::chrono::microseconds(random() % 3000);
+    // Every second life ends at any time, the others amid their answers however slow they are.
+    uint64_t wanted = life % 2 == 0 ? 0 : driver.totalAnswered() + 1 + random() % 300;
     bool first = true;
-    auto until = Clock::now() + after;
-    auto deadline = Clock::now() + std::chrono::seconds(20);
-    while (!HasFailure() && (isLast ? !driver.isIdle() : Clock::now() < until)) {
+    auto until = Clock::now() + std::chrono::microseconds(random() % 3000);
+    auto deadline = Clock::now() + std::chrono::seconds(60);
+    auto goesOn = [&] {
+      if (isLast) return !driver.isIdle();
+      return wanted > 0 ? driver.totalAnswered() < wanted : Clock::now() < until;
+    };
+    while (!HasFailure() && goesOn()) {
       if (!isLast) driver.fill();
       if (driver.driver().shouldKick()) process.device().kick(0);
       if (driver.check() > 0 && first && life > 0) {
@@ -222,7 +226,7 @@ TEST_P(BlkKilled, EachRequestIsAnsweredOnceWhereverItIsKilled) {
     process.kill();
   }
   driver.checkFile(file);
-  EXPECT_GT(driver.totalAnswered(), uint64_t(kills()));
+  EXPECT_GE(driver.totalAnswered(), uint64_t(kills() / 2));
   std::sort(stallsMs.begin(), stallsMs.end());
   if (stallsMs.size() > 1) {
     std::cout << driver.totalAnswered() << " answers; launch to first answer p50 "

@@ -93,7 +93,7 @@ class Life(unittest.TestCase):
         return self.folder.run("status", self.name)[1].split()[1]
 
     def ended(self, status):
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=120)
         self.assertEqual(self.process.returncode, status, out + err)
         self.assertEqual(self.folder.left_over(), [])
         self.assertEqual(machine.processes_of(self.folder.path), [])
@@ -107,12 +107,16 @@ class Life(unittest.TestCase):
 class Pause(Life):
 
     def testUnderLoadTheVcpusStandStillAndEveryRequestIsAnsweredAfterwards(self):
-        for mode in ("irq", "poll"):
+        for mode, requests in ("irq", 300000), ("poll", 800000):
             with self.subTest(mode):
                 self.serial = self.folder.file(f"guest/serial-{mode}")
-                status = self.payload(f"bench=blk scratch write=1 depth=16 count=150000 mode={mode}")
+                status = self.payload(
+                    f"bench=blk scratch write=1 depth=16 count={requests} mode={mode}")
                 broker = next(a["pid"] for a in status["actors"] if a["kind"] == "broker")
-                for _ in range(5):
+                for count in range(5):
+                    # A fast host is done before the last of them.
+                    if count > 0 and re.search("(?m)^bench ", self.said()):
+                        break
                     self.tell("pause", self.name)
                     self.assertEqual(self.state(), "paused")
                     before = threads(broker)["vp-0"]
@@ -121,7 +125,7 @@ class Pause(Life):
                     self.tell("resume", self.name)
                     time.sleep(0.05)
                 self.ended(0)
-                self.assertRegex(self.said(), r"(?m)^bench .*count=150000 .*iops=[1-9]")
+                self.assertRegex(self.said(), rf"(?m)^bench .*count={requests} .*iops=[1-9]")
                 self.assertRegex(self.said(), r", 0 failed")
 
     def testListAndStatusShowIt(self):

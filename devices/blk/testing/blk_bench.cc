@@ -58,6 +58,7 @@ BlkDriver::Sent BlkDriver::send(uint32_t type, uint64_t sector, kj::ArrayPtr<con
   buffers.add(driver(queue).readableBuffer(kj::arrayPtr(&header, 1).asBytes()));
   buffers.addAll(data);
   uint64_t status = ram.allocate(1);
+  ram.bytes(status, 1)[0] = NO_STATUS;
   buffers.add(writable(status, 1));
   uint16_t head = driver(queue).add(buffers);
   return Sent{head, data.size() > 0 ? data[0].address : 0, status};

@@ -34,6 +34,9 @@ class BlkDriver {
 
   virtio::testing::FakeDriver& driver(uint16_t queue = 0) { return *drivers[queue]; }
 
+  // What stands in a request's status until it is answered.
+  static constexpr kj::byte NO_STATUS = 0xee;
+
   // A request under way. `data` is the first buffer's address, 0 where there is none.
   struct Sent {
     uint16_t head;
