@@ -19,7 +19,6 @@ namespace troupe {
 
 namespace {
 
-// Those that play in a VM.
 const sandbox::Profile* const PLAYERS[] = {
     &BROKER_PROFILE, &BLK_PROFILE, &CONSOLE_PROFILE, &SERIAL_PROFILE,  &RNG_PROFILE,
     &FRONT_PROFILE,  &NET_PROFILE, &PASST_PROFILE,   &BALLOON_PROFILE, &VSOCK_PROFILE};
@@ -40,6 +39,10 @@ const sandbox::Profile& builtInAt(kj::StringPtr path) {
 }
 
 }  // namespace
+
+kj::ArrayPtr<const sandbox::Profile* const> playerProfiles() {
+  return PLAYERS;
+}
 
 ActorProfiles::ActorProfiles(kj::StringPtr folder, CompileResult::Reader result) {
   if (result.getErrors().size() > 0) refuse(folder, result.getErrors());

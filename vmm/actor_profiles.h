@@ -8,6 +8,9 @@
 
 namespace troupe {
 
+// Those built in of all actors that play in a VM.
+kj::ArrayPtr<const sandbox::Profile* const> playerProfiles();
+
 // The profiles of the actors of one VM: those built in, but for the overridden ones.
 class ActorProfiles {
  public:

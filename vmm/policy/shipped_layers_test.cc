@@ -1,7 +1,10 @@
 // The layers of every profile built in.
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "sandbox/policy.h"
+#include "vmm/actor_profiles.h"
 #include "vmm/policy/catalogue.h"
 
 namespace troupe::sandbox {
@@ -15,6 +18,15 @@ void forEachActor(Check&& check) {
     PolicyLayers layers = readPolicy(BuiltInFiles(), actor.path).layers;
     if (!layers.helper.is) check(layers);
   }
+}
+
+TEST(Catalogue, CanReplaceTheProfileOfEachActorOfAVmAndNoOther) {
+  std::set<std::string> players, replaceable;
+  for (const Profile* profile : playerProfiles())
+    players.insert(profile->source);
+  for (const CataloguedActor& actor : replaceableActors())
+    replaceable.insert(actor.path);
+  EXPECT_EQ(players, replaceable);
 }
 
 TEST(ShippedLayers, OneHelperHasTheHostsNetworkAndNothingElseOfItsOwnAccord) {
