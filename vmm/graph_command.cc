@@ -11,6 +11,7 @@
 #include "vmm/table.h"
 #include "vmm/user_error.h"
 #include "vmm/vm_plan.h"
+#include "vmm/vm_words.h"
 
 namespace troupe {
 
@@ -145,27 +146,18 @@ struct Words {
 };
 
 kj::Maybe<Words> parseWords(kj::ArrayPtr<const kj::StringPtr> words) {
-  auto form = Form::TEXT;
+  bool dot = false;
   CommandLine line(
       "graph",
       "Shows every process of a running VM, what each holds and whom that leads to, as "
       "of now, and whether the configuration asks for it.",
       "VM");
-  line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { form = Form::JSON; }});
-  line.add({"dot", "", "print a graph for `dot -Tsvg`", false,
-            [&](kj::StringPtr) { form = Form::DOT; }});
+  line.add({"dot", "", "print a graph for `dot -Tsvg`", false, [&](kj::StringPtr) { dot = true; }});
   line.epilog(
       "exit codes: 0 all of it is asked for, 4 something is not, others as for `troupe run`.");
-  auto arguments = line.parse(words, 1);
-  KJ_IF_MAYBE (found, arguments) {
-    if (found->size() == 0) {
-      UserError(codes::ARGUMENTS, kj::str("which VM? give its name"))
-          .advice("see", "troupe list")
-          .raise();
-    }
-    return Words{(*found)[0], form};
+  KJ_IF_MAYBE (said, parseVmWords(line, words, true)) {
+    return Words{said->name, dot ? Form::DOT : said->json ? Form::JSON : Form::TEXT};
   }
-  printOut(line.help());
   return nullptr;
 }
 
