@@ -25,10 +25,10 @@ class Machine:
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self, words, disks=(), devices=True, tap=None, balloon=False):
+    def start(self, words, disks=(), devices=True, tap=None, balloon=False, more=()):
         """Starts the guest with each Disk, a card on `tap`, a balloon; its serial output is its stdout."""
         command = self.command(words, disks, devices) + (self.card(tap) if tap else [])
-        command += self.balloon if balloon else []
+        command += (self.balloon if balloon else []) + list(more)
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment(), bufsize=0)
@@ -64,6 +64,10 @@ class Troupe(Machine):
 
     balloon = ["--balloon"]
     balloon_words = ""
+
+    def everything(self):
+        """The options for all devices that start() does not add."""
+        return ["--net", "user", "--vsock", f"socket={self.folder}/vsock", "--balloon"]
 
     vcpu_thread = "vp-0"
     disk_threads = "blk-q"
