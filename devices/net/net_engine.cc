@@ -116,12 +116,12 @@ void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
 
   // §5.1.2: without MQ the control queue is the third, whatever the device could have.
   uint16_t controlQueue = 2 * most;
+  kj::Maybe<virtio::ActiveQueue> commands;
   for (virtio::ActiveQueue& queue : queues) {
     if (queue.index < controlQueue) {
       now.rings[queue.index] = kj::mv(queue);
     } else if (queue.index == controlQueue && (features & virtio::NET_F_CTRL_VQ)) {
-      now.server = kj::heap<ControlServer>(port, kj::mv(queue), now.control,
-                                           static_cast<ControlTarget&>(*this), link);
+      commands = kj::mv(queue);
     }
   }
   // A driver says by the control queue when it uses more (§5.1.6.5.5).
@@ -132,6 +132,11 @@ void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
   }
   startPair(0);
   now.pairs = 1;
+  // Last: a driver may have a command in its ring by now, and it is obeyed at once.
+  KJ_IF_MAYBE (queue, commands) {
+    now.server = kj::heap<ControlServer>(port, kj::mv(*queue), now.control,
+                                         static_cast<ControlTarget&>(*this), link);
+  }
 }
 
 void NetEngine::startPair(uint16_t index) {

@@ -50,6 +50,11 @@ struct Bench: public NetDriver {
   uint8_t usePairs(uint16_t count) {
     return command(*device, virtio::NET_CTRL_MQ, virtio::NET_CTRL_MQ_VQ_PAIRS_SET, count);
   }
+  uint8_t activateWithPairs(uint16_t count) {
+    return activateWithCommand(*device, testing::FEATURES | testing::OFFLOADS | virtio::NET_F_MQ,
+                               virtio::NET_CTRL_MQ, virtio::NET_CTRL_MQ_VQ_PAIRS_SET,
+                               kj::arrayPtr(&count, 1).asBytes());
+  }
   // What the host gets of the guest's, of what is neither the kernel's own.
   testing::Bytes waitForFrame() {
     testing::Bytes result;
@@ -70,14 +75,14 @@ struct Bench: public NetDriver {
     }
   }
   // How many frames of different flows come to each pair.
-  kj::Array<uint32_t> spread(uint32_t flows) {
+  kj::Array<uint32_t> spread(uint32_t flows, uint16_t firstPort = 10000) {
     auto counts = kj::heapArray<uint32_t>(pairs);
     for (uint16_t i = 0; i < pairs; i++) {
       counts[i] = 0;
       offer(*device, 100, 1536, i);
     }
     for (uint32_t i = 0; i < flows; i++)
-      tap.send({}, testing::udpFrame(OWN, OTHER, 10000 + i));
+      tap.send({}, testing::udpFrame(OWN, OTHER, firstPort + i));
     uint32_t seen = 0;
     device->waitUntil([&] {
       for (uint16_t i = 0; i < pairs; i++) {
@@ -170,6 +175,33 @@ TEST(TapJailed, FlowsAreSpreadOverThePairsInUseAndNoOthers) {
   EXPECT_EQ(two[2] + two[3], 0);
   for (int i = 0; i < 20; i++)
     ASSERT_EQ(bench.usePairs(1 + i % 4), virtio::NET_OK);
+}
+
+// As Linux does it: the command is there before the device has begun.
+TEST(TapJailed, PairsAskedForBeforeItHasBegunAreAttachedToTheTap) {
+  Bench bench(2);
+  for (int i = 0; i < 5; i++) {
+    bench.device->reset();
+    EXPECT_EQ(bench.activateWithPairs(2), virtio::NET_OK);
+    auto both = bench.spread(64);
+    EXPECT_GT(both[0], 0);
+    EXPECT_GT(both[1], 0);
+    EXPECT_EQ(bench.device->host.resetsAsked, 0);
+  }
+}
+
+// What a pair sends makes the tap send the answers to the same pair.
+TEST(TapJailed, AFlowComesBackByThePairItWasSentFrom) {
+  Bench bench(2);
+  EXPECT_EQ(bench.usePairs(2), virtio::NET_OK);
+  for (uint16_t pair : {1, 0, 1}) {
+    for (uint32_t port = 20000; port < 20016; port++)
+      bench.send(*bench.device, testing::udpFrame(OTHER, OWN, port), pair);
+    for (int i = 0; i < 16; i++)
+      bench.waitForFrame();
+    auto counts = bench.spread(16, 20000);
+    EXPECT_EQ(counts[pair], 16);
+  }
 }
 
 TEST(TapJailed, AResetGoesBackToOnePair) {

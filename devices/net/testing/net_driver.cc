@@ -79,19 +79,43 @@ void NetDriver::makeRings() {
 }
 
 void NetDriver::activate(FakeBroker& broker, uint64_t features) {
-  // Without MQ there is one pair, and the control queue is the third (§5.1.2).
-  uint16_t used = features & virtio::NET_F_MQ ? pairs : 1;
-  kj::Vector<uint16_t> queues;
-  for (uint16_t i = 0; i < 2 * used; i++)
-    queues.add(i);
-  controlQueue = 2 * used;
-  queues.add(controlQueue);
-  activateSome(broker, features, queues);
+  activateSome(broker, features, allQueues(features));
+}
+
+// Without MQ there is one pair, and the control queue is the third (§5.1.2).
+kj::Array<uint16_t> NetDriver::allQueues(uint64_t features) {
+  controlQueue = 2 * (features & virtio::NET_F_MQ ? pairs : 1);
+  auto queues = kj::heapArray<uint16_t>(controlQueue + 1);
+  for (uint16_t i = 0; i < queues.size(); i++)
+    queues[i] = i;
+  return queues;
+}
+
+uint8_t NetDriver::activateWithCommand(FakeBroker& broker, uint64_t features, uint8_t commandClass,
+                                       uint8_t number, kj::ArrayPtr<const kj::byte> data) {
+  makeRings();
+  auto queues = allQueues(features);
+  uint64_t answer = addCommand(commandClass, number, data);
+  broker.await(activateRequest(broker, features, queues).send().ignoreResult());
+  return waitForAnswer(broker, answer);
+}
+
+void NetDriver::activateAs(FakeBroker& broker, uint64_t features, uint64_t number, bool resumed) {
+  if (!resumed) makeRings();
+  auto request = activateRequest(broker, features, allQueues(features));
+  request.setNumber(number);
+  request.setResumed(resumed);
+  broker.await(request.send().ignoreResult());
 }
 
 void NetDriver::activateSome(FakeBroker& broker, uint64_t features,
                              kj::ArrayPtr<const uint16_t> queues) {
   makeRings();
+  broker.await(activateRequest(broker, features, queues).send().ignoreResult());
+}
+
+NetDriver::ActivateRequest NetDriver::activateRequest(FakeBroker& broker, uint64_t features,
+                                                      kj::ArrayPtr<const uint16_t> queues) {
   auto request = broker.device().activateRequest();
   request.setFeatures(features);
   auto list = request.initQueues(queues.size());
@@ -103,7 +127,7 @@ void NetDriver::activateSome(FakeBroker& broker, uint64_t features,
     list[i].setAvailableRing(layout.availableRing);
     list[i].setUsedRing(layout.usedRing);
   }
-  broker.await(request.send().ignoreResult());
+  return request;
 }
 
 void NetDriver::send(FakeBroker& broker, const virtio::NetHeader& header,
@@ -174,6 +198,12 @@ NetDriver::Arrival NetDriver::waitForArrival(FakeBroker& broker, uint16_t pair) 
 
 uint8_t NetDriver::command(FakeBroker& broker, uint8_t commandClass, uint8_t number,
                            kj::ArrayPtr<const kj::byte> data) {
+  return waitForAnswer(broker, addCommand(commandClass, number, data));
+}
+
+// Where its answer is going to be.
+uint64_t NetDriver::addCommand(uint8_t commandClass, uint8_t number,
+                               kj::ArrayPtr<const kj::byte> data) {
   auto& driver = control();
   virtio::NetControlHeader header{commandClass, number};
   uint64_t answer = ram.allocate(1);
@@ -182,7 +212,11 @@ uint8_t NetDriver::command(FakeBroker& broker, uint8_t commandClass, uint8_t num
   if (data.size() > 0) buffers.add(driver.readableBuffer(data));
   buffers.add(writable(answer, 1));
   driver.add(buffers);
-  auto used = broker.waitForUsed(controlQueue, driver);
+  return answer;
+}
+
+uint8_t NetDriver::waitForAnswer(FakeBroker& broker, uint64_t answer) {
+  auto used = broker.waitForUsed(controlQueue, control());
   KJ_ASSERT(used.written == 1, used.written);
   return ram.bytes(answer, 1)[0];
 }

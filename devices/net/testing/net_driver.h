@@ -79,6 +79,16 @@ class NetDriver {
   void activateSome(virtio::testing::FakeBroker& broker, uint64_t features,
                     kj::ArrayPtr<const uint16_t> queues);
 
+  // The same, with a command that is in the control queue by then; returns the device's answer.
+  uint8_t activateWithCommand(virtio::testing::FakeBroker& broker, uint64_t features,
+                              uint8_t commandClass, uint8_t command,
+                              kj::ArrayPtr<const kj::byte> data);
+
+  // The same with all of them, as the device's activation of this number; `resumed`: the rings
+  // stay, as a process before this one has left them.
+  void activateAs(virtio::testing::FakeBroker& broker, uint64_t features, uint64_t number,
+                  bool resumed);
+
   // Makes a frame available to the device and notifies it, if it asked.
   void send(virtio::testing::FakeBroker& broker, const virtio::NetHeader& header,
             kj::ArrayPtr<const kj::byte> frame, uint16_t pair = 0);
@@ -116,6 +126,13 @@ class NetDriver {
     uint64_t address;
     uint32_t bytes;
   };
+  using ActivateRequest = capnp::Request<Device::ActivateParams, Device::ActivateResults>;
+  ActivateRequest activateRequest(virtio::testing::FakeBroker& broker, uint64_t features,
+                                  kj::ArrayPtr<const uint16_t> queues);
+  kj::Array<uint16_t> allQueues(uint64_t features);
+  uint64_t addCommand(uint8_t commandClass, uint8_t number, kj::ArrayPtr<const kj::byte> data);
+  uint8_t waitForAnswer(virtio::testing::FakeBroker& broker, uint64_t answer);
+
   const uint16_t ringSize;
   uint16_t controlQueue = 2;
   kj::Vector<kj::Own<virtio::testing::FakeDriver>> drivers;  // by queue

@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 
 namespace troupe::net::testing {
@@ -105,12 +106,13 @@ TestTap::TestTap(uint16_t count) {
   KJ_SYSCALL(bind(host, reinterpret_cast<sockaddr*>(&address), sizeof(address)));
 }
 
-void TestTap::send(const virtio::NetHeader& header, kj::ArrayPtr<const kj::byte> frame) {
+bool TestTap::send(const virtio::NetHeader& header, kj::ArrayPtr<const kj::byte> frame) {
   iovec pieces[] = {{const_cast<virtio::NetHeader*>(&header), SOCKET_HEADER_BYTES},
                     {const_cast<kj::byte*>(frame.begin()), frame.size()}};
-  ssize_t sent;
-  KJ_SYSCALL(sent = writev(host, pieces, 2));
-  KJ_ASSERT(sent == SOCKET_HEADER_BYTES + frame.size());
+  ssize_t sent = writev(host, pieces, 2);
+  if (sent < 0 && (errno == ENOBUFS || errno == EAGAIN)) return false;
+  KJ_ASSERT(sent == ssize_t(SOCKET_HEADER_BYTES + frame.size()), sent, errno);
+  return true;
 }
 
 kj::Maybe<Bytes> TestTap::receive() {

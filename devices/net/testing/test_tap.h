@@ -20,7 +20,8 @@ class TestTap {
 
   int queue(uint16_t i) const { return queues[i]; }
 
-  void send(const virtio::NetHeader& header, kj::ArrayPtr<const kj::byte> frame);
+  // False when the kernel dropped it, since its queue is full.
+  bool send(const virtio::NetHeader& header, kj::ArrayPtr<const kj::byte> frame);
   // The next frame written to the tap, with its header; none when there is none.
   kj::Maybe<Bytes> receive();
 
