@@ -17,6 +17,7 @@
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
 #include "sandbox/fd_view.h"
+#include "sandbox/shared_memory.h"
 #include "vmm/console_start.h"
 #include "vmm/front/front_profile.h"
 #include "vmm/net_start.h"
@@ -223,14 +224,24 @@ class Launching {
   DeviceActor device(ActorStart start, bool mayBeReplaced = true) {
     if (mayBeReplaced && isReplaced(start.profile)) {
       auto succession = kj::heap<Succession>(start);
+      auto counters = kj::heap<CountersView>(succession->counters());
       auto first = succession->launch(io, launcher);
-      return {kj::mv(first.actor), kj::mv(first.brokerEnd), kj::mv(first.brokerObject),
-              kj::mv(first.witness), kj::mv(succession)};
+      DeviceActor device = {kj::mv(first.actor), kj::mv(first.brokerEnd),
+                            kj::mv(first.brokerObject), kj::mv(first.witness), kj::mv(succession)};
+      device.counters = kj::mv(counters);
+      return device;
     }
     auto pipe = makeSocketPair();
     start.fds.add(HandedFd{"rpc", 0, pipe.theirs});
     auto object = sandbox::objectOf(pipe.ours);
-    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours), kj::mv(object), {}};
+    // No journals: nobody takes its place.
+    auto kept = sandbox::makeSharedMemory("counters", CountersView::BYTES);
+    bool counts = hasFd(start.profile, "journal");
+    if (counts) start.fds.add(HandedFd{"journal", 0, kept.writable});
+    DeviceActor device = {
+        kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours), kj::mv(object), {}};
+    if (counts) device.counters = kj::heap<CountersView>(kept.readOnly);
+    return device;
   }
 
   kj::AsyncIoContext& io;

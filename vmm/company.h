@@ -5,6 +5,7 @@
 
 #include "vmm/actor.h"
 #include "vmm/actor_profiles.h"
+#include "vmm/observe/counters_view.h"
 #include "vmm/programs.h"
 #include "vmm/succession.h"
 #include "vmm/vm_files.h"
@@ -20,6 +21,7 @@ struct DeviceActor {
   kj::Maybe<kj::Own<Succession>> succession = nullptr;  // of one that is replaced when it ends
   uint32_t restarts = 0;
   bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
+  kj::Maybe<kj::Own<CountersView>> counters = nullptr;
 };
 
 // A device that has ended and is not replaced any more, and why.

@@ -12,8 +12,8 @@ namespace troupe {
 
 namespace {
 
-// Room for the queues of any device: 31 of 1024 descriptors take half of it. Pages that no journal
-// uses do not exist.
+// Room for counters, a page, and the queues of any device: 31 of 1024 descriptors take half of it.
+// Pages that no journal uses do not exist.
 constexpr uint64_t JOURNAL_BYTES = 1 << 20;
 
 kj::AutoCloseFd duplicate(int fd) {
@@ -72,13 +72,14 @@ Succession::Succession(const ActorStart& start)
   }
   auto journals = sandbox::makeSharedMemory("journals", JOURNAL_BYTES);
   fds.add(KeptFd{"journal", 0, kj::mv(journals.writable), 0});
+  countersFile = kj::mv(journals.readOnly);
 }
 
 void Succession::keep(const sandbox::HandedFd& fd) {
   fds.add(KeptFd{fd.name, fd.index, duplicate(fd.fd), fd.memory});
 }
 
-bool Succession::hasFd(kj::StringPtr wanted) const {
+bool hasFd(const sandbox::Profile& profile, kj::StringPtr wanted) {
   for (size_t i = 0; i < profile.fdCount; i++) {
     if (wanted == profile.fds[i].name) return true;
   }
@@ -95,7 +96,7 @@ Succession::Member Succession::launch(kj::AsyncIoContext& io, ActorLauncher& lau
   auto rpc = makeSocketPair();
   start.fds.add(sandbox::HandedFd{"rpc", 0, rpc.theirs});
   auto witness = makePipe();
-  if (hasFd("witness")) start.fds.add(sandbox::HandedFd{"witness", 0, witness.write});
+  if (hasFd(profile, "witness")) start.fds.add(sandbox::HandedFd{"witness", 0, witness.write});
   auto object = sandbox::objectOf(rpc.ours);
   return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(rpc.ours), kj::mv(object),
           kj::mv(witness.read)};

@@ -10,11 +10,11 @@
 namespace troupe {
 
 // What the processes of one device are started with, one after the other: the same program, jail,
-// configuration and files, which are kept open here, and what outlives each of them: journals that
-// say what was in flight.
+// configuration and files, which are kept open here, and what outlives each of them: counters, and
+// journals that say what was in flight.
 class Succession {
  public:
-  // Of a device whose first process is to get `start`, beside pipe and journals.
+  // Of a device whose first process is to get `start`, beside pipe and kept memory.
   explicit Succession(const ActorStart& start);
   KJ_DISALLOW_COPY(Succession);
 
@@ -28,6 +28,9 @@ class Succession {
   // Starts a process. The one before is reaped.
   Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher);
 
+  // What its processes count, in memory that can only be read.
+  int counters() const { return countersFile; }
+
   // How often it may be replaced, and within how many seconds.
   const sandbox::ProfileRestart& policy() const { return profile.layers.restart; }
 
@@ -39,7 +42,6 @@ class Succession {
     uint64_t memory;
   };
   void keep(const sandbox::HandedFd& fd);
-  bool hasFd(kj::StringPtr name) const;
 
   const sandbox::Profile& profile;
   const int executable;
@@ -48,6 +50,7 @@ class Succession {
   const kj::StringPtr kind;
   const kj::String role;
   kj::Vector<KeptFd> fds;
+  kj::AutoCloseFd countersFile;
   kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> config;
 };
 
@@ -57,6 +60,9 @@ inline bool isReplaced(const sandbox::Profile& profile) {
   return profile.layers.restart.restarts > 0 &&
          profile.layers.memory.access != sandbox::ProfileMemory::READ_ONLY;
 }
+
+// Whether processes of this profile may be handed an fd of that name.
+bool hasFd(const sandbox::Profile& profile, kj::StringPtr name);
 
 // Resolves when nobody has the other end of `witness` any more.
 kj::Promise<void> untilAllHaveLetGo(kj::UnixEventPort& events, int witness);

@@ -3,7 +3,7 @@
 // same file.
 //
 //   blk_alone device|loop FILE [depth=N] [size=N] [seconds=S] [program=PATH] [write] [direct]
-//   [qcow2] [journal]
+//   [qcow2] [counters] [journal]
 //
 // Prints one line. The driver polls on CPU 0, the device (or the loop) has CPU 1. The bytes written
 // are what happens to be in memory: FILE is spoilt. With `qcow2` its virtual size is that of the
@@ -21,6 +21,7 @@
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_profile.h"
 #include "devices/blk/testing/lean_driver.h"
+#include "devices/virtio/queue_counters.h"
 #include "devices/virtio/testing/process_bench.h"
 #include "sandbox/shared_memory.h"
 
@@ -41,7 +42,8 @@ struct Order {
   double seconds = 0.3;
   bool direct = false;
   bool qcow2 = false;
-  bool journal = false;
+  bool counters = false;
+  bool journal = false;  // counters included
 };
 
 kj::Maybe<Order> parse(int argc, char** argv) {
@@ -73,6 +75,8 @@ kj::Maybe<Order> parse(int argc, char** argv) {
       order.qcow2 = true;
     } else if (word == "journal") {
       order.journal = true;
+    } else if (word == "counters") {
+      order.counters = true;
     } else {
       return nullptr;
     }
@@ -103,6 +107,8 @@ testing::LeanFigures measureDevice(const Order& order, int disk, uint64_t diskBy
   kj::Vector<virtio::testing::HandedFd> fds;
   fds.add(virtio::testing::HandedFd{"disk", 0, disk});
   auto journals = sandbox::makeSharedMemory("journals", 1 << 20);
+  auto counters = sandbox::makeSharedMemory("counters", sizeof(virtio::CounterPage));
+  if (order.counters) fds.add(virtio::testing::HandedFd{"journal", 0, counters.writable});
   if (order.journal) fds.add(virtio::testing::HandedFd{"journal", 0, journals.writable});
   testing::pinTo(1);
   virtio::testing::ProcessBench device(ram, BLK_PROFILE, "troupe-blk", 1, fds,
@@ -162,7 +168,7 @@ int main(int argc, char** argv) {
   }
   fputs(
       "usage: blk_alone device|loop FILE [depth=N] [size=N] [seconds=S] [program=PATH] [write] "
-      "[direct] [qcow2] [journal]\n",
+      "[direct] [qcow2] [counters] [journal]\n",
       stderr);
   return 2;
 }

@@ -89,6 +89,7 @@ void BlkWorker::take(virtio::Chain&& chain) {
       park(kj::mv(transfer));
     }
   } else {
+    work.ring->countError();
     finished(kj::mv(chain), 0);
   }
 }
@@ -194,6 +195,7 @@ void BlkWorker::park(Transfer&& transfer) {
 void BlkWorker::complete(Transfer&& transfer, uint8_t status) {
   virtio::Chain& chain = transfer.chain;
   chain.writeTail(kj::arrayPtr(&status, 1));
+  if (status != virtio::BLK_S_OK) work.ring->countError();
   bool storesData = transfer.request.kind == Request::Kind::READ ||
                     transfer.request.kind == Request::Kind::GET_ID;
   uint32_t stored = storesData ? transfer.moved : 0;

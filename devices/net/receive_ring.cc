@@ -128,6 +128,7 @@ ReceiveRing::State ReceiveRing::deliver() {
   uint64_t room = mergeable ? roomBytes : held(0).writableBytes();
   waitingSince = 0;
   if (room < bytes) {
+    ring.countError();
     frameBytes = 0;
     return State::MORE;
   }

@@ -70,6 +70,7 @@ uint32_t TransmitRing::fill(uint32_t most) {
       ++taken;
       OutgoingFrame& frame = frames[count];
       if (!prepare(*chain, frame)) {
+        ring.countError();
         giveBack(kj::mv(*chain));
         continue;
       }

@@ -35,6 +35,21 @@ kj::Array<kj::Own<QueueJournal>> journalsIn(kj::ArrayPtr<kj::byte> memory,
   return journals.finish();
 }
 
+// None without a page.
+kj::Array<kj::Own<QueueCounters>> countersIn(kj::Maybe<CounterPage&> page, size_t queues) {
+  static_assert(CounterPage::QUEUES >= MAX_QUEUES, "a slot for each queue");
+  KJ_IF_MAYBE (p, page) {
+    p->layout = CounterPage::LAYOUT;
+    auto counters = kj::heapArrayBuilder<kj::Own<QueueCounters>>(queues);
+    for (size_t i = 0; i < queues; i++) {
+      counters.add(kj::heap<QueueCounters>(p->queues[i]));
+      counters.back()->clear();
+    }
+    return counters.finish();
+  }
+  return nullptr;
+}
+
 // Whether it is an eventfd cannot be asked without a path; that it never makes us wait can.
 void requireNonBlocking(int fd, uint32_t queue) {
   int flags;
@@ -45,11 +60,13 @@ void requireNonBlocking(int fd, uint32_t queue) {
 
 }  // namespace
 
-DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals)
+DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals,
+                         kj::Maybe<CounterPage&> counters)
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
       journals(journalsIn(journals, description.queueSizes)),
+      counters(countersIn(counters, description.queueSizes.size())),
       stopped(kj::Promise<void>(kj::READY_NOW).fork()),
       failure(kj::newPromiseAndFulfiller<void>()),
       calls(*this) {}
@@ -177,12 +194,16 @@ kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
                                                     ActivateParams::Reader params) {
   uint64_t features = params.getFeatures();
   RingFeatures ringFeatures{(features & F_INDIRECT_DESC) != 0, (features & F_EVENT_IDX) != 0};
+  kj::Maybe<QueueCounters&> counts;
+  if (counters.size() > 0) counts = *counters[index];
   if (journals.size() == 0) {
-    return kj::heap<Virtqueue>(memory, layout, ringFeatures, nullptr, description.usedRings);
+    return kj::heap<Virtqueue>(memory, layout, ringFeatures, nullptr, description.usedRings,
+                               counts);
   }
 
   QueueJournal& journal = *journals[index];
-  auto ring = kj::heap<Virtqueue>(memory, layout, ringFeatures, journal, description.usedRings);
+  auto ring =
+      kj::heap<Virtqueue>(memory, layout, ringFeatures, journal, description.usedRings, counts);
   if (!params.getResumed() || !journal.isOf(params.getNumber())) {
     journal.clear(layout.size, params.getNumber());
   } else if (!ring->resume(params.getOwnFault())) {

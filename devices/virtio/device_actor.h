@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/queue_counters.h"
 #include "devices/virtio/queue_journal.h"
 #include "devices/virtio/ram_mapping.h"
 #include "protos/device.capnp.h"
@@ -35,8 +36,10 @@ class DeviceActor final: public Device::Server,
  public:
   // All outlive the actor. `journals`: memory that outlives this process, in which it notes for its
   // successor what it has in flight (queue_journal.h); empty: there will be none. Throws when it is
-  // too small for the engine's queues.
-  DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr);
+  // too small for the engine's queues. `counters`: where it counts what its queues do, if anybody is
+  // to see that.
+  DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr,
+              kj::Maybe<CounterPage&> counters = nullptr);
 
   // Rejected when the broker can no longer be told something: then the process has no use any more.
   kj::Promise<void> onFailure();
@@ -81,7 +84,8 @@ class DeviceActor final: public Device::Server,
   DeviceEngine& engine;
   ProcessJail& jail;
   const DeviceDescription description;
-  kj::Array<kj::Own<QueueJournal>> journals;  // by queue, or none
+  kj::Array<kj::Own<QueueJournal>> journals;   // by queue, or none
+  kj::Array<kj::Own<QueueCounters>> counters;  // by queue, or none
   bool attachBegan = false;
   kj::Maybe<kj::Own<Attached>> attached;
   State state = State::INACTIVE;

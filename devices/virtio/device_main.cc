@@ -49,7 +49,8 @@ void prepareProcess() {
   }
 }
 
-// The memory that outlives this process, in which it notes what it has in flight.
+// The memory that outlives this process: a page in which it counts what its queues do, and behind
+// that journals in which it notes what it has in flight.
 class JournalMemory {
  public:
   explicit JournalMemory(sandbox::ActorSetup& setup) {
@@ -57,12 +58,15 @@ class JournalMemory {
     kj::AutoCloseFd file(setup.fd("journal"));
     off_t size;
     KJ_SYSCALL(size = lseek(file, 0, SEEK_END));
+    KJ_REQUIRE(size >= off_t(sizeof(CounterPage)), "no room for counters", size);
     auto& mapped = mapping.emplace(file, RamAccess::WRITABLE, 0, size);
-    bytes = kj::arrayPtr(mapped.begin(), size);
+    counters = *reinterpret_cast<CounterPage*>(mapped.begin());
+    bytes = kj::arrayPtr(mapped.begin(), size).slice(sizeof(CounterPage), size);
   }
   KJ_DISALLOW_COPY(JournalMemory);
 
-  kj::ArrayPtr<kj::byte> bytes;  // empty: nobody takes this process's place
+  kj::Maybe<CounterPage&> counters;
+  kj::ArrayPtr<kj::byte> bytes;  // of the journals; empty: nobody takes this process's place
 
  private:
   kj::Maybe<Mapping> mapping;
@@ -112,9 +116,9 @@ class MessagesToTheEnd final: public capnp::MessageStream {
 // Ends the process. Leaving without taking things apart needs no system call but the exit, and once
 // the broker is gone nobody is left to answer to.
 [[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup,
-                        kj::ArrayPtr<kj::byte> journals) {
+                        JournalMemory& kept) {
   SetupJail jail(setup);
-  auto actor = kj::heap<DeviceActor>(engine, jail, journals);
+  auto actor = kj::heap<DeviceActor>(engine, jail, kept.bytes, kept.counters);
   auto failure = actor->onFailure();
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
@@ -148,7 +152,7 @@ int deviceMain(EngineFactory factory) {
                  JournalMemory journals(setup);
                  // All come in attach(): guest RAM, and two for each queue.
                  setup.expectFds(1 + 2 * engine->describe().queueSizes.size());
-                 serve(io, *engine, setup, journals.bytes);
+                 serve(io, *engine, setup, journals);
                })) {
     sandbox::sayLastWords("the device could not start", *exception);
   }

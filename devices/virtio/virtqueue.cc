@@ -145,7 +145,8 @@ void Chain::advanceWritable(uint64_t size) {
 }
 
 Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
-                     kj::Maybe<QueueJournal&> journal, UsedRing where)
+                     kj::Maybe<QueueJournal&> journal, UsedRing where,
+                     kj::Maybe<QueueCounters&> counters)
     : memory(memory),
       features(features),
       ringSize(isSound(memory, layout) ? layout.size : 0),
@@ -157,15 +158,23 @@ Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFe
                    : ringPart(memory, layout.usedRing, usedRingBytes(layout.size))),
       headInFlight(kj::heapArray<bool>(ringSize)),
       arena(ringSize),
-      journal(journal) {
+      journal(journal),
+      counters(counters) {
   KJ_REQUIRE(ringSize > 0, "the size or the alignment of a ring is wrong", layout.size,
              layout.descriptorTable, layout.availableRing, layout.usedRing);
   KJ_REQUIRE(where == UsedRing::IN_GUEST || (!features.eventIndex && journal == nullptr),
              "whoever may not write the ring cannot say which index it waits for");
   memset(headInFlight.begin(), 0, headInFlight.size());
+  KJ_IF_MAYBE (c, counters) {
+    c->clear();
+  }
 }
 
-Virtqueue::~Virtqueue() {}
+Virtqueue::~Virtqueue() {
+  KJ_IF_MAYBE (c, counters) {
+    c->clear();
+  }
+}
 
 bool Virtqueue::refreshAvailable() {
   // Pairs with the driver's barrier before it stores the index (§2.7.13.3): the ring entries and
@@ -182,8 +191,10 @@ bool Virtqueue::refreshAvailable() {
 
 kj::Maybe<Chain> Virtqueue::pop() {
   watch::popBegins(this);
+  bool wasBroken = isBroken;
   kj::Maybe<Chain> chain = take();
   watch::popEnds(chain != nullptr);
+  if (isBroken && !wasBroken) countError();
   KJ_IF_MAYBE (c, chain) {
     watch::taken(this, c->headIndex, c->readPieces, c->writePieces);
   }
@@ -244,6 +255,9 @@ bool Virtqueue::takeHead(Chain& chain) {
   }
   headInFlight[chain.headIndex] = true;
   ++chainsInFlight;
+  KJ_IF_MAYBE (c, counters) {
+    c->take(chain.headIndex, chainsInFlight);
+  }
   return true;
 }
 
@@ -299,6 +313,7 @@ bool Virtqueue::collect(Chain& chain) {
     if (!(descriptor.flags & DESC_F_NEXT)) break;
     index = descriptor.next;
   }
+  chain.readableTotal = chain.readableLeft;
   chain.writableTotal = chain.writableLeft;
   return true;
 }
@@ -344,6 +359,9 @@ void Virtqueue::push(Chain&& chain, uint32_t written) {
   storeUsed(chain.headIndex, written);
   KJ_IF_MAYBE (j, journal) {
     j->giveBack(chain.headIndex);
+  }
+  KJ_IF_MAYBE (c, counters) {
+    c->giveBack(chain.headIndex, chain.readableTotal, written, chainsInFlight);
   }
   if (isPlanted(Bug::ANSWERED_TWICE) && written == 0) storeUsed(chain.headIndex, written);
 }

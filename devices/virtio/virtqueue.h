@@ -9,6 +9,7 @@
 #include "devices/virtio/guest_memory.h"
 #include "devices/virtio/guest_word.h"
 #include "devices/virtio/piece_arena.h"
+#include "devices/virtio/queue_counters.h"
 #include "devices/virtio/queue_journal.h"
 #include "devices/virtio/wire.h"
 
@@ -103,6 +104,7 @@ class Chain {
   kj::ArrayPtr<iovec> tailPieces;
   uint64_t readableLeft = 0;
   uint64_t writableLeft = 0;
+  uint64_t readableTotal = 0;
   uint64_t writableTotal = 0;
   uint16_t headIndex = 0;
   uint8_t deathCount = 0;
@@ -116,10 +118,12 @@ class Chain {
 // next. Chains have at most min(size(), MAX_PIECES) descriptors. Single-threaded.
 class Virtqueue {
  public:
-  // Throws unless isSound(memory, layout). `memory` and `journal` must outlive this object. Ring
-  // and journal are new (QueueJournal::clear()), unless resume() comes next. A copy has no journal.
+  // Throws unless isSound(memory, layout). `memory`, `journal` and `counters` must outlive this
+  // object. Ring and journal are new (QueueJournal::clear()), unless resume() comes next. A copy
+  // has no journal.
   Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
-            kj::Maybe<QueueJournal&> journal = nullptr, UsedRing where = UsedRing::IN_GUEST);
+            kj::Maybe<QueueJournal&> journal = nullptr, UsedRing where = UsedRing::IN_GUEST,
+            kj::Maybe<QueueCounters&> counters = nullptr);
   ~Virtqueue();
   KJ_DISALLOW_COPY(Virtqueue);
 
@@ -153,6 +157,13 @@ class Virtqueue {
   // Asks the driver for (no) notifications (§2.7.10). After enabling, look at hasWork() again.
   void enableNotifications();
   void disableNotifications();
+
+  // A request is answered with an error, or what it asks for is dropped: it counts as such.
+  void countError() {
+    KJ_IF_MAYBE (c, counters) {
+      c->fail();
+    }
+  }
 
   // Chains taken and not yet pushed.
   uint32_t inFlight() const { return chainsInFlight; }
@@ -190,6 +201,7 @@ class Virtqueue {
   kj::Array<bool> headInFlight;
   PieceArena arena;
   kj::Maybe<QueueJournal&> journal;
+  kj::Maybe<QueueCounters&> counters;
   kj::Array<QueueJournal::Pending> recovered;
   kj::ArrayPtr<const QueueJournal::Pending> leftBehind;  // of `recovered`, not yet given out
 };

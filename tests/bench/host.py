@@ -11,12 +11,13 @@ DRIVER = os.path.join(machines.ROOT, "bazel-bin/devices/blk/blk_alone")
 DEVICE = os.path.join(machines.ROOT, "bazel-bin/bin/troupe-blk")
 
 
-def run(what, disk, depth, write=False, size=4096, journal=False):
+def run(what, disk, depth, write=False, size=4096, journal=False, counters=False):
     """Requests per second; `what` is "device", or "loop" for preadv() or pwritev() in a loop."""
     command = [DRIVER, what, disk.path, f"depth={depth}", f"size={size}", f"program={DEVICE}"]
     command += [word for word, wanted in [("write", write), ("direct", disk.direct),
                                           ("qcow2", disk.format == "qcow2"),
-                                          ("journal", journal)] if wanted]
+                                          ("journal", journal),
+                                          ("counters", counters)] if wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     figure = re.search(r"^alone .*\biops=(\d+)", done.stdout, re.M)
     if done.returncode or not figure:

@@ -73,10 +73,14 @@ def report(places, count, out):
         out(f"{place.name}: p50 {statistics.median(waits):.1f} ms, "
             f"p99 {waits[len(waits) * 99 // 100]:.1f} ms, worst {waits[-1]:.1f} ms "
             "(goal on tmpfs: p50 <= 6 ms, p99 <= 25 ms)")
-    out("\n## What the journals cost: the device alone, 4 KiB at random, polling, pinned")
+    out("\n## What journals and counters cost: the device alone, 4 KiB at random, polling, pinned")
     out(pairs.HEADER)
     for place in places:
         series = pairs.measure(lambda: host.run("device", place.disk, 32, journal=True),
+                               lambda: host.run("device", place.disk, 32, counters=True), count)
+        out(series.row(f"{place.name}, read, depth 32: with journals and counters / with counters",
+                       "kIOPS", ">= 0.98", 1e-3))
+        series = pairs.measure(lambda: host.run("device", place.disk, 32, counters=True),
                                lambda: host.run("device", place.disk, 32), count)
-        out(series.row(f"{place.name}, read, depth 32: with journals / without", "kIOPS", ">= 0.98",
-                       1e-3))
+        out(series.row(f"{place.name}, read, depth 32: with counters / without", "kIOPS",
+                       ">= 0.99", 1e-3))
