@@ -124,6 +124,12 @@ constexpr ErrorCode GRAPH_DIFFERS{"TRP-run-025", ExitCode::JAIL};
 
 constexpr ErrorCode RNG_RATE{"TRP-rng-002", ExitCode::USAGE};
 
+// A guest's bundle and configuration.
+constexpr ErrorCode GUEST_CFG_SHAPE{"TRP-rlm-001", ExitCode::USAGE};
+constexpr ErrorCode GUEST_KEY{"TRP-rlm-002", ExitCode::USAGE};
+constexpr ErrorCode GUEST_VALUE{"TRP-rlm-003", ExitCode::USAGE};
+constexpr ErrorCode GUEST_IMPOSSIBLE{"TRP-rlm-004", ExitCode::USAGE};
+
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
 constexpr ErrorCode BALLOON_SIZE{"TRP-bal-002", ExitCode::USAGE};
@@ -239,6 +245,10 @@ constexpr ErrorCode ALL[] = {
     CONSOLE_OPTION,
     CONSOLE_NAME,
     TOO_MANY_CONSOLES,
+    GUEST_CFG_SHAPE,
+    GUEST_KEY,
+    GUEST_VALUE,
+    GUEST_IMPOSSIBLE,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an
@@ -263,6 +273,7 @@ constexpr AreaExit AREAS[] = {
     {"vsk", ExitCode::START},     //
     {"pci", ExitCode::START},     //
     {"run", ExitCode::START},     //
+    {"rlm", ExitCode::USAGE},     // a guest's bundle or configuration
     {"int", ExitCode::INTERNAL},  //
 };
 
