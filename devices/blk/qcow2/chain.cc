@@ -59,7 +59,8 @@ void checkBacking(const Header& header, const ChainFile& image, kj::Maybe<const 
 
 kj::Own<Layer> openLayer(kj::ArrayPtr<const ChainFile> files, uint8_t index);
 
-kj::Own<Image> openImage(kj::ArrayPtr<const ChainFile> files, uint8_t index, Access access) {
+kj::Own<Image> openImage(kj::ArrayPtr<const ChainFile> files, uint8_t index, Access access,
+                         kj::Maybe<MappingJournal&> kept = nullptr) {
   const ChainFile& self = files[index];
   AlignedBytes start = readStart(self.file);
   Header header = parseHeader(start.all(), self.file.size(), access);
@@ -68,7 +69,8 @@ kj::Own<Image> openImage(kj::ArrayPtr<const ChainFile> files, uint8_t index, Acc
   if (index + 1u < files.size()) below = files[index + 1];
   checkBacking(header, self, below);
   if (below != nullptr) backing = openLayer(files, index + 1);
-  return kj::heap<Image>(self.file, index, kj::mv(header), start.all(), access, kj::mv(backing));
+  return kj::heap<Image>(self.file, index, kj::mv(header), start.all(), access, kj::mv(backing),
+                         kept);
 }
 
 kj::Own<Layer> openLayer(kj::ArrayPtr<const ChainFile> files, uint8_t index) {
@@ -91,11 +93,12 @@ kj::String resolveName(kj::StringPtr path, kj::StringPtr name) {
   return kj::heapString(name);
 }
 
-kj::Own<Image> openChain(kj::ArrayPtr<const ChainFile> files, Access access) {
+kj::Own<Image> openChain(kj::ArrayPtr<const ChainFile> files, Access access,
+                         kj::Maybe<MappingJournal&> kept) {
   KJ_REQUIRE(files.size() >= 1 && files.size() <= MOST_CHAIN_FILES &&
                  files[0].format == ImageFormat::QCOW2,
              "a chain is a qcow2 image and at most eight files below it", files.size());
-  return openImage(files, 0, access);
+  return openImage(files, 0, access, kept);
 }
 
 }  // namespace troupe::blk::qcow2

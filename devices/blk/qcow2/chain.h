@@ -26,8 +26,9 @@ constexpr size_t MOST_CHAIN_FILES = 9;  // a disk and eight below it
 // A header leads nowhere by itself: the backing name in it must be the path of the next file, and a
 // format it names that file's. A relative name is meant from the folder of the image it stands in,
 // so "base.qcow2" in /images/vm.qcow2 is /images/base.qcow2; names are compared as text.
-// Throws TRP-blk-020 to 028.
-kj::Own<Image> openChain(kj::ArrayPtr<const ChainFile> files, Access access);
+// `kept`: of the disk itself, see Image. Throws TRP-blk-020 to 030.
+kj::Own<Image> openChain(kj::ArrayPtr<const ChainFile> files, Access access,
+                         kj::Maybe<MappingJournal&> kept = nullptr);
 
 // What the backing name `name`, in the image at `path`, means.
 kj::String resolveName(kj::StringPtr path, kj::StringPtr name);

@@ -14,6 +14,7 @@
 #include "devices/blk/qcow2/header.h"
 #include "devices/blk/qcow2/in_flight.h"
 #include "devices/blk/qcow2/layer.h"
+#include "devices/blk/qcow2/mapping_journal.h"
 #include "devices/blk/qcow2/metadata_map.h"
 #include "devices/blk/qcow2/refcounts.h"
 #include "devices/blk/qcow2/slice_cache.h"
@@ -38,9 +39,11 @@ namespace troupe::blk::qcow2 {
 class Image final: public Layer {
  public:
   // `index`: of `file` in the chain, for extents. With READ_WRITE repairs what a dirty image left
-  // behind. Throws TRP-blk-020 to 028. `file` must outlive this.
+  // behind, and `kept` is where it notes what its successor is to know: what its predecessor left
+  // there is saved at once. Throws TRP-blk-020 to 030. `file` and `kept` must outlive this.
   Image(ImageFile& file, uint8_t index, Header&& header, kj::ArrayPtr<const kj::byte> start,
-        Access access, kj::Maybe<kj::Own<Layer>> backing);
+        Access access, kj::Maybe<kj::Own<Layer>> backing,
+        kj::Maybe<MappingJournal&> kept = nullptr);
   KJ_DISALLOW_COPY(Image);
 
   uint64_t size() const override { return diskBytes.load(std::memory_order_relaxed); }
@@ -113,6 +116,11 @@ class Image final: public Layer {
   void claimActiveL2Tables();
   // image_repair.cc
   void repair();
+  // image_takeover.cc
+  void takeOver(MappingJournal& kept);
+  void replay(kj::ArrayPtr<const MappingJournal::Record> records);
+  void replay(const MappingJournal::Record& record);
+  void claim(const MappingJournal::Record& record);
 
   // image_write.cc; under the lock.
   int beginWriting();
@@ -180,6 +188,7 @@ class Image final: public Layer {
   kj::Maybe<kj::Own<Refcounts>> refcounts;  // none if the image is only read
   kj::Vector<bool> ownedTables;             // by L1 entry: known to be used once
   bool writing = false;                     // beginWriting() was done
+  kj::Maybe<MappingJournal&> journal;       // for the process after this one
 
   // Clusters that no mapping in memory uses any more. First the change has to be on the disk, then
   // those who may know the old mapping have to be done.

@@ -32,6 +32,9 @@ int Image::commit() {
   error = writeMappings();
   if (error != 0) return error;
 
+  KJ_IF_MAYBE (kept, journal) {
+    kept->clear();
+  }
   slices.allWritten();
   l1.clean();
   unsaved.store(false, std::memory_order_release);
@@ -118,6 +121,9 @@ int Image::close() {
     }
   }
   writing = false;
+  KJ_IF_MAYBE (kept, journal) {
+    kept->close();
+  }
   return 0;
 }
 

@@ -27,7 +27,7 @@ void requireRead(int error, kj::StringPtr what) {
 }  // namespace
 
 Image::Image(ImageFile& file, uint8_t index, Header&& header, kj::ArrayPtr<const kj::byte> start,
-             Access access, kj::Maybe<kj::Own<Layer>> backingParam)
+             Access access, kj::Maybe<kj::Own<Layer>> backingParam, kj::Maybe<MappingJournal&> kept)
     : file(file),
       index(index),
       head(kj::mv(header)),
@@ -63,7 +63,11 @@ Image::Image(ImageFile& file, uint8_t index, Header&& header, kj::ArrayPtr<const
   claimSnapshots();
   claimActiveL2Tables();
   refcounts = kj::heap<Refcounts>(file, head, map);
-  if (head.isDirty()) repair();
+  KJ_IF_MAYBE (left, kept) {
+    takeOver(*left);
+  } else if (head.isDirty()) {
+    repair();
+  }
 }
 
 void Image::claimActiveL2Tables() {

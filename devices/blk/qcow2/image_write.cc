@@ -14,10 +14,18 @@ constexpr uint64_t MOST_RUN_BYTES = 2 << 20;
 
 }  // namespace
 
-// Once before the first change: what only software that knows all about it may leave set is
-// cleared, and with lazy refcounts the image says that its counts are not to be trusted.
+// Before a step that changes the image: there is room in the journal for what it changes. Before
+// the first one, what only software that knows all about it may leave set is cleared, and with lazy
+// refcounts the image says that its counts are not to be trusted.
 int Image::beginWriting() {
   if (mode == Access::READ_ONLY) return -EROFS;
+  KJ_IF_MAYBE (kept, journal) {
+    if (!kept->hasRoom()) {
+      int error = commit();
+      if (error != 0) return error;
+    }
+    if (!writing) kept->open();
+  }
   if (writing) return 0;
   uint64_t end = fileEnd.load(std::memory_order_relaxed);
   if (geometry.inCluster(end) != 0) {
@@ -51,6 +59,9 @@ int Image::writeHeader() {
 void Image::change(Slot slot, uint32_t index, uint64_t entry) {
   slices.set(slot, index, entry, true);
   unsaved.store(true, std::memory_order_release);
+  KJ_IF_MAYBE (kept, journal) {
+    kept->add({(slices.sliceIn(slot) << sliceBits) + index, entry & ~VERIFIED});
+  }
 }
 
 int Image::tableIsShared(uint64_t l1Index, bool& shared) {

@@ -13,8 +13,8 @@
 
 namespace troupe::blk::qcow2::testing {
 
-QemuFolder::QemuFolder() {
-  auto pattern = kj::str("/dev/shm/qcow2-XXXXXX");
+QemuFolder::QemuFolder(kj::StringPtr place) {
+  auto pattern = kj::str(place, "/qcow2-XXXXXX");
   KJ_REQUIRE(mkdtemp(pattern.begin()) != nullptr);
   folder = kj::mv(pattern);
 }

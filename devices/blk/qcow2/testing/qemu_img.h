@@ -9,7 +9,8 @@ namespace troupe::blk::qcow2::testing {
 // A folder of a test, gone with it, in which QEMU's tools run.
 class QemuFolder {
  public:
-  QemuFolder();
+  // In a folder of the host's, whose file system decides how files in it are served.
+  explicit QemuFolder(kj::StringPtr place = "/dev/shm");
   ~QemuFolder();
   KJ_DISALLOW_COPY(QemuFolder);
 

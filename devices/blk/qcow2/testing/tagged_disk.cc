@@ -1,5 +1,7 @@
 #include "devices/blk/qcow2/testing/tagged_disk.h"
 
+#include <errno.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -56,6 +58,19 @@ void TaggedDisk::note(Place place, int error) {
     uncertain[i] = error != 0;
 }
 
+template <typename Request>
+int TaggedDisk::attempt(Place place, Request&& request) {
+  int error = 0;
+  try {
+    error = request();
+  } catch (...) {
+    note(place, -EINTR);
+    throw;
+  }
+  note(place, error);
+  return error;
+}
+
 int TaggedDisk::write(Image& image, ImageFile& file, Place place) {
   auto bytes = kj::heapArray<kj::byte>(place.count * SECTOR);
   for (uint64_t i = 0; i < place.count; i++) {
@@ -64,9 +79,7 @@ int TaggedDisk::write(Image& image, ImageFile& file, Place place) {
       memcpy(bytes.begin() + i * SECTOR + at, &tag, sizeof(tag));
     possible[place.first + i].push_back(tag);
   }
-  int error = WholeDisk(image, file).write(place.first * SECTOR, bytes);
-  note(place, error);
-  return error;
+  return attempt(place, [&] { return WholeDisk(image, file).write(place.first * SECTOR, bytes); });
 }
 
 int TaggedDisk::clear(Image& image, ImageFile& file, Place place, bool discarding) {
@@ -78,8 +91,9 @@ int TaggedDisk::clear(Image& image, ImageFile& file, Place place, bool discardin
   uint64_t offset = place.first * SECTOR;
   uint64_t bytes = place.count * SECTOR;
   auto space = random() % 2 == 0 ? Image::Space::KEEP : Image::Space::GIVE_BACK;
-  int error = discarding ? image.discard(offset, bytes) : image.writeZeroes(offset, bytes, space);
-  note(place, error);
+  int error = attempt(place, [&] {
+    return discarding ? image.discard(offset, bytes) : image.writeZeroes(offset, bytes, space);
+  });
   if (!discarding) return error;
   // Which clusters were meant is the image's business: ask it.
   for (uint64_t i = 0; i < place.count; i++) {
@@ -91,6 +105,21 @@ int TaggedDisk::clear(Image& image, ImageFile& file, Place place, bool discardin
 }
 
 uint64_t TaggedDisk::wrong(kj::ArrayPtr<const kj::byte> contents) const {
+  return count(contents, false);
+}
+
+uint64_t TaggedDisk::wrongForOneThatWentOn(kj::ArrayPtr<const kj::byte> contents) const {
+  return count(contents, true);
+}
+
+void TaggedDisk::learn(kj::ArrayPtr<const kj::byte> contents) {
+  for (uint64_t i = 0; i < possible.size(); i++) {
+    if (uncertain[i]) possible[i].push_back(tagOf(contents.begin() + i * SECTOR));
+    uncertain[i] = false;
+  }
+}
+
+uint64_t TaggedDisk::count(kj::ArrayPtr<const kj::byte> contents, bool onlyLast) const {
   uint64_t wrongSectors = 0;
   for (uint64_t i = 0; i < possible.size(); i++) {
     const kj::byte* sector = contents.begin() + i * SECTOR;
@@ -99,7 +128,9 @@ uint64_t TaggedDisk::wrong(kj::ArrayPtr<const kj::byte> contents) const {
     for (size_t at = 0; at < SECTOR; at += sizeof(tag))
       whole = whole && tagOf(sector + at) == tag;
     const auto& tags = possible[i];
-    if (!whole || std::find(tags.begin(), tags.end(), tag) == tags.end()) wrongSectors++;
+    bool isLast = tag == tags.back();
+    bool isAny = std::find(tags.begin(), tags.end(), tag) != tags.end();
+    if (!whole || !(onlyLast && !uncertain[i] ? isLast : isAny)) wrongSectors++;
   }
   return wrongSectors;
 }

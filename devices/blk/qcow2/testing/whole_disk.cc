@@ -52,9 +52,9 @@ kj::Array<kj::byte> WholeDisk::contents() {
   return bytes;
 }
 
-kj::Own<Image> openAlone(ImageFile& file, Access access) {
+kj::Own<Image> openAlone(ImageFile& file, Access access, kj::Maybe<MappingJournal&> kept) {
   ChainFile only{file, ImageFormat::QCOW2, "image.qcow2"};
-  return openChain(kj::arrayPtr(&only, 1), access);
+  return openChain(kj::arrayPtr(&only, 1), access, kept);
 }
 
 }  // namespace troupe::blk::qcow2::testing

@@ -26,6 +26,7 @@ class WholeDisk {
 };
 
 // An image without backing files.
-kj::Own<Image> openAlone(ImageFile& file, Access access = Access::READ_WRITE);
+kj::Own<Image> openAlone(ImageFile& file, Access access = Access::READ_WRITE,
+                         kj::Maybe<MappingJournal&> kept = nullptr);
 
 }  // namespace troupe::blk::qcow2::testing
