@@ -54,9 +54,8 @@ struct AttestOptions {
   kj::Maybe<const HostView&> host = nullptr;
   // Where there is none, every memfd is taken for guest RAM.
   kj::Maybe<const SharedFile&> memory = nullptr;
-  // Its journals, which it shares with whoever takes its place; one without them shares nothing
-  // else.
-  kj::Maybe<const SharedFile&> journal = nullptr;
+  // Its journals and what else it shares, with whoever takes its place: nothing beyond these.
+  kj::ArrayPtr<const SharedFile> journals = nullptr;
   // What Child::readFilters() read: the instructions are compared as well, where it was let.
   kj::Maybe<const FilterReading&> filters = nullptr;
   // Child::isTraced(): then its tracer must be this process; else nobody or this process.

@@ -108,8 +108,8 @@ class MemoryView {
   }
 
   bool isJournal(const MappedFile& file) const {
-    KJ_IF_MAYBE (journal, subject.options.journal) {
-      return isSame(file, *journal);
+    for (const SharedFile& journal : subject.options.journals) {
+      if (isSame(file, journal)) return true;
     }
     return false;
   }

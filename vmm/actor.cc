@@ -26,14 +26,20 @@ LogPipe makeLogPipe() {
   return pipe;
 }
 
-kj::Maybe<sandbox::SharedFile> journalAmong(kj::ArrayPtr<const sandbox::HandedFd> fds) {
+// What actors map and share beside the guest's memory.
+constexpr const char* SHARED[] = {"journal", "kept"};
+
+kj::Array<sandbox::SharedFile> journalsAmong(kj::ArrayPtr<const sandbox::HandedFd> fds) {
+  kj::Vector<sandbox::SharedFile> files;
   for (auto& fd : fds) {
-    if (fd.name != "journal") continue;
-    struct stat info;
-    KJ_SYSCALL(fstat(fd.fd, &info));
-    return sandbox::SharedFile{info.st_dev, info.st_ino, nullptr};
+    for (auto name : SHARED) {
+      if (fd.name != name) continue;
+      struct stat info;
+      KJ_SYSCALL(fstat(fd.fd, &info));
+      files.add(sandbox::SharedFile{info.st_dev, info.st_ino, nullptr});
+    }
   }
-  return nullptr;
+  return files.releaseAsArray();
 }
 
 kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, int log,
@@ -63,7 +69,7 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
       role(kj::mv(start.role)),
       actorProfile(launcher.launcher.inForce(start.profile)),
       profileFolder(launcher.profileDir.map([](kj::StringPtr dir) { return kj::heapString(dir); })),
-      journalFile(journalAmong(start.fds)),
+      journalFiles(journalsAmong(start.fds)),
       begun(nullptr),
       exited(nullptr) {
   auto pipe = makeLogPipe();

@@ -58,8 +58,8 @@ class Actor {
   // Where its limits are in force, if it has any that this host can enforce.
   kj::Maybe<const sandbox::ActorCgroup&> group() const;
 
-  // The file of its journals, if it was started with one.
-  kj::Maybe<const sandbox::SharedFile&> journal() const { return journalFile; }
+  // The files that it shares with whoever takes its place.
+  kj::ArrayPtr<const sandbox::SharedFile> journals() const { return journalFiles; }
 
   ChildLog& log() { return *messages; }
 
@@ -87,7 +87,7 @@ class Actor {
   const sandbox::Profile& actorProfile;
   kj::Maybe<kj::String> profileFolder;
   kj::Vector<HandedObject> handedObjects;
-  kj::Maybe<sandbox::SharedFile> journalFile;
+  kj::Array<sandbox::SharedFile> journalFiles;
   kj::Own<ChildLog> messages;
   kj::Maybe<kj::Own<sandbox::ActorCgroup>> limits;  // outlives the process in it
   kj::Own<sandbox::Child> process;

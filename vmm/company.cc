@@ -46,6 +46,20 @@ void describeFormat(const DiskPlan& disk, BlkConfig::Builder config) {
   }
 }
 
+// What a disk's process knows of the disk and its files do not say, for its successor. Of a
+// volatile disk that is two bits for each page; none of it is memory before it is written.
+kj::Maybe<sandbox::SharedMemory> keptOf(const DiskPlan& disk, const OpenFile& file) {
+  KJ_IF_MAYBE (overlay, file.overlay) {
+    constexpr uint64_t PAGE = 4096;
+    off_t bytes;
+    KJ_SYSCALL(bytes = lseek(overlay->memory, 0, SEEK_END));
+    uint64_t pagesOfBits = bytes / PAGE / 8 * 2 / PAGE + 2;
+    return sandbox::makeSharedMemory("disk-bits", pagesOfBits * PAGE);
+  }
+  if (disk.readOnly || disk.format == DiskFormat::RAW) return nullptr;
+  return sandbox::makeSharedMemory("disk-mappings", BlkConfig::MAPPING_JOURNAL_BYTES);
+}
+
 // Launches the actors of one VM one after the other; what they share is kept here.
 class Launching {
  public:
@@ -116,9 +130,11 @@ class Launching {
     KJ_IF_MAYBE (overlay, file.overlay) {
       start.fds.add(HandedFd{"overlay", 0, overlay->memory, overlay->mostBytes});
     }
-    // Which clusters were written, or where, is in the process alone.
-    bool isOnlyInTheFile = disk.readOnly ? !disk.isVolatile : disk.format == DiskFormat::RAW;
-    return device(kj::mv(start), isOnlyInTheFile);
+    auto kept = isReplaced(start.profile) ? keptOf(disk, file) : nullptr;
+    KJ_IF_MAYBE (memory, kept) {
+      start.fds.add(HandedFd{"kept", 0, memory->writable});
+    }
+    return device(kj::mv(start));
   }
 
   DeviceActor console(kj::ArrayPtr<const ConsolePlan> plans,
@@ -220,9 +236,8 @@ class Launching {
   }
 
  private:
-  // `mayBeReplaced`: another process can go on where it stops; its profile says whether one does.
-  DeviceActor device(ActorStart start, bool mayBeReplaced = true) {
-    if (mayBeReplaced && isReplaced(start.profile)) {
+  DeviceActor device(ActorStart start) {
+    if (isReplaced(start.profile)) {
       auto succession = kj::heap<Succession>(start);
       auto counters = kj::heap<CountersView>(succession->counters());
       auto first = succession->launch(io, launcher);

@@ -88,7 +88,7 @@ sandbox::AttestOptions Inspection::optionsFor(Actor& actor,
   ramRanges = mappableRanges(actor.profile().layers.memory, ramBytes);
   ram.ranges = ramRanges;
   options.memory = ram;
-  options.journal = actor.journal();
+  options.journals = actor.journals();
   options.traced = actor.child().isTraced();
   options.cgroup = actor.group();
   return options;

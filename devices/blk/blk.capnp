@@ -28,6 +28,9 @@ struct BlkConfig {
 
   const mostVolatileBytes :UInt64 = 70368744177664;
   # 64 TiB.
+  const mappingJournalBytes :UInt64 = 1048576;
+  # What the fd "kept" has for an image that is written: 65532 changes of its mappings until they
+  # have to be saved.
 
   enum Format {
     raw @0;

@@ -14,6 +14,7 @@ fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "disk" number: 17 kind: FILE }
 fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }
 fd { name: "overlay" number: 19 kind: MEMFD optional: true }
+fd { name: "kept" number: 29 kind: MEMFD closed: true optional: true }
 fd { name: "witness" number: 28 kind: PIPE optional: true }    # held by the process and by its rings, never used
 fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
 fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
@@ -28,11 +29,20 @@ io_uring {
 }
 
 start {
-  rule { syscall: "newfstatat" fd: "disk" fd: "backing" reason: "file or block device, and its size" }
-  rule { syscall: "fstat" fd: "disk" fd: "backing" reason: "file or block device, and its size" }
+  rule { syscall: "newfstatat" fd: "disk" fd: "backing" fd: "overlay" reason: "file or block device, and its size; memory in use" }
+  rule { syscall: "fstat" fd: "disk" fd: "backing" fd: "overlay" reason: "file or block device, and its size; memory in use" }
   rule { syscall: "fstatfs" fd: "disk" fd: "backing" reason: "whether it lies in memory" }
   rule { syscall: "statx" fd: "disk" reason: "alignment for O_DIRECT" }
   rule { syscall: "pread64" fd: "disk" reason: "alignment for O_DIRECT, where statx does not tell" }
+  rule { syscall: "lseek" fd: "kept" arg { index: 2 value: "SEEK_END" value: "SEEK_DATA" } reason: "what the process before left" }
+  rule { syscall: "pread64" fd: "kept" reason: "the same, where reading through the mapping would fill holes" }
+  rule {
+    syscall: "mmap"
+    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
+    arg { index: 3 value: "MAP_SHARED" }
+    arg { index: 4 fd: "kept" }
+    reason: "mappings of an image, or bits of a volatile disk, for the process after this one"
+  }
   rule { syscall: "ioctl" fd: "disk" fd: "backing" arg { index: 1 value: "BLKGETSIZE64" } reason: "size of a block device" }
   rule {
     syscall: "ioctl"

@@ -8,6 +8,7 @@
 #include "devices/blk/blk_engine.h"
 #include "devices/blk/disk.h"
 #include "devices/blk/image_disk.h"
+#include "devices/blk/kept_file.h"
 #include "devices/blk/volatile_disk.h"
 #include "devices/virtio/device_main.h"
 
@@ -44,8 +45,26 @@ qcow2::ImageFormat formatOf(BlkConfig::Format format) {
   return format == BlkConfig::Format::RAW ? qcow2::ImageFormat::RAW : qcow2::ImageFormat::QCOW2;
 }
 
-kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk,
-                             sandbox::ActorSetup& setup) {
+// Of a process that is replaced when it dies.
+class Kept {
+ public:
+  explicit Kept(sandbox::ActorSetup& setup) {
+    if (setup.fdCount("kept") == 0) return;
+    fd = kj::AutoCloseFd(setup.fd("kept"));
+    file = kj::heap<KeptFile>(fd);
+  }
+  kj::Maybe<const KeptFile&> get() const { return file.get(); }
+  kj::ArrayPtr<kj::byte> memory() const { return file.get() == nullptr ? nullptr : file->memory(); }
+  // Once it is mapped and read.
+  kj::Own<KeptFile> release() { return kj::mv(file); }
+
+ private:
+  kj::AutoCloseFd fd;
+  kj::Own<KeptFile> file;
+};
+
+kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk, sandbox::ActorSetup& setup,
+                             kj::ArrayPtr<kj::byte> kept) {
   auto configs = config.getBacking();
   KJ_REQUIRE(configs.size() == setup.fdCount("backing"),
              "each backing file has an fd and a place in the configuration");
@@ -54,7 +73,7 @@ kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk,
     backing.add(ImageDisk::Backing{setup.fd("backing", i), formatOf(configs[i].getFormat()),
                                    configs[i].getPath()});
   }
-  return kj::heap<ImageDisk>(disk, config.getPath(), backing);
+  return kj::heap<ImageDisk>(disk, config.getPath(), backing, kept);
 }
 
 }  // namespace
@@ -73,21 +92,22 @@ int blkMain() {
     auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
     auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings, contents);
     auto options = optionsOf(config);
+    Kept kept(setup);
     kj::Own<ImageDisk> image;
     if (!isRaw) {
-      image = openImage(config, *disk, setup);
+      image = openImage(config, *disk, setup, isVolatile ? nullptr : kept.memory());
       options.image = image;
     }
     kj::Own<VolatileDisk> overlay;
     if (isVolatile) {
       overlay = kj::heap<VolatileDisk>(setup.fd("overlay"), *disk, options.image,
-                                       config.getVolatileBytes());
+                                       config.getVolatileBytes(), kept.get());
       options.overlay = overlay;
     }
     JailedProcess process(setup);
     kj::Own<virtio::DeviceEngine> engine =
         kj::heap<BlkEngine>(io.unixEventPort, *disk, options, process);
-    return engine.attach(kj::mv(overlay), kj::mv(image), kj::mv(disk));
+    return engine.attach(kj::mv(overlay), kj::mv(image), kj::mv(disk), kept.release());
   });
 }
 

@@ -13,8 +13,12 @@ namespace troupe::blk {
 // were set, so those of a large disk cost little.
 class ClusterBits {
  public:
-  // All of them 0. Throws when there is no room for them.
-  explicit ClusterBits(uint64_t count);
+  static uint64_t bytesFor(uint64_t count) { return (count / 64 + 1) * sizeof(uint64_t); }
+
+  // All of them 0. `kept`: bytesFor() of zeroes or more, which are changed as these bits are, and
+  // are never read: a hole of a file that is read through a mapping is one no more. Throws when
+  // there is no room.
+  explicit ClusterBits(uint64_t count, kj::ArrayPtr<kj::byte> kept = nullptr);
 
   bool test(uint64_t index) const { return word(index) >> (index % 64) & 1; }
   // How many from `first` on, at most `most`, have this value, as the first had when it was tested.
@@ -26,6 +30,10 @@ class ClusterBits {
   void set(uint64_t first, uint64_t count);
   void clear(uint64_t first, uint64_t count);
 
+  // Sets the bits of word `index` to what is kept already. Before any other thread is there.
+  void adopt(uint64_t index, uint64_t bits) { words.get()[index].store(bits); }
+  uint64_t wordAt(uint64_t index) const { return words.get()[index].load(); }
+
  private:
   using Word = std::atomic<uint64_t>;
   struct Free {
@@ -35,11 +43,12 @@ class ClusterBits {
   uint64_t word(uint64_t index) const {
     return words.get()[index / 64].load(std::memory_order_acquire);
   }
-  // Calls step(word, mask) for each word with one of these bits.
+  // Calls step(index, mask) for each word with one of these bits.
   template <typename Step>
   void forWords(uint64_t first, uint64_t count, Step&& step) const;
 
   std::unique_ptr<Word, Free> words;
+  Word* const kept;  // null: for nobody
 };
 
 }  // namespace troupe::blk

@@ -5,7 +5,8 @@
 
 namespace troupe::blk {
 
-ImageDisk::ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing) {
+ImageDisk::ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing,
+                     kj::ArrayPtr<kj::byte> kept) {
   kj::Vector<kj::Own<Disk>> disks;
   kj::Vector<kj::Own<DiskFile>> made;
   kj::Vector<qcow2::ChainFile> chainFiles;
@@ -21,8 +22,9 @@ ImageDisk::ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Ba
   backingDisks = disks.releaseAsArray();
   files = made.releaseAsArray();
   bool readOnly = disk.shape().readOnly;
-  chain =
-      qcow2::openChain(chainFiles, readOnly ? qcow2::Access::READ_ONLY : qcow2::Access::READ_WRITE);
+  auto access = readOnly ? qcow2::Access::READ_ONLY : qcow2::Access::READ_WRITE;
+  if (kept != nullptr) journal.emplace(kept);
+  chain = qcow2::openChain(chainFiles, access, journal);
   uint32_t block = disk.shape().blockBytes;
   bytes = chain->size() - chain->size() % block;
   KJ_REQUIRE(bytes > 0,

@@ -23,8 +23,11 @@ class ImageDisk {
     qcow2::ImageFormat format;
     kj::StringPtr path;
   };
-  // `path`: of the image, as the configuration has it. `disk` must outlive this. Throws TRP-blk-….
-  ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing);
+  // `path`: of the image, as the configuration has it. `kept`: what is written first to memory that
+  // outlives the process (MappingJournal), if it is to be replaced. What is passed must outlive
+  // this. Throws TRP-blk-….
+  ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing,
+            kj::ArrayPtr<kj::byte> kept = nullptr);
   KJ_DISALLOW_COPY(ImageDisk);
 
   qcow2::Image& image() { return *chain; }
@@ -49,6 +52,7 @@ class ImageDisk {
  private:
   kj::Array<kj::Own<Disk>> backingDisks;
   kj::Array<kj::Own<DiskFile>> files;
+  kj::Maybe<qcow2::MappingJournal> journal;
   kj::Own<qcow2::Image> chain;
   DiskShape fixedShape;  // but for its size
   std::atomic<uint64_t> bytes;

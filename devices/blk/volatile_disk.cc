@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <linux/falloc.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,9 +42,20 @@ DiskShape shapeOf(const Disk& disk, ImageDisk* image) {
   return shape;
 }
 
+// One set behind the other.
+kj::ArrayPtr<kj::byte> keptBits(kj::Maybe<const KeptFile&> kept, uint64_t clusters, size_t index) {
+  uint64_t bytes = ClusterBits::bytesFor(clusters);
+  KJ_IF_MAYBE (file, kept) {
+    KJ_REQUIRE(file->memory().size() >= 2 * bytes, "too little is kept of a volatile disk", bytes);
+    return file->memory().slice(index * bytes, (index + 1) * bytes);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
-VolatileDisk::VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint64_t mostBytes)
+VolatileDisk::VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint64_t mostBytes,
+                           kj::Maybe<const KeptFile&> kept)
     : memory(memory),
       rawFile(kj::heap<DiskFile>(disk)),
       rawBelow(kj::heap<qcow2::RawLayer>(*rawFile, 0, disk.shape().bytes)),
@@ -51,9 +63,30 @@ VolatileDisk::VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint6
       diskShape(shapeOf(disk, image)),
       clusterBits(clusterBitsFor(diskShape.blockBytes)),
       mostClusters(mostBytes >> clusterBits),
-      written((diskShape.bytes >> clusterBits) + 1),
-      held((diskShape.bytes >> clusterBits) + 1),
-      copy(size_t(1) << clusterBits) {}
+      written(clusterCount(), keptBits(kept, clusterCount(), 0)),
+      held(clusterCount(), keptBits(kept, clusterCount(), 1)),
+      copy(size_t(1) << clusterBits) {
+  KJ_IF_MAYBE (file, kept) {
+    adopt(*file);
+  }
+}
+
+// What the process before wrote. It may have died between any two changes, or have been hostile:
+// what is held and not written cannot be, and nobody relies on bits behind the disk's end. What
+// memory is in use the kernel knows.
+void VolatileDisk::adopt(const KeptFile& kept) {
+  uint64_t bytes = ClusterBits::bytesFor(clusterCount());
+  kept.forData(0, bytes, [this](uint64_t at, uint64_t word) { written.adopt(at / 8, word); });
+  kept.forData(bytes, bytes, [this](uint64_t at, uint64_t word) {
+    uint64_t bits = word & written.wordAt(at / 8);
+    held.adopt(at / 8, bits);
+    heldClusters += __builtin_popcountll(bits);
+  });
+  struct stat info;
+  KJ_SYSCALL(fstat(memory, &info));
+  heldClusters = kj::max(heldClusters, uint64_t(info.st_blocks) * 512 >> clusterBits);
+  holesAreKnown = heldClusters == 0;
+}
 
 uint64_t VolatileDisk::heldBytes() {
   Lock lock(mutex);
@@ -99,8 +132,9 @@ int64_t VolatileDisk::write(kj::ArrayPtr<const iovec> pieces, uint64_t offset) {
     return put < 0 ? put : -ENOSPC;
   }
   heldClusters += more;
-  held.set(clusters.first, clusters.count);
+  // In this order: who finds memory that is held writes there and nothing else.
   written.set(clusters.first, clusters.count);
+  held.set(clusters.first, clusters.count);
   return put;
 }
 
@@ -145,7 +179,7 @@ int VolatileDisk::clearClusters(Clusters clusters) {
   if (clusters.count == 0) return 0;
   Lock lock(mutex);
   uint64_t freed = held.countOf(clusters.first, clusters.count);
-  if (freed > 0) {
+  if (freed > 0 || !holesAreKnown) {
     int error = punch(clusters.first, clusters.count);
     if (error != 0) return error;
     held.clear(clusters.first, clusters.count);

@@ -13,6 +13,7 @@
 #include "devices/blk/disk.h"
 #include "devices/blk/disk_io.h"
 #include "devices/blk/image_disk.h"
+#include "devices/blk/kept_file.h"
 #include "devices/blk/qcow2/aligned_bytes.h"
 #include "devices/blk/qcow2/layer.h"
 
@@ -25,12 +26,18 @@ namespace troupe::blk {
 // memory, take no lock; the first write to a cluster does, as it may have to copy what it does not
 // cover. Any thread; results are bytes, 0 or -errno. Nothing waits, but for bytes of the disk below
 // that are to be copied.
+//
+// Its bits can be kept in memory that outlives the process, beside the memfd: whoever takes its
+// place finds what was written. Each change of a cluster leaves both sets of bits, whenever it is
+// cut, so that the request can be repeated. A hostile predecessor could have written anything into
+// the memfd; with its bits it can do no more.
 class VolatileDisk {
  public:
   // `memory`: a memfd of zeroes, at least as large as the disk. `image`: what is in `disk`; null:
-  // the guest's bytes. At most `mostBytes` of memory are used. What is passed must outlive this.
-  // Throws TRP-blk-….
-  VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint64_t mostBytes);
+  // the guest's bytes. At most `mostBytes` of memory are used. What is passed must outlive this,
+  // but for the fds of `kept`. Throws TRP-blk-….
+  VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint64_t mostBytes,
+               kj::Maybe<const KeptFile&> kept = nullptr);
   KJ_DISALLOW_COPY(VolatileDisk);
 
   // As the guest has it: that below, and writable.
@@ -63,6 +70,8 @@ class VolatileDisk {
     return kj::min((cluster + 1) << clusterBits, diskShape.bytes);
   }
   int writeZeroes(uint64_t offset, uint64_t end);
+  uint64_t clusterCount() const { return (diskShape.bytes >> clusterBits) + 1; }
+  void adopt(const KeptFile& kept);
 
   // Under the lock.
   int copyUncovered(uint64_t cluster, uint64_t offset, uint64_t end);
@@ -79,10 +88,11 @@ class VolatileDisk {
   const uint32_t clusterBits;
   const uint64_t mostClusters;
   ClusterBits written;  // what reads find in memory; never cleared
-  ClusterBits held;     // what has its memory; of the others written ones are zeroes
+  ClusterBits held;     // what has its memory, all of it written; the others are zeroes
 
   std::mutex mutex;  // of all that changes bits
   uint64_t heldClusters = 0;
+  bool holesAreKnown = true;  // nobody died while memory was filled that is not held
   qcow2::AlignedBytes copy;
 };
 

@@ -1,5 +1,6 @@
 """How long a disk is away when its process is killed, and what being ready for that costs."""
 
+import math
 import os
 import re
 import signal
@@ -71,7 +72,7 @@ def report(places, count, out):
     for place in places:
         waits = stalls(place.disk, 32)
         out(f"{place.name}: p50 {statistics.median(waits):.1f} ms, "
-            f"p99 {waits[len(waits) * 99 // 100]:.1f} ms, worst {waits[-1]:.1f} ms "
+            f"p99 {waits[math.ceil(len(waits) * 0.99) - 1]:.1f} ms, worst {waits[-1]:.1f} ms "
             "(goal on tmpfs: p50 <= 6 ms, p99 <= 25 ms)")
     out("\n## What journals and counters cost: the device alone, 4 KiB at random, polling, pinned")
     out(pairs.HEADER)

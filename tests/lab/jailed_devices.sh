@@ -58,7 +58,8 @@ failing=$device
 device=$(make_device /run/growing 2M)
 chmod 666 "$device" /run/growing
 
-settings=(TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$failing"
+# Enough deaths for a machine that is emulated.
+settings=(TROUPE_TEST_KILLS=10 TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$failing"
   TROUPE_TEST_GROWING_DEVICE="$device" TROUPE_TEST_GROWING_FILE=/run/growing)
 cd /tmp/tests
 failed=0

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -22,6 +23,7 @@ MIB = 1 << 20
 STRIDE = 0x9E3779B1
 WORD = (1 << 64) - 1
 DISK_BYTES = 8 * MIB
+PROFILE = "devices/blk/blk.profile"
 LIVES = 5  # of one image, each of which begins with what the one before left
 
 # name, options of `qemu-img create`, what else is special
@@ -204,10 +206,11 @@ class Killer:
         serial = self.folder.file("guest/serial")
         open(serial, "w").close()
         direct = ",direct" if "/var/tmp" in image.path and self.rng.random() < 0.5 else ""
+        profiles = self.unreplaced() if victim == VICTIMS[1] else []
         vm = self.folder.start("run", "--name", self.name, "--kernel", self.folder.payload,
                                "--memory", "64M", "--serial", f"file={serial}", "--cmdline",
                                f"bench=durability scratch count=2000000000 {words}",
-                               "--disk", image.words + direct)
+                               "--disk", image.words + direct, *profiles)
         said = self.kill(vm, victim, image, serial)
         if "durability: " not in said:
             return f"the guest did not begin to write: {said}"
@@ -215,6 +218,20 @@ class Killer:
                               if line.startswith("flushed ")])[-1])
         return self.inspect(image, (self.kills, size, int(said.split("durability: ")[1].split()[0])),
                             flushed)
+
+    def unreplaced(self):
+        """Options with which a disk's process that dies takes its VM with it."""
+        folder = self.folder.file("profiles")
+        copy = os.path.join(folder, PROFILE)
+        if not os.path.exists(copy):
+            os.makedirs(os.path.dirname(copy))
+            root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+            with open(os.path.join(root, PROFILE)) as file:
+                text, count = re.subn(r"restart \{[^}]*\}", "restart { policy: NEVER }", file.read())
+            assert count == 1, PROFILE
+            with open(copy, "w") as file:
+                file.write(text)
+        return ["--profile-dir", folder]
 
     def kill(self, vm, victim, image, serial):
         """Ends the VM some time after its guest began to write; what the guest said until then."""

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import time
 import unittest
 
@@ -89,29 +90,102 @@ class Replaced(unittest.TestCase):
         for place, flags in (("/dev/shm", ""), ("/var/tmp", ""), ("/var/tmp", ",direct")):
             for mode in ("poll", "irq"):
                 with self.subTest(f"{place}{flags} {mode}"):
-                    self.writeAndKill(place, flags, mode)
+                    self.writeAndKillRaw(place, flags, mode)
 
-    def writeAndKill(self, place, flags, mode):
-        seed, size, depth = random.randrange(1, 1 << 20), 4096, 32
-        rng = random.Random(seed)
+    def testAnImageThatIsWrittenAndFlushedMeanwhile(self):
+        for variant in durability.VARIANTS:
+            with self.subTest(variant[0]):
+                self.writeAndKillImage(variant)
+
+    def testAVolatileDiskThatIsWrittenMeanwhile(self):
+        raw = self.folder.file("raw")
+        with open(raw, "wb") as file:
+            file.write(random.randbytes(8 << 20))
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", raw,
+                        self.folder.file("image")], check=True)
+        image = self.folder.file("image")
+        for words in (f"{raw},volatile", f"{image},volatile,format=qcow2,backing={raw}:raw"):
+            with self.subTest(words):
+                before = [self.content(path) for path in (raw, image)]
+                self.writeAndKill(words, "irq")
+                self.assertEqual([self.content(path) for path in (raw, image)], before)
+
+    def testADiskWithARate(self):
+        """It is no faster for its deaths, but for a burst each."""
+        rate, burst = 2000, 100
+        path = self.folder.disk("slow", 8 << 20)
+        began = time.monotonic()
+        _, flushed = self.writeAndKill(f"{path},rate={rate}iops/{burst}", "irq")
+        took = time.monotonic() - began
+        self.assertLessEqual(flushed, took * rate + (KILLS + 1) * burst)
+
+    def testADiskThatHasGrownIsStillAsLarge(self):
+        raw = self.folder.disk("raw", 8 << 20)
+        image = self.folder.file("image")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "8M"], check=True)
+        rng = random.Random(11)
+        for words, path in ((f"{raw},id=it", raw), (f"{image},format=qcow2,id=it", image)):
+            with self.subTest(words):
+                vm = self.start("bench=durability scratch count=2000000000 size=4096 depth=32",
+                                "--disk", words)
+                self.until(vm, "flushed ")
+                code, _, err = self.folder.run("disk", "resize", "it", "16M", "--vm", self.name)
+                self.assertEqual(code, 0, err)
+                self.kill_again_and_again(vm, "troupe-blk", 3, rng)
+                self.goOn(vm, "it has grown")
+                # Its process has the new size: it is what one that grows must not fall below.
+                code, _, err = self.folder.run("disk", "resize", "it", "12M", "--vm", self.name)
+                self.assertNotEqual(code, 0)
+                self.assertIn("16777216", err)
+                vm.terminate()
+                self.end(vm, 18)
+                if path == raw:
+                    self.assertEqual(os.stat(raw).st_size, 16 << 20)
+                else:
+                    self.assertEqual(self.imageOf(path).errors(), ("", 0))
+
+    def content(self, path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    def imageOf(self, path):
+        """One that is there."""
+        image = durability.Image.__new__(durability.Image)
+        image.path = path
+        return image
+
+    def writeAndKillRaw(self, place, flags, mode):
         path = os.path.join(place, os.path.basename(self.folder.path))
         self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
         before = bytes(8 << 20)
         with open(path, "wb") as file:
             file.write(before)
+        written, flushed = self.writeAndKill(path + flags, mode)
+        wrong = durability.wrong_sectors(before, self.content(path), written, flushed)
+        self.assertEqual(wrong, [], f"seed {written[0]}")
+        os.unlink(path)
+
+    def writeAndKillImage(self, variant):
+        rng = random.Random(7)
+        image = durability.Image(self.folder.path, variant[0].replace(",", ""), variant, rng)
+        if image.special == "snapshots":
+            durability.qemu_img("snapshot", "-c", "one", image.path)
+        written, flushed = self.writeAndKill(image.words, rng.choice(("poll", "irq")))
+        # Sound to the last cluster: nothing has leaked.
+        self.assertEqual(image.errors(), ("", 0))
+        wrong = durability.wrong_sectors(image.bytes, image.look(), written, flushed)
+        self.assertEqual(wrong, [], f"seed {written[0]}")
+
+    def writeAndKill(self, disk, mode):
+        """What the guest wrote (durability.wrong_sectors), and up to which number it is flushed."""
+        seed, size, depth = random.randrange(1, 1 << 20), 4096, 32
+        rng = random.Random(seed)
         vm = self.start(f"bench=durability scratch count=2000000000 seed={seed} size={size} "
-                        f"depth={depth} mode={mode}", "--disk", path + flags)
+                        f"depth={depth} mode={mode}", "--disk", disk)
         self.until(vm, "flushed ")
         killed = self.kill_again_and_again(vm, "troupe-blk", KILLS, rng)
         self.assertEqual(killed, KILLS, f"seed {seed}")
-        # It goes on after the last one.
-        count = self.said().count("flushed ")
-        until = time.monotonic() + 60
-        while self.said().count("flushed ") < count + 20:
-            self.assertIsNone(vm.poll(), f"seed {seed}: {self.said()[-500:]}")
-            self.assertLess(time.monotonic(), until, f"seed {seed}: the guest waits for ever")
-            time.sleep(0.01)
-        self.assertNotIn("FAIL", self.said())
+        self.goOn(vm, f"seed {seed}")
         self.assertEqual(self.actors()["blk0"]["restarts"], KILLS)
         vm.terminate()
         self.end(vm, 18)
@@ -119,10 +193,17 @@ class Replaced(unittest.TestCase):
         flushed = int([line.split()[1] for line in said.split("\n")[:-1]
                        if line.startswith("flushed ")][-1])
         places = int(said.split("durability: ")[1].split()[0])
-        with open(path, "rb") as file:
-            wrong = durability.wrong_sectors(before, file.read(), (seed, size, places), flushed)
-        self.assertEqual(wrong, [], f"seed {seed}")
-        os.unlink(path)
+        return (seed, size, places), flushed
+
+    def goOn(self, vm, what):
+        """The guest goes on to write and flush."""
+        count = self.said().count("flushed ")
+        until = time.monotonic() + 60
+        while self.said().count("flushed ") < count + 20:
+            self.assertIsNone(vm.poll(), f"{what}: {self.said()[-500:]}")
+            self.assertLess(time.monotonic(), until, f"{what}: the guest waits for ever")
+            time.sleep(0.01)
+        self.assertNotIn("FAIL", self.said())
 
     def testReadsAreAnsweredOnceEach(self):
         """The benchmark counts its answers: one too many or too few, or an error, fails it."""
