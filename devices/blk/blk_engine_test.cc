@@ -465,7 +465,7 @@ TEST(Blk, AResetDoesNotWaitForTheLimit) {
   auto held = bench.sendRead(0, BLOCK);  // for more than an hour
   bench.device.kick(0);
   bench.device.settle();
-  EXPECT_EQ(bench.status(held), FakeRam::POISON);
+  EXPECT_EQ(bench.status(held), BlkBench::NO_STATUS);
   bench.device.reset();
 }
 
