@@ -113,4 +113,6 @@ struct VmConfig {
   # What follows when the guest resets itself or crashes: "restart" or "exit".
   vsock @16 :VsockOptions;
   # Null: no socket device.
+  metrics @17 :Text;
+  # The path of a unix socket that answers HTTP with metrics; "": none.
 }

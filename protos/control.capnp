@@ -149,6 +149,144 @@ struct VmGraph {
   # A sentence for each thing that the configuration did not ask for.
 }
 
+struct QueueLoad {
+  # What one virtqueue of a device has done since the VM began. The device's process counts, so
+  # these are its words: they say nothing that matters to anybody but their reader.
+  index @0 :UInt16;
+  requests @1 :UInt64;
+  # Chains that were returned to the driver.
+  fromGuestBytes @2 :UInt64;
+  toGuestBytes @3 :UInt64;
+  # Of these chains, headers included.
+  errors @4 :UInt64;
+  # Requests answered with an error, frames dropped, rings that broke.
+  inFlight @5 :UInt64;
+  # Chains taken and not yet returned, at this moment.
+  waitNs @6 :UInt64;
+  # The time from being taken to being returned, of those chains that were timed: one of 16.
+  waits @7 :List(UInt64);
+  # How many of them took up to 4096 ns, up to 4 times that, and so on; the last: longer than all.
+}
+
+struct LimitUse {
+  # A limit of an actor's control group that is in force.
+  name @0 :Text;
+  # As profiles call it: "memory_max" in bytes, "pids_max", "cpu_max" in nanoseconds.
+  used @1 :UInt64;
+  allowed @2 :UInt64;
+  # With "cpu_max": used in all, allowed in a second.
+}
+
+struct ThreadLoad {
+  name @0 :Text;
+  cpuNs @1 :UInt64;
+}
+
+struct ProcessLoad {
+  name @0 :Text;
+  kind @1 :Text;
+  # As ActorStatus; or both "troupe".
+  pid @2 :Int32;
+  cpuNs @3 :UInt64;
+  # Of this process, all its threads, since it began.
+  privateBytes @4 :UInt64;
+  # Memory that nobody else has.
+  sharedBytes @5 :UInt64;
+  # What it maps and touched of the guest's RAM, and of other memory shared with somebody.
+  restarts @6 :UInt32;
+  queues @7 :List(QueueLoad);
+  # Those that were ever used.
+  threads @8 :List(ThreadLoad);
+  # The broker's vCPUs.
+  limits @9 :List(LimitUse);
+}
+
+struct VmLoad {
+  name @0 :Text;
+  state @1 :Text;
+  uptimeMs @2 :UInt64;
+  monotonicNs @3 :UInt64;
+  # When this was looked at, by the host's CLOCK_MONOTONIC.
+  cpus @4 :UInt32;
+  memoryBytes @5 :UInt64;
+  reboots @6 :UInt32;
+  lastEvent @7 :UInt64;
+  # The sequence number of the last event; 0: none yet.
+  processes @8 :List(ProcessLoad);
+}
+
+struct VmEvent {
+  # Something that happened to a VM. Once it stands there it is not changed any more.
+  sequence @0 :UInt64;
+  # 1 is the first, and none is left out.
+  monotonicNs @1 :UInt64;
+  # When, by the host's CLOCK_MONOTONIC.
+  union {
+    started @2 :Void;
+    # The guest has begun to run.
+    deviceDied :group {
+      device @3 :Text;
+      pid @4 :Int32;
+      cause @5 :Text;
+      # "was killed by signal 9 (Killed)"
+      isReplaced @6 :Bool;
+      # Another process is to take its place; else this ends the VM.
+    }
+    deviceReplaced :group {
+      device @7 :Text;
+      pid @8 :Int32;
+      # Of the new process, which serves.
+      restarts @9 :UInt32;
+    }
+    refusedSyscall :group {
+      # An actor was ended by its filter.
+      actor @10 :Text;
+      pid @11 :Int32;
+      stage @12 :Text;
+      call @13 :Text;
+    }
+    guestPanicked :group {
+      detail @14 :Text;
+    }
+    guestCrashed :group {
+      detail @15 :Text;
+    }
+    paused @16 :Void;
+    resumed @17 :Void;
+    reset :group {
+      # The guest was started anew.
+      cause @18 :Text;
+      # "asked", "guest", "crash" or "panic"
+      boot @19 :UInt32;
+      # How many times it was.
+    }
+    balloonChanged :group {
+      guestBytes @20 :UInt64;
+      # What the guest is to be left of its RAM.
+    }
+    resized :group {
+      disk @21 :Text;
+      bytes @22 :UInt64;
+    }
+    ended :group {
+      exitCode @23 :UInt8;
+      # What `troupe` exits with.
+      cause @24 :Text;
+      # "powered-off", "guest-reset", "guest-crashed", "guest-panicked", "stopped", "device-lost",
+      # "broker-failed"
+      message @25 :Text;
+      # What its user is told; "" when the guest powered off.
+    }
+  }
+}
+
+interface EventReader {
+  # One who reads the events of a VM, at its own pace: nobody waits for it.
+  next @0 (wait :Bool) -> (events :List(VmEvent), lost :UInt64, isEnd :Bool);
+  # Those that follow what was read last, at most 64; with `wait` returns when there is one. `lost`:
+  # how many before them are not kept any more. `isEnd`: no more will come. One call at a time.
+}
+
 interface Vm {
   status @0 () -> (status :VmStatus);
   stop @1 (force :Bool, timeoutMs :UInt32) -> ();
@@ -170,4 +308,9 @@ interface Vm {
   # These return when it is so.
   graph @10 () -> (graph :VmGraph);
   # Looks from outside, now, at what every process holds, and compares it with what was handed out.
+  load @11 () -> (load :VmLoad);
+  # What every process uses and every queue has done. Costs no process but `troupe` anything; whoever
+  # asks more than ten times a second is told the same again.
+  events @12 (after :UInt64) -> (reader :EventReader);
+  # From the first event kept with a sequence number above `after`. At most eight readers.
 }

@@ -2,6 +2,9 @@
 
 #include <kj/debug.h>
 
+#include "vmm/observe/event_reader.h"
+#include "vmm/user_error.h"
+
 namespace troupe {
 
 kj::Promise<void> ControlActor::status(StatusContext context) {
@@ -84,6 +87,28 @@ kj::Promise<void> ControlActor::resume(ResumeContext) {
 kj::Promise<void> ControlActor::reset(ResetContext) {
   requireRoom();
   return bounded(vm.reset());
+}
+
+kj::Promise<void> ControlActor::load(LoadContext context) {
+  if (lastLoad.get() == nullptr || timer.now() >= nextLoad) {
+    lastLoad = kj::heap<capnp::MallocMessageBuilder>();
+    vm.describeLoad(lastLoad->initRoot<VmLoad>());
+    nextLoad = timer.now() + LOAD_PAUSE;
+  }
+  context.getResults().setLoad(lastLoad->getRoot<VmLoad>().asReader());
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> ControlActor::events(EventsContext context) {
+  auto& log = vm.events();
+  if (log.readerCount() >= MOST_READERS) {
+    UserError(codes::TOO_MANY_READERS,
+              kj::str("the events of this VM have ", MOST_READERS, " readers, and no more at once"))
+        .raise();
+  }
+  uint64_t after = context.getParams().getAfter();
+  context.getResults().setReader(kj::heap<EventReaderActor>(log, after));
+  return kj::READY_NOW;
 }
 
 void ControlActor::requireRoom() const {

@@ -29,8 +29,12 @@ class FakeVm final: public RunningVm {
   void describe(VmStatus::Builder status) override { status.setName("vm"); }
   void inspectJails(VmJails::Builder) override { inspections++; }
   void describeGraph(VmGraph::Builder) override { inspections++; }
+  void describeLoad(VmLoad::Builder load) override { load.setLastEvent(++looks); }
+  EventLog& events() override { return log; }
   kj::Vector<kj::String> notes() override { return {}; }
 
+  EventLog log;
+  uint32_t looks = 0;
   uint32_t inspections = 0;
 };
 

@@ -15,7 +15,10 @@ class ControlClient {
   ControlClient(kj::AsyncIoContext& io, kj::StringPtr name);
   KJ_DISALLOW_COPY(ControlClient);
 
+  // Only while it is connected.
   Vm::Client vm();
+
+  bool isConnected() { return !network.onDisconnect().poll(io.waitScope); }
 
   // Fails when the VM does not answer in time.
   template <typename T>

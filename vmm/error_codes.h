@@ -141,6 +141,13 @@ constexpr ErrorCode DEVICE_ABANDONED{"TRP-run-011", ExitCode::DEVICE_LOST};
 constexpr ErrorCode PROFILE_COMPILER{"TRP-jail-031", ExitCode::JAIL};
 constexpr ErrorCode JAIL_DIFFERS{"TRP-jail-032", ExitCode::JAIL};
 
+// What is seen of a running VM.
+constexpr ErrorCode TOP_OPTION{"TRP-obs-001", ExitCode::USAGE};
+constexpr ErrorCode EVENTS_SINCE{"TRP-obs-002", ExitCode::USAGE};
+constexpr ErrorCode TOO_MANY_READERS{"TRP-obs-003", ExitCode::USAGE};
+constexpr ErrorCode METRICS_SOCKET{"TRP-obs-004", ExitCode::USAGE};
+constexpr ErrorCode VM_GONE{"TRP-obs-005", ExitCode::INTERNAL};
+
 constexpr ErrorCode INTERNAL{"TRP-int-001", ExitCode::INTERNAL};
 
 constexpr ErrorCode ALL[] = {
@@ -249,6 +256,11 @@ constexpr ErrorCode ALL[] = {
     GUEST_KEY,
     GUEST_VALUE,
     GUEST_IMPOSSIBLE,
+    TOP_OPTION,
+    EVENTS_SINCE,
+    TOO_MANY_READERS,
+    METRICS_SOCKET,
+    VM_GONE,
 };
 
 // What an error of another actor means for whoever started `troupe`, by the area of its code; an
@@ -274,6 +286,7 @@ constexpr AreaExit AREAS[] = {
     {"pci", ExitCode::START},     //
     {"run", ExitCode::START},     //
     {"rlm", ExitCode::USAGE},     // a guest's bundle or configuration
+    {"obs", ExitCode::USAGE},     // what is seen of a running VM
     {"int", ExitCode::INTERNAL},  //
 };
 

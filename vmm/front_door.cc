@@ -18,7 +18,9 @@ namespace troupe {
 
 namespace {
 
+// Together as many as the front end has room for.
 constexpr uint32_t MOST_CLIENTS = 16;
+constexpr uint32_t MOST_METRICS_CLIENTS = 4;
 
 // Calls of the front end that may be open at once: many for each of its clients.
 constexpr uint32_t MOST_CALLS = 64 * MOST_CLIENTS;
@@ -44,7 +46,7 @@ bool mayEnter(int connection) {
 }
 
 // The next client that may enter; none when nobody waits.
-kj::Maybe<kj::AutoCloseFd> acceptOne(int socket) {
+kj::Maybe<kj::AutoCloseFd> acceptOne(int socket, bool isForAll) {
   for (;;) {
     int raw = accept4(socket, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (raw < 0) {
@@ -52,11 +54,29 @@ kj::Maybe<kj::AutoCloseFd> acceptOne(int socket) {
       return nullptr;
     }
     kj::AutoCloseFd connection(raw);
-    if (mayEnter(connection)) return kj::mv(connection);
+    if (isForAll || mayEnter(connection)) return kj::mv(connection);
   }
 }
 
 }  // namespace
+
+struct FrontDoor::Door {
+  enum class Kind { CONTROL, METRICS };
+
+  Door(kj::UnixEventPort& events, Kind kind, int socket)
+      : kind(kind),
+        socket(socket),
+        observer(events, socket, kj::UnixEventPort::FdObserver::OBSERVE_READ) {}
+
+  bool isFull() const {
+    return clients >= (kind == Kind::CONTROL ? MOST_CLIENTS : MOST_METRICS_CLIENTS);
+  }
+
+  const Kind kind;
+  const int socket;
+  kj::UnixEventPort::FdObserver observer;
+  uint32_t clients = 0;  // of the front end that runs
+};
 
 struct FrontDoor::Front final: private kj::TaskSet::ErrorHandler {
   kj::Own<Actor> actor;
@@ -65,7 +85,6 @@ struct FrontDoor::Front final: private kj::TaskSet::ErrorHandler {
   capnp::TwoPartyVatNetwork network;
   capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
   FrontEnd::Client client;
-  uint32_t clients = 0;
   kj::TaskSet serving;
 
   Front(kj::AsyncIoContext& io, Launch& launch, SocketPair pair)
@@ -92,15 +111,15 @@ struct FrontDoor::Front final: private kj::TaskSet::ErrorHandler {
   void taskFailed(kj::Exception&&) override {}
 };
 
-FrontDoor::FrontDoor(kj::AsyncIoContext& io, int socket, Vm::Client vm, Launch launch,
-                     Attest attest)
-    : io(io),
-      socket(socket),
-      vm(kj::mv(vm)),
-      launch(kj::mv(launch)),
-      attest(kj::mv(attest)),
-      observer(io.unixEventPort, socket, kj::UnixEventPort::FdObserver::OBSERVE_READ),
-      life(runFronts().eagerlyEvaluate(nullptr)) {}
+FrontDoor::FrontDoor(kj::AsyncIoContext& io, int control, kj::Maybe<int> metrics, Vm::Client vm,
+                     Launch launch, Attest attest)
+    : io(io), vm(kj::mv(vm)), launch(kj::mv(launch)), attest(kj::mv(attest)), life(nullptr) {
+  doors.add(kj::heap<Door>(io.unixEventPort, Door::Kind::CONTROL, control));
+  KJ_IF_MAYBE (socket, metrics) {
+    doors.add(kj::heap<Door>(io.unixEventPort, Door::Kind::METRICS, *socket));
+  }
+  life = runFronts().eagerlyEvaluate(nullptr);
+}
 
 FrontDoor::~FrontDoor() noexcept(false) {}
 
@@ -111,10 +130,19 @@ kj::Maybe<Actor&> FrontDoor::actor() {
   return nullptr;
 }
 
+// At any of the doors.
 kj::Promise<void> FrontDoor::untilClientWaits() {
-  pollfd look = {socket, POLLIN, 0};
+  kj::Promise<void> any = kj::NEVER_DONE;
+  for (auto& door : doors)
+    any = any.exclusiveJoin(untilClientWaits(*door));
+  return any;
+}
+
+kj::Promise<void> FrontDoor::untilClientWaits(Door& door) {
+  pollfd look = {door.socket, POLLIN, 0};
   if (poll(&look, 1, 0) == 1) return kj::READY_NOW;
-  return observer.whenBecomesReadable().then([this]() { return untilClientWaits(); });
+  return door.observer.whenBecomesReadable().then(
+      [this, &door]() { return untilClientWaits(door); });
 }
 
 kj::Promise<void> FrontDoor::runFronts() {
@@ -132,12 +160,19 @@ kj::Promise<void> FrontDoor::runFronts() {
 }
 
 kj::Promise<void> FrontDoor::runFront() {
+  for (auto& door : doors)
+    door->clients = 0;
   auto& front = *running.emplace(kj::heap<Front>(io, launch, makeSocketPair()));
   auto serving = front.client.readyRequest()
                      .send()
                      .ignoreResult()
                      .then([this, &front]() { return attest(*front.actor); })
-                     .then([this, &front]() { return acceptLoop(front); });
+                     .then([this, &front]() {
+                       auto loops = KJ_MAP(door, doors) {
+                         return acceptLoop(front, *door);
+                       };
+                       return kj::joinPromises(kj::mv(loops));
+                     });
   auto ended = front.actor->started().then([&front]() { return front.actor->onExit(); });
   return serving.exclusiveJoin(ended.then([&front](int status) {
     KJ_IF_MAYBE (refusal, explainRefusal(*front.actor,
@@ -150,28 +185,45 @@ kj::Promise<void> FrontDoor::runFront() {
   }));
 }
 
-kj::Promise<void> FrontDoor::acceptLoop(Front& front) {
-  acceptClients(front);
-  return observer.whenBecomesReadable().then([this, &front]() { return acceptLoop(front); });
+kj::Promise<void> FrontDoor::acceptLoop(Front& front, Door& door) {
+  acceptClients(front, door);
+  return door.observer.whenBecomesReadable().then(
+      [this, &front, &door]() { return acceptLoop(front, door); });
 }
 
-void FrontDoor::acceptClients(Front& front) {
-  while (front.clients < MOST_CLIENTS) {
-    KJ_IF_MAYBE (connection, acceptOne(socket)) {
-      auto request = front.client.serveRequest();
-      request.setConnection(kj::heap<FdHandle>(kj::mv(*connection)));
-      request.setVm(vm);
-      front.clients++;
+void FrontDoor::acceptClients(Front& front, Door& door) {
+  while (!door.isFull()) {
+    KJ_IF_MAYBE (connection, acceptOne(door.socket, door.kind == Door::Kind::METRICS)) {
+      door.clients++;
       // A client that could not be served has lost its connection, which is all it needs to know.
-      auto served = request.send().ignoreResult().catch_([](kj::Exception&&) {});
-      front.serving.add(served.then([this, &front]() {
-        front.clients--;
-        acceptClients(front);  // somebody may have waited for the place
+      auto served = serve(front, door, kj::mv(*connection)).catch_([](kj::Exception&&) {});
+      front.serving.add(served.then([this, &front, &door]() {
+        door.clients--;
+        acceptClients(front, door);  // somebody may have waited for the place
       }));
     } else {
       return;
     }
   }
+}
+
+kj::Promise<void> FrontDoor::serve(Front& front, Door& door, kj::AutoCloseFd connection) {
+  auto handle = kj::heap<FdHandle>(kj::mv(connection));
+  switch (door.kind) {
+    case Door::Kind::CONTROL: {
+      auto request = front.client.serveRequest();
+      request.setConnection(kj::mv(handle));
+      request.setVm(vm);
+      return request.send().ignoreResult();
+    }
+    case Door::Kind::METRICS: {
+      auto request = front.client.serveMetricsRequest();
+      request.setConnection(kj::mv(handle));
+      request.setVm(vm);
+      return request.send().ignoreResult();
+    }
+  }
+  KJ_UNREACHABLE;
 }
 
 }  // namespace troupe

@@ -18,17 +18,23 @@ bool isCrash(EndReason reason) {
   return reason == EndReason::CRASHED || reason == EndReason::PANICKED;
 }
 
+kj::StringPtr causeOf(EndReason reason) {
+  if (reason == EndReason::PANICKED) return "panic"_kj;
+  return reason == EndReason::CRASHED ? "crash"_kj : "guest"_kj;
+}
+
 }  // namespace
 
 GuestCourse::GuestCourse(kj::Timer& timer, Broker::Client broker, kj::StringPtr name,
                          OnReboot onReboot, kj::Function<void(RebootRequest&)> handFiles,
-                         kj::Duration deadline)
+                         kj::Duration deadline, kj::Maybe<GuestWatch&> watch)
     : timer(timer),
       broker(kj::mv(broker)),
       name(kj::heapString(name)),
       onReboot(onReboot),
       handFiles(kj::mv(handFiles)),
       deadline(deadline),
+      watch(watch),
       bootedAt(timer.now()) {}
 
 kj::Promise<void> GuestCourse::untilEnd() {
@@ -49,14 +55,17 @@ kj::Promise<void> GuestCourse::afterEnd(End::Reader end) {
     return timer.afterDelay(1 * kj::MILLISECONDS).then([this]() { return follow(); });
   }
   GuestEnd copy{end.getReason(), escape(end.getDetail(), LONGEST_DETAIL), end.getDevice()};
+  KJ_IF_MAYBE (w, watch) {
+    w->guestEnded(copy);
+  }
   if (!startsAnew(copy)) {
     result.end = kj::mv(copy);
     return kj::READY_NOW;
   }
   return timer.atTime(bootedAt + SHORTEST_BOOT)
-      .then([this, boot = boots]() -> kj::Promise<void> {
+      .then([this, boot = boots, cause = causeOf(copy.reason)]() -> kj::Promise<void> {
         if (boots != boot) return kj::READY_NOW;  // somebody pressed the button meanwhile
-        return reset();
+        return resetFor(cause);
       })
       // When it cannot be, the broker's next answer or cannotReboot() says why.
       .catch_([](kj::Exception&&) {})
@@ -64,11 +73,19 @@ kj::Promise<void> GuestCourse::afterEnd(End::Reader end) {
 }
 
 kj::Promise<void> GuestCourse::pause() {
-  return broker.pauseRequest().send().ignoreResult().then([this]() { paused = true; });
+  return broker.pauseRequest().send().ignoreResult().then([this]() { setPaused(true); });
 }
 
 kj::Promise<void> GuestCourse::resume() {
-  return broker.resumeRequest().send().ignoreResult().then([this]() { paused = false; });
+  return broker.resumeRequest().send().ignoreResult().then([this]() { setPaused(false); });
+}
+
+void GuestCourse::setPaused(bool isPaused) {
+  if (paused == isPaused) return;
+  paused = isPaused;
+  KJ_IF_MAYBE (w, watch) {
+    w->guestPaused(isPaused);
+  }
 }
 
 bool GuestCourse::startsAnew(const GuestEnd& end) {
@@ -88,11 +105,15 @@ bool GuestCourse::startsAnew(const GuestEnd& end) {
 }
 
 kj::Promise<void> GuestCourse::reset() {
-  if (!underWay) rebooting = startAnew().fork();
+  return resetFor("asked");
+}
+
+kj::Promise<void> GuestCourse::resetFor(kj::StringPtr cause) {
+  if (!underWay) rebooting = startAnew(cause).fork();
   return rebooting.addBranch();
 }
 
-kj::Promise<void> GuestCourse::startAnew() {
+kj::Promise<void> GuestCourse::startAnew(kj::StringPtr cause) {
   underWay = true;
   boots++;
   bootedAt = timer.now();
@@ -107,12 +128,18 @@ kj::Promise<void> GuestCourse::startAnew() {
   return request.send()
       .ignoreResult()
       .exclusiveJoin(kj::mv(late))
-      .then([this]() { underWay = false; },
-            [this](kj::Exception&& failure) {
-              underWay = false;
-              cannotReboot(kj::cp(failure));
-              kj::throwFatalException(kj::mv(failure));
-            });
+      .then(
+          [this, cause]() {
+            underWay = false;
+            KJ_IF_MAYBE (w, watch) {
+              w->guestStartedAnew(cause, boots);
+            }
+          },
+          [this](kj::Exception&& failure) {
+            underWay = false;
+            cannotReboot(kj::cp(failure));
+            kj::throwFatalException(kj::mv(failure));
+          });
 }
 
 // A lost device, a broker that is gone: others find that out, and know more of it. So the reason is

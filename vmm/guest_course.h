@@ -11,6 +11,15 @@
 
 namespace troupe {
 
+// Is told what happens to a guest, as it happens.
+class GuestWatch {
+ public:
+  virtual void guestEnded(const GuestEnd& end) = 0;
+  virtual void guestPaused(bool isPaused) = 0;
+  // `cause`: "asked", "guest", "crash" or "panic". `boots`: how often it was started anew.
+  virtual void guestStartedAnew(kj::StringPtr cause, uint32_t boots) = 0;
+};
+
 // The course of one guest from its first boot to the end that stays: pauses it, and starts it anew
 // when it resets itself, crashes or panics, or when its user wants that. The broker does the work
 // and is believed in nothing: what it says late, twice or never changes only when this guest ends.
@@ -22,8 +31,10 @@ class GuestCourse {
   static constexpr kj::Duration SHORTEST_BOOT = 100 * kj::MILLISECONDS;
 
   // `handFiles` puts kernel, initrd and command line into a request. `deadline`: of one reboot.
+  // `watch` outlives this.
   GuestCourse(kj::Timer& timer, Broker::Client broker, kj::StringPtr name, OnReboot onReboot,
-              kj::Function<void(RebootRequest&)> handFiles, kj::Duration deadline);
+              kj::Function<void(RebootRequest&)> handFiles, kj::Duration deadline,
+              kj::Maybe<GuestWatch&> watch = nullptr);
   KJ_DISALLOW_COPY(GuestCourse);
 
   // Resolves when the guest has ended for good. Throws when the broker is gone. To be called once.
@@ -48,7 +59,9 @@ class GuestCourse {
   kj::Promise<void> follow();
   kj::Promise<void> afterEnd(End::Reader end);
   bool startsAnew(const GuestEnd& end);
-  kj::Promise<void> startAnew();
+  kj::Promise<void> resetFor(kj::StringPtr cause);
+  kj::Promise<void> startAnew(kj::StringPtr cause);
+  void setPaused(bool isPaused);
   void cannotReboot(kj::Exception&& failure);
 
   kj::Timer& timer;
@@ -57,6 +70,7 @@ class GuestCourse {
   OnReboot onReboot;
   kj::Function<void(RebootRequest&)> handFiles;
   kj::Duration deadline;
+  kj::Maybe<GuestWatch&> watch;
   CrashLimit limit;
   uint32_t boots = 0;  // that were asked for
   kj::TimePoint bootedAt;

@@ -23,6 +23,8 @@ namespace {
 
 // A death is often seen first through what it breaks. This long we wait for its cause to show.
 constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
+// Whoever reads the events is told the last within this, or does not read.
+constexpr kj::Duration READERS_DEADLINE = 1 * kj::SECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
 
@@ -109,7 +111,9 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   stopFulfiller = kj::mv(stopping.fulfiller);
   stopRequested = kj::mv(stopping.promise);
   frontDoor = kj::heap<FrontDoor>(
-      io, place.socket(), kj::heap<ControlActor>(*this, io.provider->getTimer()),
+      io, place.socket(),
+      files.metrics.map([](kj::Own<ListeningSocket>& one) { return one->fd(); }),
+      kj::heap<ControlActor>(*this, io.provider->getTimer()),
       [this](int pipe) { return launchFront(this->io, launcher, programs, profiles, pipe); },
       [this](Actor& front) { return inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);
@@ -158,13 +162,17 @@ kj::Promise<uint64_t> LocalVm::resizeDisk(kj::StringPtr id, uint64_t bytes) {
   return request.send()
       .ignoreResult()
       .attach(kj::mv(over))
-      .then([size]() { return size; },
-            [&disk](kj::Exception&& failure) -> uint64_t {
-              kj::throwFatalException(
-                  wrapActorError(failure, codes::DISK_NOT_GROWN,
-                                 kj::str("disk ", quote(disk.id), " did not become larger"))
-                      .toException());
-            });
+      .then(
+          [this, &disk, size]() {
+            notebook.resized(disk.id, size);
+            return size;
+          },
+          [&disk](kj::Exception&& failure) -> uint64_t {
+            kj::throwFatalException(
+                wrapActorError(failure, codes::DISK_NOT_GROWN,
+                               kj::str("disk ", quote(disk.id), " did not become larger"))
+                    .toException());
+          });
 }
 
 void LocalVm::terminalResized() {
@@ -196,6 +204,7 @@ kj::Promise<VmEnd> LocalVm::live() {
     GuestOutcome unknown;
     auto& outcome = guest == nullptr ? unknown : KJ_ASSERT_NONNULL(guest)->outcome();
     auto end = verdictOn(place.name(), company, outcome, stopReason);
+    noteEnd(end);
     auto leaving = letEveryoneLeave();
     return leaving.then([end = kj::mv(end)]() mutable { return kj::mv(end); });
   });
@@ -242,8 +251,10 @@ kj::Promise<void> LocalVm::start() {
       .then([this]() {
         guest = kj::heap<GuestCourse>(
             io.provider->getTimer(), KJ_ASSERT_NONNULL(broker), place.name(), plan.onReboot,
-            [this](GuestCourse::RebootRequest& request) { handBootFiles(request); }, startDeadline);
+            [this](GuestCourse::RebootRequest& request) { handBootFiles(request); }, startDeadline,
+            notebook);
         running = true;
+        notebook.started();
         beginning.fulfiller->fulfill();
         company.forEach([](Actor& actor) { actor.log().live(); });
       });
@@ -335,10 +346,14 @@ bool LocalVm::isSupervised(Actor& actor) const {
 }
 
 void LocalVm::supervise() {
-  supervisor = kj::heap<Supervisor>(Supervisor::Ground{io, launcher, inspection, company},
-                                    KJ_ASSERT_NONNULL(broker), [this](uint16_t device) {
-                                      if (company.terminalConsole == device) terminalResized();
-                                    });
+  supervisor = kj::heap<Supervisor>(
+      Supervisor::Ground{io, launcher, inspection, company}, KJ_ASSERT_NONNULL(broker),
+      [this](uint16_t device) {
+        if (company.terminalConsole == device) terminalResized();
+        auto& one = company.devices[device];
+        notebook.replaced(*one.actor, one.restarts);
+      },
+      [this](Actor& actor, bool isReplaced) { notebook.died(actor, isReplaced); });
 }
 
 kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
@@ -388,6 +403,16 @@ kj::Promise<void> LocalVm::serve() {
       .then([this]() { return untilQuietEndIsExplained(); });
 }
 
+// A death that ends the VM is an event before the end is.
+void LocalVm::noteEnd(const VmEnd& end) {
+  if (end.exit == ExitCode::DEVICE_LOST || end.exit == ExitCode::BROKER_FAILED) {
+    KJ_IF_MAYBE (actor, firstToBlame(company)) {
+      notebook.died(*actor, false);
+    }
+  }
+  notebook.ended(end);
+}
+
 kj::Promise<void> LocalVm::untilQuietEndIsExplained() {
   KJ_IF_MAYBE (actor, firstToBlame(company)) {
     bool quiet = blame(KJ_ASSERT_NONNULL(actor->waitStatus())) == 0;
@@ -403,7 +428,12 @@ kj::Promise<void> LocalVm::untilQuietEndIsExplained() {
 
 kj::Promise<void> LocalVm::letEveryoneLeave() {
   // The broker ends when its pipe closes, the others when the broker has; consoles deliver first.
-  frontDoor = nullptr;
+  // The front end stays until those who read the events have heard of the end.
+  auto& timer = io.provider->getTimer();
+  auto toldReaders = log.untilNobodyReads()
+                         .exclusiveJoin(timer.afterDelay(READERS_DEADLINE))
+                         .then([this]() { frontDoor = nullptr; })
+                         .eagerlyEvaluate(nullptr);
   pressing = nullptr;
   waiting = nullptr;
   guest = nullptr;
@@ -416,7 +446,8 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
     exits.add(actor.onExit().ignoreResult());
   });
   return kj::joinPromises(exits.releaseAsArray())
-      .exclusiveJoin(io.provider->getTimer().afterDelay(LEAVE_DEADLINE))
+      .exclusiveJoin(timer.afterDelay(LEAVE_DEADLINE))
+      .then([toldReaders = kj::mv(toldReaders)]() mutable { return kj::mv(toldReaders); })
       .then([this]() {
         company = Company();  // kills and reaps whoever is left
         releaseDisks(kj::mv(files.disks));

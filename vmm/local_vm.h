@@ -5,6 +5,7 @@
 #include "sandbox/launcher.h"
 #include "vmm/broker_link.h"
 #include "vmm/company.h"
+#include "vmm/event_notes.h"
 #include "vmm/front_door.h"
 #include "vmm/guest_course.h"
 #include "vmm/inspection.h"
@@ -54,6 +55,8 @@ class LocalVm final: public RunningVm {
   void describe(VmStatus::Builder status) override;
   void inspectJails(VmJails::Builder jails) override;
   void describeGraph(VmGraph::Builder graph) override;
+  void describeLoad(VmLoad::Builder load) override;
+  EventLog& events() override { return log; }
   kj::Vector<kj::String> notes() override;
 
  private:
@@ -68,6 +71,7 @@ class LocalVm final: public RunningVm {
   kj::StringPtr state() const;
   GraphPlan graphPlan();
   void supervise();
+  void noteEnd(const VmEnd& end);
   kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();
 
@@ -90,6 +94,8 @@ class LocalVm final: public RunningVm {
   Programs programs;
   ActorProfiles profiles;
   VmPlace place;
+  EventLog log;
+  EventNotes notebook{log};
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   sandbox::VmCgroups groups;
   sandbox::Launcher jailer;

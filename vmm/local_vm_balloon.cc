@@ -62,7 +62,10 @@ kj::Promise<Status> LocalVm::balloon(BalloonRequest::Reader asked) {
     switch (asked.which()) {
       case BalloonRequest::GUEST_BYTES:
         return tell(balloonPages(asked.getGuestBytes(), plan.memoryBytes))
-            .then([look = kj::mv(look)]() mutable { return look(false); });
+            .then([this, guestBytes = asked.getGuestBytes(), look = kj::mv(look)]() mutable {
+              notebook.balloonChanged(guestBytes);
+              return look(false);
+            });
       case BalloonRequest::RECLAIM:
         return look(true).then([tell = kj::mv(tell)](Status status) mutable {
           return tell(nullptr).then([status = kj::mv(status)]() mutable { return kj::mv(status); });

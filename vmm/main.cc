@@ -7,6 +7,7 @@
 
 #include "vmm/child_log.h"
 #include "vmm/commands.h"
+#include "vmm/observe/observe_commands.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
 
@@ -31,6 +32,8 @@ constexpr Verb VERBS[] = {
      "shows how the actors of a running VM are jailed, as of now"_kj},
     {"graph"_kj, &graphCommand,
      "shows what each process of a running VM holds, and whether that was asked for"_kj},
+    {"top"_kj, &topCommand, "shows what the processes of a running VM use, again and again"_kj},
+    {"events"_kj, &eventsCommand, "prints what has happened to a running VM"_kj},
     {"pause"_kj, &pauseCommand, "halts the CPUs of a running VM"_kj},
     {"resume"_kj, &resumeCommand, "lets them go on"_kj},
     {"reset"_kj, &resetCommand, "starts the guest of a running VM anew, without asking it"_kj},

@@ -52,10 +52,17 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 // What options say, kept until the file has been read.
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, serial, rng, name, cpuMask, jail,
-      profileDir, balloon, onReboot, vsock;
+      profileDir, balloon, onReboot, vsock, metrics;
   kj::Vector<kj::StringPtr> disks, nets, consoles;
   bool printConfig = false;
 };
+
+kj::StringPtr parseMetrics(kj::StringPtr path) {
+  if (path.size() > 0) return path;
+  UserError(codes::OPTION_VALUE,
+            kj::str("--metrics needs the path of a socket, and was given \"\""))
+      .raise();
+}
 
 template <typename Set>
 void applyText(const kj::Maybe<kj::StringPtr>& said, Set&& set) {
@@ -126,6 +133,7 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyText(said.profileDir, [&](kj::StringPtr text) { config.setProfileDir(text); });
   applyText(said.balloon, [&](kj::StringPtr text) { applyBalloonOption(text, config); });
   applyText(said.onReboot, [&](kj::StringPtr text) { config.setOnReboot(text); });
+  applyText(said.metrics, [&](kj::StringPtr text) { config.setMetrics(parseMetrics(text)); });
   applyText(said.cpuMask, [&](kj::StringPtr text) { applyCpuMask(text, config); });
   applyText(said.vsock, [&](kj::StringPtr text) { parseVsock(text, config.initVsock()); });
   applyDisks(said.disks, config);
@@ -166,6 +174,8 @@ void addOptions(CommandLine& line, Said& said) {
        said.profileDir);
   text("on-reboot", "restart|exit", "what follows when the guest resets itself or crashes",
        said.onReboot);
+  text("metrics", "PATH", "a unix socket that answers HTTP with metrics for Prometheus",
+       said.metrics);
   line.add({"print-config", "", "print the configuration as a file for `troupe run` and end", false,
             [&said](kj::StringPtr) { said.printConfig = true; }});
   line.epilog(EPILOG);

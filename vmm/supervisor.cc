@@ -48,10 +48,12 @@ struct Supervisor::Ward {
   kj::Promise<void> life;
 };
 
-Supervisor::Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced)
+Supervisor::Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced,
+                       kj::Function<void(Actor&, bool)> died)
     : ground(ground),
       broker(kj::mv(broker)),
       replaced(kj::mv(replaced)),
+      died(kj::mv(died)),
       abandoned(kj::newPromiseAndFulfiller<void>()),
       abandonment(abandoned.promise.fork()),
       losses(watchLosses().eagerlyEvaluate([](kj::Exception&&) {})) {
@@ -116,6 +118,7 @@ kj::Promise<void> Supervisor::succeed(Ward& ward, int status) {
   bool ownFault = isOwnFault(status) || ward.isHung;
   ward.isHung = false;
   ward.ownDeaths = ownFault ? ward.ownDeaths + 1 : 0;
+  died(*ward.device.actor, true);
   printError(kj::str("troupe: ", ward.device.actor->describe(), " ", describeWaitStatus(status),
                      "; another process takes its place\n"));
   if (ward.ownDeaths < 2) return replace(ward, ownFault);

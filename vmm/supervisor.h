@@ -28,8 +28,10 @@ class Supervisor {
     Inspection& inspection;
     Company& company;
   };
-  // `replaced` is told which device has a new process that serves.
-  Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced);
+  // `replaced` is told which device has a new process that serves, `died` of each that has ended
+  // and whether another is to take its place.
+  Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced,
+             kj::Function<void(Actor&, bool)> died);
   ~Supervisor() noexcept(false);
   KJ_DISALLOW_COPY(Supervisor);
 
@@ -51,6 +53,7 @@ class Supervisor {
   Ground ground;
   Broker::Client broker;
   kj::Function<void(uint16_t)> replaced;
+  kj::Function<void(Actor&, bool)> died;
   kj::PromiseFulfillerPair<void> abandoned;
   kj::ForkedPromise<void> abandonment;
   kj::Vector<kj::Own<Ward>> wards;

@@ -16,11 +16,14 @@ VmFiles openVmFiles(const VmPlan& plan) {
   };
   auto nets = openNets(plan.nets);
   auto vsock = plan.vsock.map([](const VsockPlan& vsock) { return openVsock(vsock); });
+  auto metrics = plan.metrics.map([](const kj::String& path) {
+    return kj::heap<ListeningSocket>(path, "--metrics", codes::METRICS_SOCKET);
+  });
   return {kj::mv(kernel),   kj::mv(initrd),
           kj::mv(disks),    kj::mv(nets),
           openKvm(),        kj::mv(serial),
           kj::mv(consoles), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
-          kj::mv(vsock)};
+          kj::mv(vsock),    kj::mv(metrics)};
 }
 
 }  // namespace troupe

@@ -23,6 +23,7 @@ struct VmFiles {
   kj::Array<EndpointFiles> consoles;  // in the order of VmPlan::consoles
   sandbox::SharedMemory ram;          // until the broker has it
   kj::Maybe<VsockFiles> vsock;
+  kj::Maybe<kj::Own<ListeningSocket>> metrics;
 };
 
 // Throws a user error for the first thing that is not as it should be. What the user named comes

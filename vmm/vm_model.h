@@ -9,6 +9,7 @@
 #include "protos/control.capnp.h"
 #include "sandbox/watch/call_watch.h"
 #include "vmm/exit_codes.h"
+#include "vmm/observe/event_log.h"
 #include "vmm/programs.h"
 
 namespace troupe {
@@ -77,6 +78,12 @@ class RunningVm {
 
   // Looks at what its processes hold, and compares that with what they were given.
   virtual void describeGraph(VmGraph::Builder graph) = 0;
+
+  // What its processes use and its queues have done, as of now.
+  virtual void describeLoad(VmLoad::Builder load) = 0;
+
+  // What has happened to it; lives as long as this object.
+  virtual EventLog& events() = 0;
 
   // What its user should know as it begins: where the console is to be found, a jail that is off.
   virtual kj::Vector<kj::String> notes() = 0;

@@ -139,6 +139,7 @@ VmPlan planVm(VmConfig::Reader config) {
               planBalloon(config),
               rng.rate};
   if (config.hasVsock()) plan.vsock = planVsock(config.getVsock());
+  if (config.getMetrics().size() > 0) plan.metrics = kj::heapString(config.getMetrics());
   plan.onReboot = parseOnReboot(config.getOnReboot());
   checkDeviceCount(plan);
   return plan;

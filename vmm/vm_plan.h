@@ -45,6 +45,7 @@ struct VmPlan {
   RatePlan rngRate;
   OnReboot onReboot = OnReboot::RESTART;
   kj::Maybe<VsockPlan> vsock = nullptr;
+  kj::Maybe<kj::String> metrics = nullptr;  // the path of a socket
 };
 
 // Throws a user error for the first value that does not do.

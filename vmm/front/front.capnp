@@ -16,4 +16,8 @@ interface FrontEnd {
   # `connection`: a connected stream socket whose other end an outside client holds. `troupe` has
   # accepted it and checked who it is, and has read nothing from it. The front end serves `vm` on it,
   # within bounds, and returns when the client has gone.
+
+  serveMetrics @2 (connection :Handle, vm :Control.Vm) -> ();
+  # The same for a client of the metrics' socket, who may be anybody that socket lets in: answers one
+  # HTTP request with what `vm` says of its load.
 }

@@ -2,9 +2,9 @@
 actor: "front"
 include: "sandbox/common/actor.profile"
 
-# Far above the numbers the kernel gives connections as they arrive, at most 16 at a time: else one
+# Far above the numbers the kernel gives connections as they arrive, at most 20 at a time: else one
 # could arrive where another is about to be put.
-fd { name: "client" number: 64 count: 16 kind: SOCKET from: PLACED optional: true }
+fd { name: "client" number: 64 count: 20 kind: SOCKET from: PLACED optional: true }
 
 run {
   rule { syscall: "dup3" arg { index: 1 fd: "client" } arg { index: 2 value: "O_CLOEXEC" } reason: "a new connection takes its place" }
@@ -13,10 +13,10 @@ run {
   rule { syscall: "shutdown" fd: "client" arg { index: 1 value: "SHUT_WR" } reason: "orderly end of a connection" }
 }
 
-# Sixteen clients with full buffers, many times over.
+# Twenty clients with full buffers, many times over.
 limit { resource: "AS" value: 268435456 }
 
-# Sixteen clients with full buffers, many times over.
+# Twenty clients with full buffers, many times over.
 cgroup {
   memory_max { value: 134217728 optional: "yes" }
   pids_max { value: 4 optional: "yes" }

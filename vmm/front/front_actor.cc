@@ -3,6 +3,8 @@
 #include <capnp/rpc-twoparty.h>
 #include <kj/debug.h>
 
+#include "vmm/front/metrics_session.h"
+
 namespace troupe::front {
 
 namespace {
@@ -74,6 +76,14 @@ class BoundedVm final: public Vm::Server {
     return vm.powerButtonRequest().send().ignoreResult();
   }
 
+  kj::Promise<void> load(LoadContext context) override {
+    count();
+    return vm.loadRequest().send().then(
+        [context](auto&& response) mutable { context.getResults().setLoad(response.getLoad()); });
+  }
+
+  kj::Promise<void> events(EventsContext context) override;
+
   kj::Promise<void> counters(CountersContext context) override {
     count();
     return vm.countersRequest().send().then([context](auto&& response) mutable {
@@ -110,7 +120,7 @@ class BoundedVm final: public Vm::Server {
     });
   }
 
- private:
+  // One more call, by way of this or of what it gave out.
   void count() {
     if (++calls <= CALLS_PER_CONNECTION && network.getCurrentQueueSize() <= UNTAKEN_LIMIT_BYTES) {
       return;
@@ -120,11 +130,46 @@ class BoundedVm final: public Vm::Server {
                                           kj::str("too many calls on one connection")));
   }
 
+ private:
   Vm::Client vm;
   capnp::TwoPartyVatNetwork& network;
   kj::Own<kj::PromiseFulfiller<void>> excess;
   uint32_t calls = 0;
 };
+
+// What one client reads events by.
+class BoundedReader final: public EventReader::Server {
+ public:
+  BoundedReader(BoundedVm& vm, Vm::Client self, EventReader::Client reader)
+      : vm(vm), self(kj::mv(self)), reader(kj::mv(reader)) {}
+
+  kj::Promise<void> next(NextContext context) override {
+    vm.count();
+    context.allowCancellation();
+    auto request = reader.nextRequest();
+    request.setWait(context.getParams().getWait());
+    return request.send().then([context](auto&& response) mutable {
+      auto results = context.getResults();
+      results.setEvents(response.getEvents());
+      results.setLost(response.getLost());
+      results.setIsEnd(response.getIsEnd());
+    });
+  }
+
+ private:
+  BoundedVm& vm;
+  Vm::Client self;  // keeps it
+  EventReader::Client reader;
+};
+
+kj::Promise<void> BoundedVm::events(EventsContext context) {
+  count();
+  auto request = vm.eventsRequest();
+  request.setAfter(context.getParams().getAfter());
+  return request.send().then([this, context](auto&& response) mutable {
+    context.getResults().setReader(kj::heap<BoundedReader>(*this, thisCap(), response.getReader()));
+  });
+}
 
 // One client's connection and all that serves it.
 struct Session {
@@ -152,17 +197,34 @@ kj::Promise<void> FrontActor::serve(ServeContext context) {
   auto connection = params.getConnection();
   auto vm = params.getVm();
   context.releaseParams();
-  return connection.getFd().then(
-      [this, connection, vm = kj::mv(vm)](kj::Maybe<int> fd) mutable -> kj::Promise<void> {
-        auto placed = slots.place(KJ_REQUIRE_NONNULL(fd, "a connection without its fd"));
-        connection = nullptr;  // and with it the fd as it came
-        uint32_t slot = placed.slot;
-        auto stream = io.lowLevelProvider->wrapSocketFd(
-            kj::mv(placed.fd), kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
-                                   kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
-        return serveClient(kj::mv(stream), kj::mv(vm), io.provider->getTimer())
-            .attach(kj::defer([this, slot]() { slots.release(slot); }));
-      });
+  return take(kj::mv(connection), [this, vm = kj::mv(vm)](auto stream) mutable {
+    return serveClient(kj::mv(stream), kj::mv(vm), io.provider->getTimer());
+  });
+}
+
+kj::Promise<void> FrontActor::serveMetrics(ServeMetricsContext context) {
+  auto params = context.getParams();
+  auto connection = params.getConnection();
+  auto vm = params.getVm();
+  context.releaseParams();
+  return take(kj::mv(connection), [this, vm = kj::mv(vm)](auto stream) mutable {
+    return front::serveMetrics(kj::mv(stream), kj::mv(vm), io.provider->getTimer());
+  });
+}
+
+// Puts the connection where the profile has a place for it, until `serve` is done with it.
+kj::Promise<void> FrontActor::take(Handle::Client connection, Serve serve) {
+  auto handle = connection.getFd();
+  return handle.then([this, connection = kj::mv(connection),
+                      serve = kj::mv(serve)](kj::Maybe<int> fd) mutable -> kj::Promise<void> {
+    auto placed = slots.place(KJ_REQUIRE_NONNULL(fd, "a connection without its fd"));
+    connection = nullptr;  // and with it the fd as it came
+    uint32_t slot = placed.slot;
+    auto stream = io.lowLevelProvider->wrapSocketFd(
+        kj::mv(placed.fd), kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC |
+                               kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK);
+    return serve(kj::mv(stream)).attach(kj::defer([this, slot]() { slots.release(slot); }));
+  });
 }
 
 kj::Promise<void> serveClient(kj::Own<kj::AsyncIoStream> stream, Vm::Client vm, kj::Timer& timer) {

@@ -10,7 +10,8 @@
 
 namespace troupe::front {
 
-constexpr uint32_t MOST_CLIENTS = 16;
+// Of the control socket and of the metrics' together.
+constexpr uint32_t MOST_CLIENTS = 20;
 
 // Where the fds of connections go: the process's filters name fds by number.
 class ConnectionSlots {
@@ -33,8 +34,12 @@ class FrontActor final: public FrontEnd::Server {
 
   kj::Promise<void> ready(ReadyContext context) override;
   kj::Promise<void> serve(ServeContext context) override;
+  kj::Promise<void> serveMetrics(ServeMetricsContext context) override;
 
  private:
+  using Serve = kj::Function<kj::Promise<void>(kj::Own<kj::AsyncIoStream>)>;
+  kj::Promise<void> take(Handle::Client connection, Serve serve);
+
   kj::AsyncIoContext& io;
   ConnectionSlots& slots;
   kj::Function<void()> narrow;
