@@ -134,7 +134,7 @@ TEST_P(Qcow2Takeover, AGuestGoesOnWhereverProcessesAreKilled) {
   TaggedDisk fresh(DISK_BYTES, 21);
   auto start = begin(fresh);
   std::mt19937_64 random(GetParam().clusterBits);
-  for (int round = 0; round < 60; round++) {
+  for (int round = 0; round < 40; round++) {
     SCOPED_TRACE(round);
     TaggedDisk guest = fresh;
     MemoryFile file(start);
@@ -173,7 +173,7 @@ TEST_P(Qcow2Takeover, AndThePowerMayGoMeanwhile) {
   TaggedDisk fresh(DISK_BYTES, 22);
   auto start = begin(fresh);
   std::mt19937_64 random(GetParam().clusterBits + 1);
-  for (int round = 0; round < 60; round++) {
+  for (int round = 0; round < 30; round++) {
     SCOPED_TRACE(round);
     TaggedDisk guest = fresh;
     MemoryFile file(start);
@@ -211,7 +211,7 @@ TEST_P(Qcow2Takeover, AJournalThatIsFullIsEmptiedByACommit) {
   memset(bytes.begin(), 0x5a, bytes.size());
   uint64_t syncs = file.syncs();
   // Each round maps and unmaps 32 clusters.
-  for (int round = 0; round < 600; round++) {
+  for (int round = 0; round < 300; round++) {
     ASSERT_EQ(WholeDisk(*image, file).write(0, bytes), 0);
     ASSERT_EQ(image->discard(0, bytes.size()), 0);
   }
@@ -253,7 +253,7 @@ TEST_P(Qcow2Takeover, AHostileJournalHarmsNoImage) {
         return random() % clusters * clusterBytes | flags;
     }
   };
-  for (int round = 0; round < 400; round++) {
+  for (int round = 0; round < 250; round++) {
     SCOPED_TRACE(round);
     words = kept;
     uint64_t count = words[0];
