@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "devices/virtio/spin.h"
 
@@ -39,12 +40,18 @@ uint64_t clockOffset() {
 
 }  // namespace
 
-Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes)
+Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found)
     : fd(fd),
+      found(found),
       maxBytes(maxBytes),
       frameBytes(frameBytes),
       clockOffsetNs(clockOffset()),
-      used(FILE_HEADER_BYTES) {
+      used(FILE_HEADER_BYTES),
+      ended(found > 0) {
+  if (found == 0) begin();
+}
+
+void Capture::begin() {
   FileHeader header;
   header.frameBytes = frameBytes;
   iovec piece{&header, sizeof(header)};
@@ -53,6 +60,40 @@ Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes)
              "TRP-net-109: the file of captured frames cannot be written");
   KJ_REQUIRE(written == sizeof(header),
              "TRP-net-109: the file of captured frames cannot be written: it has no room");
+}
+
+void Capture::keepIn(kj::ArrayPtr<kj::byte> place) {
+  KJ_REQUIRE(place.size() == sizeof(*end) && uintptr_t(place.begin()) % alignof(uint64_t) == 0);
+  end = reinterpret_cast<uint64_t*>(place.begin());
+  uint64_t kept = __atomic_load_n(end, __ATOMIC_RELAXED);
+  if (kept == 0) {
+    KJ_REQUIRE(found <= FILE_HEADER_BYTES, "TRP-net-107: the file for captured frames is not empty",
+               found);
+    if (found > 0) {  // of a process that did not come to note it
+      cut(0);
+      begin();
+    }
+    kept = FILE_HEADER_BYTES;
+  } else {
+    KJ_REQUIRE(kept >= FILE_HEADER_BYTES && kept <= found,
+               "TRP-net-107: the file for captured frames is not as it was left", kept, found);
+    cut(kept);
+  }
+  used = kept;
+  ended = false;
+  __atomic_store_n(end, kept, __ATOMIC_RELEASE);
+}
+
+void Capture::cut(uint64_t size) {
+  KJ_SYSCALL(ftruncate(fd, size), "TRP-net-109: the file of captured frames cannot be cut");
+  KJ_SYSCALL(lseek(fd, 0, SEEK_END));
+}
+
+bool Capture::write(kj::ArrayPtr<const iovec> pieces, size_t size) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (writev(fd, pieces.begin(), pieces.size()) != ssize_t(size)) return false;
+  if (end != nullptr) __atomic_store_n(end, *end + size, __ATOMIC_RELEASE);
+  return true;
 }
 
 void Capture::add(kj::ArrayPtr<const kj::byte> frame) {
@@ -67,9 +108,8 @@ void Capture::add(kj::ArrayPtr<const kj::byte> frame) {
   FrameHeader header{uint32_t(now / SECOND_NS), uint32_t(now % SECOND_NS), kept,
                      uint32_t(frame.size())};
   iovec pieces[] = {{&header, sizeof(header)}, {const_cast<kj::byte*>(frame.begin()), kept}};
-  // Of two threads at one regular file the kernel makes one wait (which a memfd does not have):
-  // records do not mix. Behind half a record nothing could be read.
-  if (writev(fd, pieces, 2) != ssize_t(size)) ended = true;
+  // Behind half a record nothing could be read.
+  if (!write(pieces, size)) ended = true;
 }
 
 }  // namespace troupe::net

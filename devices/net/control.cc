@@ -31,8 +31,21 @@ bool readTable(virtio::Chain& chain, ReceiveFilter::Table& table) {
 }  // namespace
 
 Control::Control(const MacAddress& mac, const Limits& limits)
-    : rules(mac), mac(mac), limits(limits) {
-  rules.toGuest = guestOffloads(limits.features);
+    : rules(mac), mac(mac), limits(limits), offloads(limits.features & GUEST_OFFLOADS) {
+  rules.toGuest = guestOffloads(offloads);
+}
+
+bool Control::restore(const DriverSaid& earlier) {
+  if (earlier.pairs < 1 || earlier.pairs > limits.pairs) return false;
+  if ((earlier.offloads & ~(limits.features & GUEST_OFFLOADS)) != 0) return false;
+  if (!limits.mayChangeAddress && earlier.mac != mac) return false;
+  pairs = earlier.pairs;
+  offloads = earlier.offloads;
+  rules.toGuest = guestOffloads(offloads);
+  mac = earlier.mac;
+  rules.filter.setOwn(mac);
+  rules.filter.restore(earlier.filter);
+  return true;
 }
 
 Control::Command Control::execute(virtio::Chain& chain) {
@@ -96,6 +109,7 @@ Control::Command Control::setOffloads(virtio::Chain& chain) {
   uint64_t wanted;
   if (!readOnly(chain, wanted)) return REFUSED;
   if ((wanted & ~(limits.features & GUEST_OFFLOADS)) != 0) return REFUSED;
+  offloads = wanted;
   rules.toGuest = guestOffloads(wanted);
   return {Effect::OFFLOADS};
 }

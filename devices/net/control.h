@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "devices/net/kept_state.h"
 #include "devices/net/pair_rules.h"
 #include "devices/virtio/virtqueue.h"
 
@@ -31,8 +32,15 @@ class Control {
   // Takes a command off `chain`, whose place for the answer was reserved before.
   Command execute(virtio::Chain& chain);
 
+  // All of it, for whoever goes on after this process.
+  DriverSaid said() const { return {pairs, offloads, mac, rules.filter.said()}; }
+  // Takes the place of what the driver has said so far. False, and nothing changed, if it may not
+  // have said that.
+  bool restore(const DriverSaid& earlier);
+
   NetRules rules;
   MacAddress mac;
+  uint16_t pairs = 1;  // in use; the caller's to set
 
  private:
   Command executeReceive(uint8_t command, virtio::Chain& chain);
@@ -41,6 +49,7 @@ class Control {
   Command setPairs(virtio::Chain& chain);
 
   const Limits limits;
+  uint64_t offloads;  // `rules.toGuest` in the driver's words
 };
 
 }  // namespace troupe::net

@@ -52,15 +52,17 @@ kj::Own<Backend> socketBackend(NetConfig::Reader config, int fd) {
   return kj::heap<FrameBackend>(fd, headers);
 }
 
-kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd) {
+// `mayContinue`: what is in the file may be of a process before this one.
+kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, bool mayContinue) {
   KJ_REQUIRE(config.getCaptureFrameBytes() >= LEAST_CAPTURED &&
                  config.getCaptureBytes() >= Capture::FILE_HEADER_BYTES,
              "TRP-net-108: of each frame at least 64 bytes are captured, into a file of 24 or more",
              config.getCaptureFrameBytes(), config.getCaptureBytes());
   off_t size;
   KJ_SYSCALL(size = lseek(fd, 0, SEEK_END), "TRP-net-107: captured frames go to a regular file");
-  KJ_REQUIRE(size == 0, "TRP-net-107: the file for captured frames is not empty", size);
-  return kj::heap<Capture>(fd, config.getCaptureBytes(), config.getCaptureFrameBytes());
+  KJ_REQUIRE(size == 0 || mayContinue, "TRP-net-107: the file for captured frames is not empty",
+             size);
+  return kj::heap<Capture>(fd, config.getCaptureBytes(), config.getCaptureFrameBytes(), size);
 }
 
 }  // namespace
@@ -78,7 +80,8 @@ HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup) {
   }
   backends = made.finish();
   if (isTap) tap = kj::heap<TapQueues>(fds);
-  if (config.getCapture()) capture = makeCapture(config, setup.fd("pcap"));
+  if (config.getCapture())
+    capture = makeCapture(config, setup.fd("pcap"), setup.fdCount("journal") > 0);
 }
 
 NetEngine::Host HostEnd::host() {

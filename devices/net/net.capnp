@@ -36,6 +36,9 @@ struct NetConfig {
   captureFrameBytes @12 :UInt32 = 65535;
   # Of a frame longer than that, so much is kept; at least 64.
 
+  linkDown @13 :Bool;
+  # The cable is unplugged from the start, until HostEvent.netLink says otherwise.
+
   const mostQueuePairs :UInt16 = 15;
   # A kick and a call eventfd for each of 31 queues, the control queue among them, fit one message.
 

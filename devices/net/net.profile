@@ -5,8 +5,10 @@
 # running the filter, and whoever has the process has its one backend and its pipe to the broker anyway.
 actor: "net"
 include: "devices/virtio/device.profile"
+include: "devices/virtio/journal.profile"
 include: "sandbox/common/threads.profile"
 
+fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "events" number: 17 kind: EVENTFD from: PLACED }
 fd { name: "pcap" number: 18 kind: FILE optional: true }
 fd { name: "socket" number: 20 count: 4 kind: SOCKET optional: true }
@@ -19,6 +21,7 @@ start {
   rule { syscall: "ioctl" fd: "tap" arg { index: 1 value: "TUNGETIFF" value: "TUNGETVNETHDRSZ" } reason: "whether it is a tap whose frames have headers" }
   rule { syscall: "getsockopt" fd: "socket" arg { index: 1 value: "SOL_SOCKET" } arg { index: 2 value: "SO_TYPE" } reason: "whether it keeps messages apart" }
   rule { syscall: "lseek" fd: "pcap" arg { index: 2 value: "SEEK_END" } reason: "whether it is empty" }
+  rule { syscall: "ftruncate" fd: "pcap" reason: "half a frame that a process before this one has left" }
   rule { syscall: "exit" reason: "a pair's thread that could not begin; main() then says why" }
 }
 

@@ -54,6 +54,7 @@ NetEngine::NetEngine(kj::UnixEventPort& port, Host hostParam, const NetOptions& 
       settings{options.mac,   options.spoofFilter, receiveLimit,
                transmitLimit, host.capture,        options.spinMicros},
       events(process.keep("events", 0, makeEventFd())),
+      linkUp(options.linkUp),
       observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       watching(nullptr) {
   told = {};
@@ -103,14 +104,29 @@ virtio::DeviceDescription NetEngine::describe() {
   return description;
 }
 
+void NetEngine::keepIn(kj::ArrayPtr<kj::byte> memory) {
+  kept.emplace(memory.slice(0, KeptState::BYTES));
+  if (host.capture != nullptr) {
+    host.capture->keepIn(memory.slice(KeptState::BYTES, KeptState::BYTES + sizeof(uint64_t)));
+  }
+}
+
+void NetEngine::activating(uint64_t number, bool isResumed) {
+  activation = number;
+  resumed = isResumed;
+}
+
 void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
                       kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
   bool multiple = features & virtio::NET_F_MQ;
   uint16_t most = multiple ? pairs.size() : 1;
   Control::Limits limits{features, most, !options.spoofFilter};
   auto& now = *active.emplace(kj::heap<Active>(link, features, options.mac, limits));
-  announce = false;
-  tellMac(options.mac);
+  bool isSound = !resumed || recall();
+  // Who takes another's place has lost frames, and its neighbours may have looked for the guest
+  // meanwhile.
+  announce = resumed;
+  tellMac(now.control.mac);
   tellStatus();
   tellRules();
 
@@ -124,19 +140,53 @@ void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
       commands = kj::mv(queue);
     }
   }
-  // A driver says by the control queue when it uses more (§5.1.6.5.5).
+  note();
+  // A driver says by the control queue when it uses more than one (§5.1.6.5.5).
+  uint16_t used = now.control.pairs;
   if (host.tap != nullptr) {
     host.tap->setOffloads(now.control.rules.toGuest);
-    for (uint16_t i = 1; i < pairs.size(); i++)
+    for (uint16_t i = used; i < pairs.size(); i++)
       host.tap->detach(i);
   }
   startPair(0);
-  now.pairs = 1;
+  if (!isSound || !startPairs(1, used)) link.needsReset();
   // Last: a driver may have a command in its ring by now, and it is obeyed at once.
   KJ_IF_MAYBE (queue, commands) {
     now.server = kj::heap<ControlServer>(port, kj::mv(*queue), now.control,
                                          static_cast<ControlTarget&>(*this), link);
   }
+}
+
+// False when a process before this one left something that cannot be.
+bool NetEngine::recall() {
+  auto& control = KJ_ASSERT_NONNULL(active)->control;
+  auto& memory = KJ_REQUIRE_NONNULL(kept, "nothing was kept of what the driver said");
+  KJ_IF_MAYBE (said, memory.recall(activation, control.said())) {
+    return control.restore(*said);
+  }
+  return false;
+}
+
+// So that a successor finds what the driver was told is so.
+void NetEngine::note() {
+  KJ_IF_MAYBE (memory, kept) {
+    memory->note(activation, KJ_ASSERT_NONNULL(active)->control.said());
+  }
+}
+
+// False, and some of them not started, when one of them cannot be.
+bool NetEngine::startPairs(uint16_t from, uint16_t to) {
+  auto& now = *KJ_ASSERT_NONNULL(active);
+  for (uint16_t i = from; i < to; i++) {
+    bool enabled = now.rings[2 * i] != nullptr && now.rings[2 * i + 1] != nullptr;
+    if (!enabled) return false;
+  }
+  for (uint16_t i = from; i < to; i++) {
+    if (host.tap != nullptr && !host.tap->attach(i)) return false;
+    startPair(i);
+    now.control.pairs = i + 1;
+  }
+  return true;
 }
 
 void NetEngine::startPair(uint16_t index) {
@@ -175,6 +225,13 @@ kj::Promise<void> NetEngine::rested(uint16_t from) {
 }
 
 kj::Promise<bool> NetEngine::obey(const Control& control, Control::Command command) {
+  return carryOut(control, command).then([this](bool done) {
+    note();  // before the driver has its answer
+    return done;
+  });
+}
+
+kj::Promise<bool> NetEngine::carryOut(const Control& control, Control::Command command) {
   switch (command.effect) {
     case Control::Effect::RULES:
       tellRules();
@@ -200,17 +257,9 @@ kj::Promise<bool> NetEngine::obey(const Control& control, Control::Command comma
 
 // The answer comes when no pair beyond them is served any more (§5.1.6.5.5).
 kj::Promise<bool> NetEngine::usePairs(uint16_t count) {
-  auto& now = *KJ_ASSERT_NONNULL(active);
-  for (uint16_t i = now.pairs; i < count; i++) {
-    bool enabled = now.rings[2 * i] != nullptr && now.rings[2 * i + 1] != nullptr;
-    if (!enabled) return false;
-  }
-  for (; now.pairs < count; now.pairs++) {
-    if (host.tap != nullptr && !host.tap->attach(now.pairs)) return false;
-    startPair(now.pairs);
-  }
-  if (now.pairs == count) return true;
-  now.pairs = count;
+  auto& used = KJ_ASSERT_NONNULL(active)->control.pairs;
+  if (used <= count) return startPairs(used, count);
+  used = count;
   for (uint16_t i = count; i < pairs.size(); i++)
     pairs[i].queue->stop();
   return rested(count).then([this, count] {

@@ -11,6 +11,7 @@
 #include "devices/net/backend.h"
 #include "devices/net/capture.h"
 #include "devices/net/control_server.h"
+#include "devices/net/kept_state.h"
 #include "devices/net/net_queue.h"
 #include "devices/net/pair_rules.h"
 #include "devices/net/tap_queues.h"
@@ -28,6 +29,7 @@ struct NetOptions {
   Offloads offloads;
   uint32_t spinMicros = 50;
   bool spoofFilter = false;
+  bool linkUp = true;
   // See TokenBucket; 0 a second is without limit.
   struct Rate {
     uint64_t bytesPerSecond = 0;
@@ -63,6 +65,8 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   ~NetEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
+  void keepIn(kj::ArrayPtr<kj::byte> memory) override;
+  void activating(uint64_t number, bool resumed) override;
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
@@ -80,7 +84,6 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
     Control control;
     SharedRules rules;
     kj::Maybe<virtio::ActiveQueue> rings[2 * MAX_PAIRS];  // by queue index
-    uint16_t pairs = 0;                                   // how many the driver uses
     kj::Maybe<kj::Own<ControlServer>> server;
   };
   struct Pair {
@@ -89,7 +92,11 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   };
 
   kj::Promise<bool> obey(const Control& control, Control::Command command) override;
+  kj::Promise<bool> carryOut(const Control& control, Control::Command command);
   kj::Promise<bool> usePairs(uint16_t count);
+  bool recall();
+  void note();
+  bool startPairs(uint16_t from, uint16_t to);
   void startPair(uint16_t index);
   kj::Promise<void> rested(uint16_t from);
   void tellRules();
@@ -108,7 +115,10 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   const NetSettings settings;
   kj::AutoCloseFd events;
 
-  bool linkUp = true;           // as the user has it
+  kj::Maybe<KeptState> kept;    // for a successor of this process
+  uint64_t activation = 0;      // the number of start()
+  bool resumed = false;         // a process before this one was started with it
+  bool linkUp;                  // as the user has it
   bool announce = false;        // the driver is to, and has not said that it did
   virtio::NetConfigSpace told;  // what the broker has
   kj::Maybe<kj::Own<Active>> active;

@@ -57,6 +57,7 @@ NetOptions optionsOf(NetConfig::Reader config) {
   options.mtu = config.getMtu();
   options.offloads = offloadsOf(config);
   options.spinMicros = config.getSpinMicroseconds();
+  options.linkUp = !config.getLinkDown();
   options.spoofFilter = config.getSpoofFilter();
   options.receiveRate = rateOf(config.getReceiveRate());
   options.transmitRate = rateOf(config.getTransmitRate());

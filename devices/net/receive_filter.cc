@@ -13,35 +13,35 @@ bool holds(const ReceiveFilter::Table& table, const MacAddress& address) {
 }  // namespace
 
 bool ReceiveFilter::accepts(const MacAddress& destination) const {
-  if (promiscuous) return true;
-  if (destination.isBroadcast()) return !noBroadcast;
+  if (wishes.promiscuous) return true;
+  if (destination.isBroadcast()) return !wishes.noBroadcast;
   if (destination.isGroup()) {
-    if (noMulticast) return false;
-    return allMulticast || holds(multicast, destination);
+    if (wishes.noMulticast) return false;
+    return wishes.allMulticast || holds(wishes.multicast, destination);
   }
-  if (noUnicast) return false;
-  return allUnicast || destination == own || holds(unicast, destination);
+  if (wishes.noUnicast) return false;
+  return wishes.allUnicast || destination == own || holds(wishes.unicast, destination);
 }
 
 bool ReceiveFilter::setMode(uint8_t command, bool on) {
   switch (command) {
     case virtio::NET_CTRL_RX_PROMISC:
-      promiscuous = on;
+      wishes.promiscuous = on;
       return true;
     case virtio::NET_CTRL_RX_ALLMULTI:
-      allMulticast = on;
+      wishes.allMulticast = on;
       return true;
     case virtio::NET_CTRL_RX_ALLUNI:
-      allUnicast = on;
+      wishes.allUnicast = on;
       return true;
     case virtio::NET_CTRL_RX_NOMULTI:
-      noMulticast = on;
+      wishes.noMulticast = on;
       return true;
     case virtio::NET_CTRL_RX_NOUNI:
-      noUnicast = on;
+      wishes.noUnicast = on;
       return true;
     case virtio::NET_CTRL_RX_NOBCAST:
-      noBroadcast = on;
+      wishes.noBroadcast = on;
       return true;
     default:
       return false;

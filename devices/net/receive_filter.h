@@ -32,20 +32,28 @@ class ReceiveFilter {
     bool overflows = false;
   };
   void setTables(const Table& newUnicast, const Table& newMulticast) {
-    unicast = newUnicast;
-    multicast = newMulticast;
+    wishes.unicast = newUnicast;
+    wishes.multicast = newMulticast;
   }
+
+  // All that the driver said but its own address, for whoever goes on after this process.
+  struct Wishes {
+    bool promiscuous = true;
+    bool allMulticast = false;
+    bool allUnicast = false;
+    bool noMulticast = false;
+    bool noUnicast = false;
+    bool noBroadcast = false;
+    Table unicast;
+    Table multicast;
+  };
+  const Wishes& said() const { return wishes; }
+  // Tables count what they hold.
+  void restore(const Wishes& earlier) { wishes = earlier; }
 
  private:
   MacAddress own;
-  bool promiscuous = true;
-  bool allMulticast = false;
-  bool allUnicast = false;
-  bool noMulticast = false;
-  bool noUnicast = false;
-  bool noBroadcast = false;
-  Table unicast;
-  Table multicast;
+  Wishes wishes;
 };
 
 }  // namespace troupe::net

@@ -10,7 +10,8 @@
 namespace troupe::net {
 namespace {
 
-void requireTap(int fd) {
+// Its IFF_… flags.
+int tapFlagsOf(int fd) {
   ifreq request = {};
   KJ_SYSCALL(ioctl(fd, TUNGETIFF, &request), "TRP-net-105: the network's backend is no tap");
   int flags = request.ifr_flags;
@@ -21,16 +22,15 @@ void requireTap(int fd) {
              "TRP-net-105: the size of the tap's headers is not known");
   KJ_REQUIRE(headerBytes == sizeof(virtio::NetHeader),
              "TRP-net-105: the headers of the tap's frames do not have 12 bytes", headerBytes);
+  return flags;
 }
 
 }  // namespace
 
 TapQueues::TapQueues(kj::ArrayPtr<const int> fds)
     : fds(kj::heapArray(fds)), attached(kj::heapArray<bool>(fds.size())) {
-  for (int fd : fds)
-    requireTap(fd);
-  for (bool& one : attached)
-    one = true;
+  for (size_t i = 0; i < fds.size(); i++)
+    attached[i] = !(tapFlagsOf(fds[i]) & IFF_DETACH_QUEUE);
 }
 
 bool TapQueues::setOffloads(const Offloads& toGuest) {

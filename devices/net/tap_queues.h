@@ -12,6 +12,7 @@ namespace troupe::net {
 class TapQueues {
  public:
   // Borrowed. Throws (TRP-net-…) unless each is a queue of a tap whose frames have a NetHeader.
+  // They are attached or not as a process before this one has left them.
   explicit TapQueues(kj::ArrayPtr<const int> fds);
 
   // Which frames to the guest may be incomplete. False when the kernel knows no such.

@@ -20,9 +20,11 @@ DeviceDescription checked(DeviceDescription description) {
   return description;
 }
 
-// Each queue's at a place that every process of this device finds again. None in no memory.
+// Each queue's at a place that every process of this device finds again. None in no memory. The
+// engine gets what is behind them.
 kj::Array<kj::Own<QueueJournal>> journalsIn(kj::ArrayPtr<kj::byte> memory,
-                                            kj::ArrayPtr<const uint16_t> queueSizes) {
+                                            kj::ArrayPtr<const uint16_t> queueSizes,
+                                            DeviceEngine& engine) {
   if (memory.size() == 0) return nullptr;
   auto journals = kj::heapArrayBuilder<kj::Own<QueueJournal>>(queueSizes.size());
   size_t begin = 0;
@@ -32,6 +34,7 @@ kj::Array<kj::Own<QueueJournal>> journalsIn(kj::ArrayPtr<kj::byte> memory,
     journals.add(kj::heap<QueueJournal>(memory.slice(begin, end)));
     begin = end;
   }
+  engine.keepIn(memory.slice(begin, memory.size()));
   return journals.finish();
 }
 
@@ -65,7 +68,7 @@ DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<k
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
-      journals(journalsIn(journals, description.queueSizes)),
+      journals(journalsIn(journals, description.queueSizes, engine)),
       counters(countersIn(counters, description.queueSizes.size())),
       stopped(kj::Promise<void>(kj::READY_NOW).fork()),
       failure(kj::newPromiseAndFulfiller<void>()),
@@ -157,6 +160,7 @@ kj::Promise<void> DeviceActor::activate(ActivateContext context) {
   askedForReset = false;
   KJ_IF_MAYBE (rings, makeRings(held, params)) {
     state = State::ACTIVE;
+    engine.activating(params.getNumber(), params.getResumed());
     engine.start(held.ram.memory(), features, kj::mv(*rings), *this);
   } else {
     needsReset();

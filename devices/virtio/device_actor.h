@@ -35,9 +35,9 @@ class DeviceActor final: public Device::Server,
                          private kj::TaskSet::ErrorHandler {
  public:
   // All outlive the actor. `journals`: memory that outlives this process, in which it notes for its
-  // successor what it has in flight (queue_journal.h); empty: there will be none. Throws when it is
-  // too small for the engine's queues. `counters`: where it counts what its queues do, if anybody is
-  // to see that.
+  // successor what it has in flight (queue_journal.h), and behind that the engine what it likes;
+  // empty: there will be none. Throws when it is too small for the engine's queues. `counters`:
+  // where it counts what its queues do, if anybody is to see that.
   DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr,
               kj::Maybe<CounterPage&> counters = nullptr);
 
