@@ -100,6 +100,16 @@ struct BalloonRequest {
   }
 }
 
+struct NetWish {
+  # What a user wants of a network device.
+  union {
+    linkUp @0 :Bool;
+    # Its cable is plugged in, or out.
+    announce @1 :Void;
+    # Its driver is asked to tell its neighbours where it is.
+  }
+}
+
 struct GraphFd {
   # What one name of a profile's fd table stands for in one process.
   name @0 :Text;
@@ -313,4 +323,7 @@ interface Vm {
   # asks more than ten times a second is told the same again.
   events @12 (after :UInt64) -> (reader :EventReader);
   # From the first event kept with a sequence number above `after`. At most eight readers.
+  net @13 (device :Text, wish :NetWish) -> (device :Text);
+  # Has it done and tells the driver. `device` is "net0", …; empty: the only one. Which it was is
+  # the answer.
 }

@@ -22,6 +22,7 @@ ExitCode graphCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode netCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode diskCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode policyCommand(kj::ArrayPtr<const kj::StringPtr> words);  // by another program
 ExitCode versionCommand(kj::ArrayPtr<const kj::StringPtr> words);

@@ -167,7 +167,8 @@ class Launching {
                         {},
                         message.getRoot<capnp::AnyPointer>().asReader()};
     handNet(files, socket, start.fds);
-    return device(kj::mv(start));
+    // On somebody else's stream no successor knows where the next frame begins.
+    return device(kj::mv(start), files.kind != NetFiles::Kind::STREAM);
   }
 
   kj::Own<Actor> passt(uint16_t index, const NetPlan& plan, const NetFiles& files, int socket) {
@@ -236,8 +237,9 @@ class Launching {
   }
 
  private:
-  DeviceActor device(ActorStart start) {
-    if (isReplaced(start.profile)) {
+  // `mayBeReplaced`: another process can go on where it stops; its profile says whether one does.
+  DeviceActor device(ActorStart start, bool mayBeReplaced = true) {
+    if (mayBeReplaced && isReplaced(start.profile)) {
       auto succession = kj::heap<Succession>(start);
       auto counters = kj::heap<CountersView>(succession->counters());
       auto first = succession->launch(io, launcher);
@@ -308,10 +310,18 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
     }
     company.devices.add(launching.console(plan.consoles, files.consoles));
   }
+  company.firstNet = static_cast<uint16_t>(company.devices.size());
   for (uint16_t i = 0; i < plan.nets.size(); i++) {
     if (plan.nets[i].backend == NetPlan::Backend::USER) {
       auto pair = makeFrameSockets();
-      company.devices.add(launching.net(i, plan.nets[i], files.nets[i], pair.ours));
+      auto device = launching.net(i, plan.nets[i], files.nets[i], pair.ours);
+      device.helper = DeviceHelper{
+          company.helpers.size(),
+          [&io, &launcher, &plan, &files, &programs, &profiles, i](kj::AutoCloseFd end) {
+            return Launching(io, launcher, programs, profiles)
+                .passt(i, plan.nets[i], files.nets[i], end);
+          }};
+      company.devices.add(kj::mv(device));
       company.helpers.add(launching.passt(i, plan.nets[i], files.nets[i], pair.theirs));
     } else {
       company.devices.add(launching.net(i, plan.nets[i], files.nets[i], -1));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <kj/async-io.h>
+#include <kj/function.h>
 #include <kj/vector.h>
 
 #include "vmm/actor.h"
@@ -12,6 +13,14 @@
 
 namespace troupe {
 
+// The process behind a device, which is started anew with it: what it and the dead one had said to
+// each other nobody knows.
+struct DeviceHelper {
+  size_t index;  // in Company::helpers
+  // Starts another one with its end of their connection.
+  kj::Function<kj::Own<Actor>(kj::AutoCloseFd end)> launch;
+};
+
 // A device on PCI: its process, and the broker's end of the pipe to it until the broker has it.
 struct DeviceActor {
   kj::Own<Actor> actor;
@@ -22,6 +31,7 @@ struct DeviceActor {
   uint32_t restarts = 0;
   bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
   kj::Maybe<kj::Own<CountersView>> counters = nullptr;
+  kj::Maybe<DeviceHelper> helper = nullptr;
 };
 
 // A device that has ended and is not replaced any more, and why.
@@ -38,6 +48,7 @@ struct Company {
   kj::Vector<kj::Own<Actor>> helpers;   // behind devices, without a word to the broker
   kj::Maybe<uint16_t> balloon;          // which of them it is
   uint16_t firstDisk = 0;               // the disks stand side by side
+  uint16_t firstNet = 0;                // and so do the network devices
   kj::Maybe<uint16_t> terminalConsole;  // the device whose terminal is the user's
   kj::AutoCloseFd brokerPipe;           // `troupe`'s end, until it is taken
   kj::Maybe<AbandonedDevice> abandoned;
@@ -50,8 +61,9 @@ struct Company {
     for (auto& device : devices) {
       if (device.actor.get() != nullptr) function(*device.actor);
     }
-    for (auto& helper : helpers)
-      function(*helper);
+    for (auto& helper : helpers) {
+      if (helper.get() != nullptr) function(*helper);
+    }
   }
 };
 
@@ -59,6 +71,7 @@ struct Company {
 // included.
 uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles);
 
+// What it is given outlives the company: helpers are started anew while it plays.
 Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmPlan& plan,
                       const VmFiles& files, const Programs& programs,
                       const ActorProfiles& profiles);

@@ -74,6 +74,15 @@ kj::Promise<void> ControlActor::balloon(BalloonContext context) {
   }));
 }
 
+kj::Promise<void> ControlActor::net(NetContext context) {
+  requireRoom();
+  auto params = context.getParams();
+  KJ_REQUIRE(params.getDevice().size() <= LONGEST_DEVICE_NAME, "no device has such a name");
+  auto done = vm.net(params.getDevice(), params.getWish());
+  return bounded(
+      done.then([context](kj::String device) mutable { context.getResults().setDevice(device); }));
+}
+
 kj::Promise<void> ControlActor::pause(PauseContext) {
   requireRoom();
   return bounded(vm.pause());

@@ -33,9 +33,11 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> graph(GraphContext context) override;
   kj::Promise<void> load(LoadContext context) override;
   kj::Promise<void> events(EventsContext context) override;
+  kj::Promise<void> net(NetContext context) override;
 
  private:
   static constexpr size_t LONGEST_DISK_ID = 256;
+  static constexpr size_t LONGEST_DEVICE_NAME = 32;
 
   void requireRoom() const;
   kj::Promise<void> bounded(kj::Promise<void> call);

@@ -24,6 +24,7 @@ class FakeVm final: public RunningVm {
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(BalloonRequest::Reader) override {
     return kj::NEVER_DONE;
   }
+  kj::Promise<kj::String> net(kj::StringPtr, NetWish::Reader) override { return kj::NEVER_DONE; }
   void terminalResized() override {}
   void terminalResumed() override {}
   void describe(VmStatus::Builder status) override { status.setName("vm"); }

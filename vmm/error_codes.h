@@ -71,6 +71,9 @@ constexpr ErrorCode TAP_UNUSABLE{"TRP-net-006", ExitCode::HOST};
 constexpr ErrorCode NET_FD{"TRP-net-007", ExitCode::USAGE};
 constexpr ErrorCode PCAP_FILE{"TRP-net-008", ExitCode::USAGE};
 constexpr ErrorCode NO_PASST{"TRP-net-009", ExitCode::HOST};
+constexpr ErrorCode NET_WISH{"TRP-net-010", ExitCode::USAGE};
+constexpr ErrorCode NO_SUCH_NET{"TRP-net-011", ExitCode::USAGE};
+constexpr ErrorCode NET_NOT_TOLD{"TRP-net-012", ExitCode::DEVICE_LOST};
 
 // The host.
 constexpr ErrorCode NO_KVM{"TRP-host-001", ExitCode::HOST};
@@ -233,6 +236,9 @@ constexpr ErrorCode ALL[] = {
     NET_FD,
     PCAP_FILE,
     NO_PASST,
+    NET_WISH,
+    NO_SUCH_NET,
+    NET_NOT_TOLD,
     NO_BALLOON,
     BALLOON_SIZE,
     BALLOON_SILENT,

@@ -94,6 +94,15 @@ sandbox::AttestOptions Inspection::optionsFor(Actor& actor,
   return options;
 }
 
+void Inspection::forget(const Actor& actor) {
+  for (auto& one : known) {
+    if (one.name != actor.name()) continue;
+    if (&one != &known.back()) one = kj::mv(known.back());
+    known.removeLast();
+    return;
+  }
+}
+
 kj::Array<sandbox::NamespaceIds> Inspection::namespacesOfOthers(kj::StringPtr name) const {
   kj::Vector<sandbox::NamespaceIds> others;
   for (auto& one : known) {

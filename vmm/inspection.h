@@ -31,6 +31,9 @@ class Inspection {
   // The same for a helper, which closes its own jail in its own time.
   kj::Promise<void> attestHelper(Actor& helper);
 
+  // The actor is gone, and the kernel may give what was its own to another.
+  void forget(const Actor& actor);
+
   // How an actor that is serving is jailed at this moment. Its filters by mode and count: none can
   // have changed since they were compared, for the kernel only ever adds one.
   sandbox::Attestation look(Actor& actor, sandbox::Stage stage);

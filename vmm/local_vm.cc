@@ -340,7 +340,11 @@ kj::Promise<void> LocalVm::anyDeath() {
 bool LocalVm::isSupervised(Actor& actor) const {
   if (supervisor == nullptr) return false;
   for (auto& device : company.devices) {
-    if (device.actor.get() == &actor) return device.succession != nullptr;
+    bool isIts = device.actor.get() == &actor;
+    KJ_IF_MAYBE (helper, device.helper) {
+      isIts = isIts || company.helpers[helper->index].get() == &actor;
+    }
+    if (isIts) return device.succession != nullptr;
   }
   return false;
 }
@@ -350,6 +354,8 @@ void LocalVm::supervise() {
       Supervisor::Ground{io, launcher, inspection, company}, KJ_ASSERT_NONNULL(broker),
       [this](uint16_t device) {
         if (company.terminalConsole == device) terminalResized();
+        bool isNet = device >= company.firstNet && device < company.firstNet + plan.nets.size();
+        if (isNet) tellNetAgain(device);
         auto& one = company.devices[device];
         notebook.replaced(*one.actor, one.restarts);
       },

@@ -50,6 +50,7 @@ class LocalVm final: public RunningVm {
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) override;
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
       BalloonRequest::Reader request) override;
+  kj::Promise<kj::String> net(kj::StringPtr device, NetWish::Reader wish) override;
   void terminalResized() override;
   void terminalResumed() override;
   void describe(VmStatus::Builder status) override;
@@ -82,6 +83,10 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> anyDeath();
   bool isSupervised(Actor& actor) const;
   uint16_t diskNamed(kj::StringPtr id);
+  uint16_t netNamed(kj::StringPtr name);
+  enum class NetEvent { LINK_UP, LINK_DOWN, ANNOUNCE };
+  kj::Promise<void> tellNet(uint16_t device, NetEvent what);
+  void tellNetAgain(uint16_t device);
   kj::StringPtr jailState() const;
   // What its jails lack because their profiles let it be missing.
   kj::Vector<kj::String> missingLayers();

@@ -40,6 +40,8 @@ constexpr Verb VERBS[] = {
     {"stop"_kj, &stopCommand, "asks a guest to power off, and ends its VM if it does not"_kj},
     {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj},
     {"balloon"_kj, &balloonCommand, "shows and sets how much memory a VM's balloon holds"_kj},
+    {"net"_kj, &netCommand,
+     "plugs a VM's network cable in or out, or has its guest announce itself"_kj},
     {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},

@@ -15,15 +15,18 @@
 #include "devices/blk/blk_profile.h"
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
+#include "devices/net/net_profile.h"
 #include "devices/rng/rng_profile.h"
+#include "devices/vsock/vsock_profile.h"
 #include "sandbox/filter_answer.h"
 #include "vmm/front/front_profile.h"
 
 namespace troupe {
 namespace {
 
-const sandbox::Profile* const ALL_BUT_BROKER[] = {&BALLOON_PROFILE, &BLK_PROFILE, &CONSOLE_PROFILE,
-                                                  &FRONT_PROFILE,   &RNG_PROFILE, &SERIAL_PROFILE};
+const sandbox::Profile* const ALL_BUT_BROKER[] = {&BALLOON_PROFILE, &BLK_PROFILE,  &CONSOLE_PROFILE,
+                                                  &FRONT_PROFILE,   &NET_PROFILE,  &RNG_PROFILE,
+                                                  &SERIAL_PROFILE,  &VSOCK_PROFILE};
 
 seccomp_data call(long number, std::vector<uint64_t> arguments) {
   seccomp_data data = {};

@@ -79,6 +79,15 @@ void Succession::keep(const sandbox::HandedFd& fd) {
   fds.add(KeptFd{fd.name, fd.index, duplicate(fd.fd), fd.memory});
 }
 
+void Succession::exchange(kj::StringPtr wanted, kj::AutoCloseFd fd) {
+  for (auto& kept : fds) {
+    if (kept.name != wanted) continue;
+    kept.fd = kj::mv(fd);
+    return;
+  }
+  KJ_FAIL_REQUIRE("no such fd was kept", wanted);
+}
+
 bool hasFd(const sandbox::Profile& profile, kj::StringPtr wanted) {
   for (size_t i = 0; i < profile.fdCount; i++) {
     if (wanted == profile.fds[i].name) return true;

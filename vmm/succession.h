@@ -2,6 +2,7 @@
 
 #include <capnp/message.h>
 #include <kj/async-io.h>
+#include <kj/debug.h>
 #include <kj/memory.h>
 #include <kj/vector.h>
 
@@ -30,6 +31,14 @@ class Succession {
 
   // What its processes count, in memory that can only be read.
   int counters() const { return countersFile; }
+  // What the next processes get in place of the fd they have by this name.
+  void exchange(kj::StringPtr name, kj::AutoCloseFd fd);
+
+  // What the next process is told; a change is for all that come.
+  template <typename Config>
+  typename Config::Builder configuration() {
+    return KJ_REQUIRE_NONNULL(config, "this device is told nothing")->template getRoot<Config>();
+  }
 
   // How often it may be replaced, and within how many seconds.
   const sandbox::ProfileRestart& policy() const { return profile.layers.restart; }

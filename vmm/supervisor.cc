@@ -7,6 +7,7 @@
 #include "vmm/blame.h"
 #include "vmm/child_log.h"
 #include "vmm/fd_handle.h"
+#include "vmm/net_start.h"
 #include "vmm/refusal.h"
 #include "vmm/user_error.h"
 #include "vmm/wait_status.h"
@@ -20,10 +21,14 @@ namespace {
 constexpr kj::Duration BROKER_WAIT = 2 * kj::SECONDS;
 // What a death breaks may be seen before the death.
 constexpr kj::Duration DEATH_WAIT = 500 * kj::MILLISECONDS;
+// A helper's end may be its device's.
+constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 // Between two losses that the broker speaks of.
 constexpr kj::Duration LOSS_PAUSE = 10 * kj::MILLISECONDS;
 // A successor that does not come to serve within this is hung.
 constexpr kj::Duration START_DEADLINE = 10 * kj::SECONDS;
+// Its helper, a program of somebody else's, has as long again.
+constexpr kj::Duration HELPER_DEADLINE = 10 * kj::SECONDS;
 // Between the deaths of one that keeps dying of itself: this, doubled each time.
 constexpr kj::Duration FIRST_PAUSE = 10 * kj::MILLISECONDS;
 constexpr uint32_t MOST_DOUBLINGS = 7;
@@ -46,6 +51,7 @@ struct Supervisor::Ward {
   uint32_t ownDeaths = 0;            // in a row
   bool isHung = false;               // and was killed for it
   kj::Promise<void> life;
+  kj::Promise<void> helperLife = nullptr;
 };
 
 Supervisor::Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced,
@@ -61,6 +67,7 @@ Supervisor::Supervisor(Ground ground, Broker::Client broker, kj::Function<void(u
   for (uint16_t i = 0; i < devices.size(); i++) {
     KJ_IF_MAYBE (succession, devices[i].succession) {
       auto& ward = *wards.add(kj::heap<Ward>(i, devices[i], **succession));
+      watchHelper(ward);
       ward.life = watch(ward).eagerlyEvaluate(
           [this, &ward](kj::Exception&& failure) { abandon(ward, hostileReason(failure)); });
     }
@@ -132,7 +139,9 @@ kj::Promise<void> Supervisor::replace(Ward& ward, bool ownFault) {
   // A read or write that came late would undo what the successor does.
   auto quiet =
       untilAllHaveLetGo(ground.io.unixEventPort, device.witness).attach(kj::mv(device.witness));
+  ground.inspection.forget(*device.actor);
   device.actor = nullptr;  // its control group has the name that the next one's is to have
+  renewHelper(ward);
   auto next = ward.succession.launch(ground.io, ground.launcher);
   device.actor = kj::mv(next.actor);
   device.brokerObject = kj::mv(next.brokerObject);
@@ -148,6 +157,54 @@ kj::Promise<void> Supervisor::replace(Ward& ward, bool ownFault) {
       .then([this, &ward]() { return watch(ward); });
 }
 
+// The two have a new connection: where one of them stopped in the old one nobody knows.
+void Supervisor::renewHelper(Ward& ward) {
+  KJ_IF_MAYBE (helper, ward.device.helper) {
+    ward.helperLife = nullptr;
+    auto ends = makeFrameSockets();
+    ward.succession.exchange("socket", kj::mv(ends.ours));
+    auto& place = ground.company.helpers[helper->index];
+    ground.inspection.forget(*place);
+    place = nullptr;  // killed, and what it listened to is free
+    place = helper->launch(kj::mv(ends.theirs));
+    watchHelper(ward);
+  }
+}
+
+// Without its helper a device is no use, and a new helper can do nothing with the old connection.
+void Supervisor::watchHelper(Ward& ward) {
+  KJ_IF_MAYBE (helper, ward.device.helper) {
+    auto& actor = *ground.company.helpers[helper->index];
+    ward.helperLife =
+        actor.onExit()
+            .then([this](int status) {
+              // It ends by itself when its device has.
+              auto& timer = ground.io.provider->getTimer();
+              return timer.afterDelay(CAUSE_WAIT).then([status]() { return status; });
+            })
+            .then([&ward, &actor](int status) {
+              auto device = ward.device.actor.get();
+              if (device == nullptr || device->waitStatus() != nullptr) return;
+              printError(kj::str("troupe: ", actor.describe(), " ", describeWaitStatus(status),
+                                 "; its device is started anew with another\n"));
+              device->child().kill();
+            })
+            .eagerlyEvaluate(nullptr);
+  }
+}
+
+kj::Promise<void> Supervisor::attest(Ward& ward) {
+  auto attested = ground.inspection.attest(*ward.device.actor);
+  KJ_IF_MAYBE (helper, ward.device.helper) {
+    auto& actor = *ground.company.helpers[helper->index];
+    return attested.then([this, &actor]() {
+      return actor.started().then(
+          [this, &actor]() { return ground.inspection.attestHelper(actor); });
+    });
+  }
+  return attested;
+}
+
 // False when it has ended.
 kj::Promise<bool> Supervisor::begin(Ward& ward, kj::AutoCloseFd pipe) {
   auto& timer = ground.io.provider->getTimer();
@@ -159,7 +216,7 @@ kj::Promise<bool> Supervisor::begin(Ward& ward, kj::AutoCloseFd pipe) {
                      request.setPipe(kj::heap<FdHandle>(kj::mv(pipe)));
                      return request.send().ignoreResult();
                    })
-                   .then([this, &actor]() { return ground.inspection.attest(actor); })
+                   .then([this, &ward]() { return attest(ward); })
                    .then([]() { return kj::Promise<bool>(true); },
                          [&timer](kj::Exception&& failure) -> kj::Promise<bool> {
                            // If it has died, that is why, and it is seen in a moment.
@@ -168,7 +225,9 @@ kj::Promise<bool> Supervisor::begin(Ward& ward, kj::AutoCloseFd pipe) {
                                  kj::throwFatalException(kj::mv(failure));
                                });
                          });
-  auto hung = timer.afterDelay(START_DEADLINE).then([&ward]() -> kj::Promise<bool> {
+  auto deadline = START_DEADLINE;
+  if (ward.device.helper != nullptr) deadline += HELPER_DEADLINE;
+  auto hung = timer.afterDelay(deadline).then([&ward]() -> kj::Promise<bool> {
     ward.isHung = true;
     ward.device.actor->child().kill();
     return kj::NEVER_DONE;

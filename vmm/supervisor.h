@@ -45,6 +45,9 @@ class Supervisor {
   kj::Promise<void> watch(Ward& ward);
   kj::Promise<void> succeed(Ward& ward, int status);
   kj::Promise<void> replace(Ward& ward, bool ownFault);
+  void renewHelper(Ward& ward);
+  void watchHelper(Ward& ward);
+  kj::Promise<void> attest(Ward& ward);
   kj::Promise<bool> begin(Ward& ward, kj::AutoCloseFd pipe);
   kj::Promise<void> resume(Ward& ward, bool ownFault);
   kj::Promise<void> watchLosses();

@@ -67,6 +67,10 @@ class RunningVm {
   virtual kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
       BalloonRequest::Reader request) = 0;
 
+  // Does what is asked of a network device ("net0"; empty: the only one) and resolves with which it
+  // was. Throws a user error.
+  virtual kj::Promise<kj::String> net(kj::StringPtr device, NetWish::Reader wish) = 0;
+
   // Of the terminal behind its console, if it has one there.
   virtual void terminalResized() = 0;
   virtual void terminalResumed() = 0;

@@ -63,5 +63,8 @@ cgroup {
   pids_max { value: 24 optional: "yes" }
 }
 
+# Its successor finds in its journals what it had in flight, and behind them what the driver said.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
+
 budget { filter: "run" syscalls: 13 unconditional: 4 }
 budget { filter: "thread:queue" syscalls: 9 unconditional: 4 }

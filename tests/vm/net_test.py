@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 import unittest
 
 import machine
@@ -50,7 +51,7 @@ class NetTest(unittest.TestCase):
 
     def ended(self, process):
         if process.poll() is None:
-            self.folder.run("stop", self.name)
+            self.folder.run("stop", "--force", self.name)
         process.communicate(timeout=20)
 
     def pid(self, status, name):
@@ -78,13 +79,46 @@ class UserNetwork(NetTest):
         self.assertRegex(out, r"passt0, pid \d+, vmm/passt/passt.profile")
         self.assertRegex(out, r"net namespace +\d+, the host's")
 
-    def testADeadHelperEndsTheVmWithItsName(self):
-        process, status = self.started("--net", "user")
-        os.kill(self.pid(status, "passt0"), signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
-        self.assertEqual(process.returncode, 19, err)
-        self.assertRegex(err.decode(), r"TRP-run-004: the VM \S+ lost passt0 \(what reaches the "
-                         r"network for --net user\): it was killed by SIGKILL")
+    def testADeadHelperIsReplacedTogetherWithItsDevice(self):
+        self.deathOf("passt0")
+
+    def testADeadDeviceIsReplacedTogetherWithItsHelper(self):
+        self.deathOf("net0")
+
+    def deathOf(self, who):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        process, status = self.started("--net", f"user,hostfwd=tcp:127.0.0.1:{port}:80")
+        before = {name: self.pid(status, name) for name in ("net0", "passt0")}
+        os.kill(before[who], signal.SIGKILL)
+        until = time.monotonic() + 60
+        while True:
+            status = self.folder.status(self.name)
+            after = {actor["name"]: actor for actor in status["actors"]}
+            if all(name in after and after[name]["pid"] != pid for name, pid in before.items()):
+                break
+            self.assertIsNone(process.poll(), "the VM ended")
+            self.assertLess(time.monotonic(), until, status)
+            time.sleep(0.05)
+        self.assertEqual(after["net0"]["restarts"], 1)
+        # The new one listens, too, as soon as it is there.
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=10).close()
+                break
+            except ConnectionRefusedError:
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.05)
+        # passt closes its own sandbox as it likes.
+        for look in (("inspect", self.name, "jail"), ("graph", self.name)):
+            while True:
+                code, out, err = self.folder.run(*look)
+                if code == 0:
+                    break
+                if process.poll() is not None:
+                    self.fail(process.communicate()[1].decode())
+                self.assertLess(time.monotonic(), until, out + err)
+                time.sleep(0.1)
 
     def testATakenPortIsAnErrorBeforeTheGuestRuns(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -106,7 +140,7 @@ class UserNetwork(NetTest):
     def testNothingIsLeftBehind(self):
         process, status = self.started("--net", "user")
         helper = self.pid(status, "passt0")
-        self.folder.run("stop", self.name)
+        self.folder.run("stop", "--force", self.name)
         process.communicate(timeout=20)
         self.assertFalse(os.path.exists(f"/proc/{helper}"))
         self.assertEqual(self.folder.left_over(), [])
@@ -137,6 +171,87 @@ class UserNetwork(NetTest):
             file.write(printed)
         code, again, err = self.folder.run("run", path, "--print-config")
         self.assertEqual((code, again), (0, printed), err)
+
+
+class Cable(NetTest):
+    """`troupe net`, with this test at the other end of the cable."""
+
+    def setUp(self):
+        super().setUp()
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(self.ours.close)
+        self.ours.setblocking(False)
+        words = self.words("--net", f"fd={theirs.fileno()}",
+                           cmdline="bench=net op=send frame=60 depth=16 count=100000 rounds=100000 mode=irq")
+        self.process = self.folder.start(*words, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.addCleanup(self.ended, self.process)
+        self.until_frames()
+
+    def frames(self):
+        """How many have come since this was last asked, a thousand at most."""
+        for count in range(1000):
+            try:
+                self.ours.recv(2048)
+            except BlockingIOError:
+                return count
+        return 1000
+
+    def until_frames(self):
+        until = time.monotonic() + 60
+        while not self.frames():
+            self.assertIsNone(self.process.poll(), "the VM ended")
+            self.assertLess(time.monotonic(), until, "no frame of the guest's comes")
+            time.sleep(0.01)
+
+    def net(self, *words):
+        code, out, err = self.folder.run("net", self.name, *words)
+        self.assertEqual(code, 0, out + err)
+        return out
+
+    def assertUnplugged(self):
+        """What was on its way may still come; the guest would send thousands."""
+        self.assertLess(self.frames(), 1000)
+        time.sleep(0.3)
+        self.frames()
+        came = 0
+        for _ in range(20):
+            time.sleep(0.02)
+            came += self.frames()
+        self.assertEqual(came, 0)
+
+    def testAnUnpluggedCableCarriesNothing(self):
+        self.assertEqual(self.net("link", "down"), f"{self.name}: net0's link is down\n")
+        self.assertUnplugged()
+        self.assertEqual(self.net("net0", "link", "up"), f"{self.name}: net0's link is up\n")
+        self.until_frames()
+
+    def testItStaysUnpluggedWhenItsDeviceIsReplaced(self):
+        self.net("link", "down")
+        before = self.pid(self.folder.status(self.name), "net0")
+        os.kill(before, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while True:
+            actor, = (a for a in self.folder.status(self.name)["actors"] if a["name"] == "net0")
+            if actor["restarts"] == 1 and actor["jail"] != "starting":
+                break
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.02)
+        self.assertUnplugged()
+        self.net("link", "up")
+        self.until_frames()
+
+    def testItsGuestIsAskedToAnnounceItself(self):
+        self.assertEqual(self.net("announce"), f"{self.name}: net0 is asked to announce itself\n")
+        self.until_frames()
+
+    def testWhatCannotBeDoneIsRefused(self):
+        for words, code in ((["link"], "TRP-net-010"), (["link", "left"], "TRP-net-010"), ([], "TRP-net-010"),
+                            (["announce", "it"], "TRP-net-010"), (["net1", "announce"], "TRP-net-011")):
+            got, out, err = self.folder.run("net", self.name, *words)
+            self.assertEqual(got, 2, out + err)
+            self.assertRegex(err, f"^troupe: {code}: ")
+        self.assertIn("its devices are net0", err)
 
 
 class UserNetworkAsUser(UserNetwork):

@@ -6,7 +6,9 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 import unittest
 
@@ -15,7 +17,8 @@ import machine
 import report
 
 KILLS = 50
-PROFILES = {"blk": "devices/blk/blk.profile", "rng": "devices/rng/rng.profile"}
+PROFILES = {"blk": "devices/blk/blk.profile", "net": "devices/net/net.profile",
+            "rng": "devices/rng/rng.profile"}
 
 
 class Replaced(unittest.TestCase):
@@ -39,12 +42,12 @@ class Replaced(unittest.TestCase):
                 file.write(text)
         return folder
 
-    def start(self, cmdline, *options, restarts=1000):
+    def start(self, cmdline, *options, restarts=1000, **more):
         open(self.serial, "w").close()
         process = self.folder.start(
             "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
             "--serial", f"file={self.serial}", "--cmdline", cmdline, "--profile-dir",
-            self.profiles(restarts), *options)
+            self.profiles(restarts), *options, **more)
         self.addCleanup(process.kill)
         return process
 
@@ -214,6 +217,38 @@ class Replaced(unittest.TestCase):
         self.end(vm)
         self.assertIn("bench blk", self.said())
         self.assertNotIn("FAIL", self.said())
+
+    def testFramesAreSentAndEachBufferComesBackOnce(self):
+        """The benchmark counts its buffers: one too many or too few fails it."""
+        for mode in ("poll", "irq"):
+            with self.subTest(mode):
+                self.sendAndKill(mode)
+
+    def sendAndKill(self, mode):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        over = threading.Event()
+
+        def take():
+            ours.settimeout(0.1)
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    if not ours.recv(2048):
+                        return
+        taker = threading.Thread(target=take)
+        taker.start()
+        try:
+            vm = self.start(f"bench=net op=send frame=60 depth=64 count=300000 mode={mode} rounds=1",
+                            "--net", f"fd={theirs.fileno()}", pass_fds=[theirs.fileno()])
+            theirs.close()
+            self.until(vm, "bench net ready")
+            self.kill_again_and_again(vm, "troupe-net", KILLS, random.Random(7))
+            self.end(vm)
+            self.assertRegex(self.said(), r"bench net net=0 .* fps=")
+            self.assertNotIn("FAIL", self.said())
+        finally:
+            over.set()
+            taker.join()
+            ours.close()
 
     def testEntropyWhileItIsTried(self):
         for seed in range(4):

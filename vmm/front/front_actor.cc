@@ -16,6 +16,7 @@ constexpr size_t FLOW_LIMIT_WORDS = 4 * 1024;  // calls under way
 constexpr size_t UNTAKEN_LIMIT_BYTES = 256
                                        << 10;  // answers waiting for a client that does not read
 constexpr size_t LONGEST_DISK_ID = 256;
+constexpr size_t LONGEST_DEVICE_NAME = 32;
 constexpr uint32_t CALLS_PER_CONNECTION = 10000;
 constexpr kj::Duration LONGEST_CONNECTION = 1 * kj::HOURS;  // idle clients give their place back
 
@@ -106,6 +107,20 @@ class BoundedVm final: public Vm::Server {
     request.setBytes(params.getBytes());
     return request.send().then(
         [context](auto&& response) mutable { context.getResults().setBytes(response.getBytes()); });
+  }
+
+  kj::Promise<void> net(NetContext context) override {
+    count();
+    auto params = context.getParams();
+    KJ_REQUIRE(params.getDevice().size() <= LONGEST_DEVICE_NAME, "no device has such a name");
+    auto request = vm.netRequest();
+    request.setDevice(params.getDevice());
+    auto wish = request.initWish();
+    if (params.getWish().isLinkUp()) wish.setLinkUp(params.getWish().getLinkUp());
+    if (params.getWish().isAnnounce()) wish.setAnnounce();
+    return request.send().then([context](auto&& response) mutable {
+      context.getResults().setDevice(response.getDevice());
+    });
   }
 
   kj::Promise<void> balloon(BalloonContext context) override {
