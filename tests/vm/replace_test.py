@@ -269,6 +269,24 @@ class Replaced(unittest.TestCase):
         vm.terminate()
         self.end(vm, 18)
 
+    def testAllAtOnceWhoseNamespacesTheKernelGivesToOneAnother(self):
+        vm = self.start("idle", *(word for name in "abcd" for word in (
+            "--disk", self.folder.disk(name, 1 << 20))))
+        self.until(vm, " 0 failed")
+        for round in range(1, 21):
+            until = time.monotonic() + 60
+            for actor in self.replaced():
+                os.kill(actor["pid"], signal.SIGKILL)
+            while {actor["restarts"] for actor in self.replaced()} != {round}:
+                self.assertIsNone(vm.poll(), "the VM ended")
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.01)
+        vm.terminate()
+        self.end(vm, 18)
+
+    def replaced(self):
+        return [actor for name, actor in self.actors().items() if name.startswith(("blk", "rng"))]
+
     def testOneThatKeepsDyingEndsTheVmWithItsCause(self):
         vm = self.start("idle", restarts=3)
         self.until(vm, " passed, ")
