@@ -94,7 +94,7 @@ as_user() { setpriv --reuid 65533 --regid 65533 --clear-groups env -i PATH="$PAT
 
 # What an ordinary user may do differs in how a jail is made, not in what a device does in it. What takes
 # long and depends on no kernel, that is, the garbage of a peer or a driver, is left out.
-slow=--gtest_filter=-*.BRK01_*:*.TOC02_*
+slow='--gtest_filter=-*.BRK01_*:*.TOC02_*'
 work() { # test
   case $1 in
     # All of it would take an hour; what needs no kernel of this version is left out.

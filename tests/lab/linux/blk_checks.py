@@ -1,9 +1,9 @@
 """Works disks of every kind from unmodified Debian Linux, inside the lab, and checks them outside.
 
-usage: blk_checks.py BIN_DIR INITRD ROOT_DISK    (linux_run.py says what they are)
+usage: blk_checks.py BIN_DIR INITRD ROOT_DISK raw|images    (linux_run.py says what the first are)
 
-The guest's side is guest_blk_init: one boot with all disks. Each run prints its checks; the exit status
-is 0 when none failed.
+The guest's side is guest_blk_init: one boot with all disks of a part. It prints its checks; the exit
+status is 0 when none failed.
 """
 
 import hashlib
@@ -11,8 +11,9 @@ import json
 import os
 import re
 import subprocess
+import sys
 
-from linux_run import Run, bin_dir, check, finish
+from linux_run import Run, check, finish
 
 MIB = 1 << 20
 SIZE = 32 * MIB
@@ -128,63 +129,72 @@ def check_kind(kind, disk, saw):
     check(f"{kind.name}: the guest's file is there",
           hashlib.md5(data).hexdigest() == saw(f"file_{disk}"), f"{len(data)} bytes")
 
-def grow(run, names):
-    """Makes the disks larger when the guest waits for it."""
-    for name, disk in names:
-        check(f"{name}: the guest waits", run.wait_for(f"WAITING FOR {disk}", seconds=400))
-        resized = subprocess.run([os.path.join(bin_dir, "troupe"), "disk", "resize", name,
-                                  str(GROWN), "--vm", run.name], env=run.environment,
-                                 capture_output=True, text=True)
-        check(f"{name}: troupe disk resize says so", resized.returncode == 0, resized.stderr)
+
+def grow(run, name, disk):
+    """Makes the disk larger when the guest waits for it."""
+    check(f"{name}: the guest waits", run.wait_for(f"WAITING FOR {disk}", seconds=400))
+    resized = run.troupe("disk", "resize", name, str(GROWN), "--vm", run.name)
+    check(f"{name}: troupe disk resize says so", resized.returncode == 0, resized.stderr)
 
 
-def check_grown(name, path, disk, saw):
+def check_grown(path, image, disk, saw):
+    if image:
+        sh("qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, "/tmp/grown")
+        path = "/tmp/grown"
     with open(path, "rb") as file:
         file.seek(GROWN - MIB)
         end = hashlib.md5(file.read()).hexdigest()
-    check(f"{name}: holds what the guest wrote to its new end",
-          os.path.getsize(path) == GROWN and end == saw(f"end_{disk}"), f"{end}")
+    check("grows: holds what the guest wrote to its new end",
+          os.path.getsize(path) == GROWN and end == saw(f"end_{disk}"), end)
+
+
+def make_raw():
+    """Raw files, one with O_DIRECT, and one whose file system is full after 8 MiB; another will grow."""
+    make_filled(f"{memory}/raw")
+    sh("cp", f"{memory}/raw", f"{ext4}/direct")
+    kinds = [
+        Kind("raw", f"{memory}/raw", "queues=2", 512, "512B"),
+        Kind("direct", f"{ext4}/direct", "direct,queues=2", 4096, "4K"),
+    ]
+    os.mkdir("/tmp/full")
+    sh("mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", "/tmp/full")
+    sh("truncate", "-s", str(SIZE), "/tmp/full/disk")
+    sh("truncate", "-s", str(SIZE), f"{ext4}/grows")
+    return kinds, f"{ext4}/grows,id=grows", "/tmp/full/disk"
+
+
+def make_images():
+    """qcow2: full, above a raw file, and one that forgets what is written; an empty one will grow."""
+    base = make_filled(f"{ext4}/base")
+    sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", base, f"{ext4}/image")
+    sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, "-u", f"{ext4}/overlay",
+       str(SIZE))
+    sh("cp", f"{ext4}/image", f"{memory}/volatile")
+    kinds = [
+        Kind("image", f"{ext4}/image", "format=qcow2,queues=2", 512, "64K"),
+        Kind("overlay", f"{ext4}/overlay", f"format=qcow2,backing={base}:raw,queues=2", 512, "64K"),
+        Kind("volatile", f"{memory}/volatile", "volatile,format=qcow2,queues=2", 512, "4K"),
+    ]
+    sh("qemu-img", "create", "-q", "-f", "qcow2", f"{ext4}/grows", str(SIZE))
+    return kinds, f"{ext4}/grows,format=qcow2,id=grows", None
 
 
 sh("dmesg", "--console-off")
 memory, ext4 = "/tmp/memory", make_ext4("/tmp/ext4")
 os.mkdir(memory)
-source = make_filled(f"{memory}/raw")
-sh("cp", source, f"{ext4}/direct")
-sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", source, f"{ext4}/image")
-sh("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"{ext4}/base", "-u",
-   f"{ext4}/overlay", str(SIZE))
-sh("cp", source, f"{ext4}/base")
-sh("cp", f"{ext4}/image", f"{memory}/volatile")
-KINDS = [
-    Kind("raw", f"{memory}/raw", "queues=2", 512, "512B"),
-    Kind("direct", f"{ext4}/direct", "direct,queues=2", 4096, "4K"),
-    Kind("image", f"{ext4}/image", "format=qcow2,queues=2", 512, "64K"),
-    Kind("overlay", f"{ext4}/overlay",
-         f"format=qcow2,backing={ext4}/base:raw,queues=2", 512, "64K"),
-    Kind("volatile", f"{memory}/volatile", "volatile,format=qcow2,queues=2", 512, "4K"),
-]
+part = sys.argv[4]
+kinds, grows, full = {"raw": make_raw, "images": make_images}[part]()
 
-# A file system that is full after 8 MiB.
-os.mkdir("/tmp/full")
-sh("mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", "/tmp/full")
-sh("truncate", "-s", str(SIZE), "/tmp/full/disk")
-
-# Two that will become larger.
-sh("truncate", "-s", str(SIZE), f"{ext4}/grows")
-sh("qemu-img", "create", "-q", "-f", "qcow2", f"{ext4}/grows.qcow2", str(SIZE))
-
-disks = [f"vd{chr(ord('b') + number)}" for number in range(len(KINDS) + 3)]
-raw_grows, image_grows = disks[-2:]
-extra = []
-for kind in KINDS:
-    extra += ["--disk", kind.option()]
+disks = [f"vd{chr(ord('b') + number)}" for number in range(len(kinds) + 2)]
+words = f"disks={','.join(disks[:len(kinds)])} grows={disks[len(kinds)]}:{GROWN}"
+options = [kind.option() for kind in kinds] + [grows]
+if full:
+    words += f" full={disks[-1]}"
+    options.append(full)
 # fio keeps 32 MiB for each of its jobs.
-run = Run("disks", cpus=2, memory="640M", words=f"disks={','.join(disks[:len(KINDS)])} full={disks[len(KINDS)]} "
-          f"grows={raw_grows},{image_grows}:{GROWN}",
-          extra=(*extra, "--disk", "/tmp/full/disk", "--disk", f"{ext4}/grows,id=grows",
-                 "--disk", f"{ext4}/grows.qcow2,format=qcow2,id=image-grows"))
-grow(run, (("grows", raw_grows), ("image-grows", image_grows)))
+run = Run(part, cpus=2, memory="512M", words=words,
+          extra=[word for option in options for word in ("--disk", option)])
+grow(run, "grows", disks[len(kinds)])
 serial = run.finish(status=0, seconds=480)
 for line in re.findall(r"(?:FIO|WORK).*", serial):
     print(line)
@@ -195,13 +205,11 @@ def saw(name):
     return found[0].strip() if found else ""
 
 
-for kind, disk in zip(KINDS, disks):
+for kind, disk in zip(kinds, disks):
     check_topology(kind, disk, saw)
     if kind.volatile:
         check_unchanged(kind)
     else:
         check_kind(kind, disk, saw)
-check_grown("grows", f"{ext4}/grows", raw_grows, saw)
-sh("qemu-img", "convert", "-f", "qcow2", "-O", "raw", f"{ext4}/grows.qcow2", "/tmp/grown.raw")
-check_grown("image-grows", "/tmp/grown.raw", image_grows, saw)
+check_grown(f"{ext4}/grows", "qcow2" in grows, disks[len(kinds)], saw)
 finish()

@@ -18,9 +18,42 @@ import time
 bin_dir, initrd, root_disk = (os.path.abspath(path) for path in sys.argv[1:4])
 # Copied to where an ordinary user may read it, as the executables are.
 kernel = shutil.copy(os.environ["LAB_KERNEL"], "/tmp/vmlinuz")
+LOST = 75  # exit status: the emulated processor has lost the guest (README.md); try again
 failures = 0
 printing = threading.Lock()
 KVM_GROUP = 107  # stands for the group kvm, which this tree's /etc/group may lack
+
+
+class Trace:
+    """What KVM saw last, for the case that it loses a guest."""
+
+    FOLDER = "/sys/kernel/tracing"
+    EVENTS = ("kvm_exit", "kvm_inj_virq", "kvm_inj_exception")
+
+    def __init__(self):
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", self.FOLDER], capture_output=True)
+        self.write("buffer_size_kb", "256")
+        for event in self.EVENTS:
+            self.write(f"events/kvm/{event}/enable", "1")
+
+    def write(self, name, value):
+        try:
+            with open(os.path.join(self.FOLDER, name), "w") as file:
+                file.write(value)
+        except OSError as error:
+            print(f"no trace: {name}: {error}", flush=True)
+
+    def last(self):
+        """The lines up to the last shutdown, each processor's in their order."""
+        self.write("tracing_on", "0")
+        try:
+            with open(os.path.join(self.FOLDER, "trace")) as file:
+                lines = file.read().splitlines()
+        except OSError as error:
+            return str(error)
+        ends = [number for number, line in enumerate(lines) if "reason shutdown" in line]
+        end = ends[-1] + 1 if ends else len(lines)
+        return "\n".join(line[:170] for line in lines[max(0, end - 40):end])
 
 
 def check(name, passed, why=""):
@@ -108,6 +141,12 @@ class Run:
             self.process.kill()
             output = self.process.communicate()[0].decode(errors="replace") + " (timed out)"
         took = time.monotonic() - self.started
+        lost = re.search(r"TRP-run-006: [^\n]* crashed\S*\s+(1\. )?triple fault on vCPU \d+ at RIP 0xfff0\b",
+                         output)
+        if lost:
+            print(f"{self.name}: {output}\n{self.serial_text()[-2000:]}\n{trace.last()}\nLOST {self.name}: the "
+                  f"emulated processor lost the guest after {took:.1f} s", flush=True)
+            sys.exit(LOST)
         check(f"{self.name}: exit status {status} (after {took:.1f} s)",
               self.process.returncode == status, f"{self.process.returncode}: {output[-2000:]}")
         serial = self.serial_text()
@@ -149,5 +188,6 @@ def finish():
 
 
 os.environ["PATH"] += ":/sbin:/usr/sbin"
+trace = Trace()
 os.chown("/dev/kvm", 0, KVM_GROUP)
 os.chmod("/dev/kvm", 0o660)
