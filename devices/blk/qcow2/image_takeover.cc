@@ -28,6 +28,8 @@ void require(int error) {
 // Cut short, all of it is done again.
 void Image::takeOver(MappingJournal& kept) {
   auto left = kept.recover();
+  // What is counted has to be what the disk has.
+  if (left != nullptr) require(file.sync());
   if (left != nullptr || head.isDirty()) repair();
   KJ_IF_MAYBE (records, left) {
     if (records->size() > 0) replay(*records);
