@@ -106,5 +106,31 @@ TEST(ControlActor, CallsToTheBrokerAreBoundedToo) {
   EXPECT_EQ(1u, bench.refused);
 }
 
+TEST(ControlActor, WhoAsksForTheLoadTooOftenIsToldTheSameAgain) {
+  ControlActorBench bench;
+  auto look = [&]() {
+    return bench.vmClient.loadRequest().send().wait(bench.scope).getLoad().getLastEvent();
+  };
+  EXPECT_EQ(look(), 1u);
+  EXPECT_EQ(look(), 1u);
+  bench.advance(ControlActor::LOAD_PAUSE - 1 * kj::MILLISECONDS);
+  EXPECT_EQ(look(), 1u);
+  bench.advance(1 * kj::MILLISECONDS);
+  EXPECT_EQ(look(), 2u);
+}
+
+TEST(ControlActor, SoManyReadEventsAndOneMoreWhenOneHasLeft) {
+  ControlActorBench bench;
+  auto open = [&]() { return bench.vmClient.eventsRequest().send().wait(bench.scope).getReader(); };
+  kj::Vector<EventReader::Client> readers;
+  for (uint32_t i = 0; i < ControlActor::MOST_READERS; i++)
+    readers.add(open());
+  auto refusal = kj::runCatchingExceptions([&]() { open(); });
+  EXPECT_TRUE(KJ_ASSERT_NONNULL(refusal).getDescription().startsWith("TRP-obs-003: "));
+  readers.removeLast();
+  bench.scope.poll();
+  readers.add(open());
+}
+
 }  // namespace
 }  // namespace troupe

@@ -11,6 +11,7 @@
 #include "vmm/commands.h"
 #include "vmm/number_text.h"
 #include "vmm/observe/lasting_client.h"
+#include "vmm/observe/load_copy.h"
 #include "vmm/observe/observe_commands.h"
 #include "vmm/observe/top_table.h"
 #include "vmm/quote.h"

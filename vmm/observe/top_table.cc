@@ -5,17 +5,12 @@
 #include "devices/virtio/queue_counters.h"
 #include "vmm/number_text.h"
 #include "vmm/observe/json_line.h"
-#include "vmm/quote.h"
 #include "vmm/table.h"
 
 namespace troupe {
 
 namespace {
 
-constexpr kj::uint MOST_PROCESSES = 64;
-constexpr kj::uint MOST_QUEUES = virtio::CounterPage::QUEUES;
-constexpr kj::uint MOST_THREADS = 255;
-constexpr kj::uint MOST_LIMITS = 8;
 constexpr kj::uint WAITS = virtio::CounterSlot::WAITS;
 constexpr double NS_PER_US = 1e3;
 constexpr double NS_PER_SECOND = 1e9;
@@ -274,54 +269,6 @@ kj::String topLine(VmLoad::Reader now, VmLoad::Reader earlier) {
       .number("lastEvent", now.getLastEvent())
       .json("processes", processes)
       .render();
-}
-
-void copyLoad(VmLoad::Reader from, VmLoad::Builder to) {
-  to.setName(escape(from.getName(), 64));
-  to.setState(escape(from.getState(), 20));
-  to.setUptimeMs(from.getUptimeMs());
-  to.setMonotonicNs(from.getMonotonicNs());
-  to.setCpus(from.getCpus());
-  to.setMemoryBytes(from.getMemoryBytes());
-  to.setReboots(from.getReboots());
-  to.setLastEvent(from.getLastEvent());
-  auto processes = to.initProcesses(kj::min(from.getProcesses().size(), MOST_PROCESSES));
-  for (kj::uint i = 0; i < processes.size(); i++) {
-    auto one = from.getProcesses()[i];
-    auto copy = processes[i];
-    copy.setName(escape(one.getName(), 40));
-    copy.setKind(escape(one.getKind(), 20));
-    copy.setPid(one.getPid());
-    copy.setCpuNs(one.getCpuNs());
-    copy.setPrivateBytes(one.getPrivateBytes());
-    copy.setSharedBytes(one.getSharedBytes());
-    copy.setRestarts(one.getRestarts());
-    auto queues = copy.initQueues(kj::min(one.getQueues().size(), MOST_QUEUES));
-    for (kj::uint q = 0; q < queues.size(); q++) {
-      auto queue = one.getQueues()[q];
-      queues[q].setIndex(queue.getIndex());
-      queues[q].setRequests(queue.getRequests());
-      queues[q].setFromGuestBytes(queue.getFromGuestBytes());
-      queues[q].setToGuestBytes(queue.getToGuestBytes());
-      queues[q].setErrors(queue.getErrors());
-      queues[q].setInFlight(queue.getInFlight());
-      queues[q].setWaitNs(queue.getWaitNs());
-      auto waits = queues[q].initWaits(kj::min(queue.getWaits().size(), WAITS));
-      for (kj::uint w = 0; w < waits.size(); w++)
-        waits.set(w, queue.getWaits()[w]);
-    }
-    auto threads = copy.initThreads(kj::min(one.getThreads().size(), MOST_THREADS));
-    for (kj::uint t = 0; t < threads.size(); t++) {
-      threads[t].setName(escape(one.getThreads()[t].getName(), 20));
-      threads[t].setCpuNs(one.getThreads()[t].getCpuNs());
-    }
-    auto limits = copy.initLimits(kj::min(one.getLimits().size(), MOST_LIMITS));
-    for (kj::uint l = 0; l < limits.size(); l++) {
-      limits[l].setName(escape(one.getLimits()[l].getName(), 20));
-      limits[l].setUsed(one.getLimits()[l].getUsed());
-      limits[l].setAllowed(one.getLimits()[l].getAllowed());
-    }
-  }
 }
 
 }  // namespace troupe

@@ -30,7 +30,4 @@ kj::Maybe<ProcessLoad::Reader> find(VmLoad::Reader load, ProcessLoad::Reader pro
 kj::String topTable(VmLoad::Reader now, VmLoad::Reader earlier);
 kj::String topLine(VmLoad::Reader now, VmLoad::Reader earlier);
 
-// A copy of what a stranger says, as far as it can be true and is safe to show.
-void copyLoad(VmLoad::Reader from, VmLoad::Builder to);
-
 }  // namespace troupe

@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "devices/virtio/queue_counters.h"
+#include "vmm/observe/load_copy.h"
 
 namespace troupe {
 namespace {
