@@ -13,7 +13,8 @@ namespace {
 void describeActor(Actor& actor, ProcessLoad::Builder load) {
   load.setName(actor.name());
   load.setKind(actor.kind());
-  describeUse(actor.child().pid(), load);
+  // The number of one that has ended may be somebody else's.
+  if (actor.waitStatus() == nullptr) describeUse(actor.child().pid(), load);
   KJ_IF_MAYBE (group, actor.group()) {
     describeLimits(*group, load);
   }

@@ -49,7 +49,7 @@ failed=0
 run() {
   echo "--- $*"
   "$@" > /tmp/output 2>&1 || { cat /tmp/output; echo "FAILED: $*"; failed=1; }
-  grep -E '^\[  (PASSED|SKIPPED)|^a start|^ok|^FAIL' /tmp/output || true
+  grep -E '^\[  (PASSED|SKIPPED)|^a start|^ok|^FAIL|^     with' /tmp/output || true
 }
 uname -sr
 cd /tmp/tests
@@ -65,4 +65,5 @@ sleep 1000 &
 echo $! > $groups/shared/shell/cgroup.procs
 run as_user_in shared/shell sandbox/limits/limited_actor_test
 run python3 -B "$here/limit_checks.py" /tmp/bin /tmp/payload.elf "$tests"
+run python3 -B "$here/budget_checks.py" /tmp/bin /tmp/payload.elf "$tests"
 exit $failed

@@ -2,4 +2,4 @@
 # Actors in control groups, where these are complete: see limits.sh.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
-exec "$here/lab" -m 3072 -t 500 -- bash "$here/limits.sh" "$PWD"
+exec "$here/lab" -m 3072 -t 700 -- bash "$here/limits.sh" "$PWD"

@@ -30,7 +30,7 @@ uint64_t waitsIn(QueueLoad::Reader queue, kj::uint bucket) {
   return bucket < queue.getWaits().size() ? queue.getWaits()[bucket] : 0;
 }
 
-// What all queues of a process did.
+// What one queue did since it was looked at before, or several of them together.
 struct QueueSums {
   uint64_t requests = 0, bytes = 0, inFlight = 0, waitNs = 0;
   uint64_t waits[WAITS] = {};

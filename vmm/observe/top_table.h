@@ -22,7 +22,7 @@ struct ProcessRates {
 ProcessRates ratesOf(ProcessLoad::Reader now, kj::Maybe<ProcessLoad::Reader> earlier,
                      uint64_t elapsedNs);
 
-// The process of the same name in `load`, if it is the same process or takes over its counters.
+// The process of the same name in `load`: the same one, or one whose place it took.
 kj::Maybe<ProcessLoad::Reader> find(VmLoad::Reader load, ProcessLoad::Reader process);
 
 // What happened between two looks, as a table for people or as a line of JSON. Both are copies
