@@ -20,20 +20,25 @@ struct FrameStart {
   kj::byte bytes[size];
 };
 
+// How much of an outgoing frame is copied: at least what the spoof filter looks at, and all of the
+// short ones, which the kernel then takes in one piece.
+constexpr size_t OUTGOING_START_BYTES = 128;
+static_assert(OUTGOING_START_BYTES >= SPOOF_FILTER_BYTES, "it looks at a copy");
+
 // The most pieces a frame has behind its start: with a length and the start, as many as one system
 // call takes (IOV_MAX).
 constexpr size_t MAX_REST_PIECES = 1022;
 
 // A frame on its way to the host.
 struct OutgoingFrame {
-  FrameStart<SPOOF_FILTER_BYTES> start;
+  FrameStart<OUTGOING_START_BYTES> start;
   uint32_t startBytes;             // of start.bytes that are in use
   kj::ArrayPtr<const iovec> rest;  // behind them: at most MAX_REST_PIECES, for system calls
   uint32_t bytes;                  // all together, without the header
 };
 
 // Room for a frame from the host: `header`, then the bytes of `pieces`, whose first entry is free
-// for the backend's own use. The second is private memory.
+// for the backend's own use. The second is private memory, right behind the header.
 struct IncomingRoom {
   virtio::NetHeader& header;
   kj::ArrayPtr<iovec> pieces;

@@ -60,13 +60,15 @@ bool FrameBackend::isClosed() const {
 }
 
 Backend::Received FrameBackend::receive(const IncomingRoom& room) {
-  auto into = room.pieces;
+  kj::ArrayPtr<iovec> pieces = room.pieces;
+  auto into = pieces.slice(1, pieces.size());
   size_t headerBytes = headers == Headers::FIRST ? sizeof(room.header) : 0;
   if (headerBytes > 0) {
-    into[0] = iovec{&room.header, headerBytes};
+    // In one piece with what is behind it: most frames are short.
+    KJ_DASSERT(into[0].iov_base == &room.header + 1);
+    into[0] = iovec{&room.header, headerBytes + into[0].iov_len};
   } else {
     room.header = {};
-    into = into.slice(1, into.size());
   }
   ssize_t received = readv(file, into.begin(), into.size());
   if (received < 0) return {outcomeOf(errno), 0};

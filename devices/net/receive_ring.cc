@@ -26,8 +26,10 @@ constexpr uint32_t LARGE_FRAMES = 256;
 constexpr uint64_t PATIENCE_NS = 100 * 1000000;
 
 constexpr size_t HEADER_BYTES = sizeof(virtio::NetHeader);
-// What is always received into private memory first.
-constexpr size_t START_BYTES = HEADER_BYTES + ETHERNET_HEADER_BYTES;
+// What is always received into private memory first: header and Ethernet header, which are looked
+// at, and all of a short frame. Copying that costs less than another piece for the kernel.
+constexpr size_t START_BYTES = 256;
+static_assert(START_BYTES >= HEADER_BYTES + ETHERNET_HEADER_BYTES, "what is looked at");
 
 // One byte more than the longest frame: whatever fills it was longer.
 constexpr size_t PRIVATE_BYTES = HEADER_BYTES + MAX_FRAME_BYTES + 1;
@@ -73,7 +75,7 @@ kj::Maybe<ReceiveRing::State> ReceiveRing::receive(const NetRules& rules) {
   listedBytes = 0;
   bool direct = rules.linkUp && settings.capture == nullptr;
   size_t listed = direct ? listRoom() : 2;
-  pieces[1] = iovec{frame.begin() + HEADER_BYTES, ETHERNET_HEADER_BYTES};
+  pieces[1] = iovec{frame.begin() + HEADER_BYTES, START_BYTES - HEADER_BYTES};
   pieces[listed] = iovec{frame.begin() + START_BYTES, frame.size() - START_BYTES};
   auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
   auto received = backend.receive({header, kj::arrayPtr(pieces, listed + 1)});
@@ -136,7 +138,7 @@ ReceiveRing::State ReceiveRing::deliver() {
   uint16_t buffers = mergeable ? buffersFor(bytes) : 1;
   auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
   header.bufferCount = buffers;
-  copyTo(0, frame.slice(0, START_BYTES));
+  copyTo(0, frame.slice(0, kj::min(bytes, START_BYTES)));
   uint64_t inPlace = START_BYTES + listedBytes;
   if (bytes > inPlace) {
     copyTo(inPlace, frame.slice(START_BYTES, START_BYTES + bytes - inPlace));

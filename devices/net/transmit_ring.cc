@@ -12,6 +12,8 @@ namespace {
 
 // Often enough that a driver gets its buffers back while the rest is sent.
 constexpr uint32_t PUBLISH_AFTER = 16;
+// A driver that sleeps is woken less often: that costs both sides more than a frame does.
+constexpr uint32_t INTERRUPT_AFTER = 32;
 
 }  // namespace
 
@@ -98,7 +100,7 @@ bool TransmitRing::prepare(virtio::Chain& chain, OutgoingFrame& frame) {
   uint64_t bytes = chain.readableBytes();
   if (bytes < ETHERNET_HEADER_BYTES || bytes > MAX_FRAME_BYTES) return false;
   frame.bytes = bytes;
-  frame.startBytes = kj::min(frame.bytes, SPOOF_FILTER_BYTES);
+  frame.startBytes = kj::min(frame.bytes, OUTGOING_START_BYTES);
   auto start = kj::arrayPtr(frame.start.bytes, frame.startBytes);
   chain.readBytes(start);
   frame.rest = chain.readable();
@@ -129,14 +131,27 @@ void TransmitRing::finish(size_t sent) {
 
 void TransmitRing::giveBack(virtio::Chain&& chain) {
   ring.push(kj::mv(chain), 0);
-  if (++untold == PUBLISH_AFTER) tellDriver();
+  ++uninterrupted;
+  if (++untold == PUBLISH_AFTER) publish();
+}
+
+void TransmitRing::publish() {
+  isWanted |= ring.publish();
+  untold = 0;
+  if (uninterrupted >= INTERRUPT_AFTER) interrupt();
 }
 
 void TransmitRing::tellDriver() {
-  if (untold == 0) return;
-  untold = 0;
+  if (untold > 0) publish();
+  interrupt();
+}
+
+void TransmitRing::interrupt() {
+  uninterrupted = 0;
+  if (!isWanted) return;
+  isWanted = false;
   // A full counter is the only failure: then the interrupt is pending anyway.
-  if (ring.publish()) eventfd_write(call, 1);
+  eventfd_write(call, 1);
 }
 
 }  // namespace troupe::net

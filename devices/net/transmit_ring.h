@@ -45,6 +45,8 @@ class TransmitRing {
   bool copyWhole(virtio::Chain& chain, OutgoingFrame& frame);
   void finish(size_t sent);
   void giveBack(virtio::Chain&& chain);
+  void publish();
+  void interrupt();
   void tellDriver();
 
   virtio::Virtqueue& ring;
@@ -58,7 +60,9 @@ class TransmitRing {
   kj::Array<kj::Maybe<virtio::Chain>> chains;
   size_t first = 0;
   size_t count = 0;
-  uint32_t untold = 0;  // chains given back and not yet published
+  uint32_t untold = 0;         // chains given back and not yet published
+  uint32_t uninterrupted = 0;  // and since the driver was last interrupted, or need not be
+  bool isWanted = false;       // an interrupt for some of them
 
   // The last of them, if it was copied whole: for a capture shows what was sent and nothing else.
   kj::Array<kj::byte> whole;
