@@ -84,9 +84,6 @@ kj::Promise<void> BrokerActor::addDevice(AddDeviceContext context) {
   auto ram = grant(params.getMemory());
   KJ_REQUIRE(!params.getMayGiveBack() || params.getMemory().isReadOnly(),
              "only a device that reads guest RAM and does not write it gives pages back");
-  KJ_REQUIRE(
-      !params.getIsReplaced() || !params.getMemory().isReadOnly(),
-      "where a ring whose chains the broker returns has got to is known to one process alone");
   uint16_t index = devices.size();
   auto& device = *devices.add(kj::heap<PluggedDevice>());
   device.ram = kj::mv(ram);

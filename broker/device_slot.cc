@@ -37,10 +37,12 @@ kj::Promise<DeviceDescription> DeviceSlot::describe(kj::AutoCloseFd pipe) {
 }
 
 kj::Promise<void> DeviceSlot::attach(RamGrant granted, kj::ArrayPtr<const QueueFds> queues,
-                                     VirtioDeviceClient& newClient, kj::Maybe<RamDeputy&> deputy) {
+                                     VirtioDeviceClient& newClient,
+                                     kj::Maybe<RamDeputy&> newDeputy) {
   ram = kj::mv(granted);
   queueFds = queues;
   client = newClient;
+  deputy = newDeputy;
   return process().attach(ram, queueFds, *this, deputy);
 }
 
@@ -53,6 +55,9 @@ void DeviceSlot::letGo() {
   state = Process::AWAY;
   callsBefore = callCount();
   remote = nullptr;
+  KJ_IF_MAYBE (returning, deputy) {
+    returning->suspend();
+  }
 }
 
 kj::Promise<void> DeviceSlot::replace(kj::AutoCloseFd pipe) {
@@ -65,7 +70,7 @@ kj::Promise<void> DeviceSlot::replace(kj::AutoCloseFd pipe) {
       .then([this, &successor](DeviceDescription&& found) {
         requireSame(found);
         successorConfig = kj::mv(found.config);
-        return successor.attach(ram, queueFds, *this);
+        return successor.attach(ram, queueFds, *this, deputy);
       })
       .then([this]() { state = Process::ATTACHED; });
 }
@@ -93,6 +98,9 @@ void DeviceSlot::resume(bool ownFault) {
   }
   if (resetting) {
     resetting = false;  // nothing of the driver's is touched by a process that was never activated
+    KJ_IF_MAYBE (returning, deputy) {
+      returning->deactivate();
+    }
     KJ_ASSERT_NONNULL(client).resetDone();
   }
 }

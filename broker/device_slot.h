@@ -100,6 +100,7 @@ class DeviceSlot final: public VirtioDevice, private VirtioDeviceClient {
   RamGrant ram;
   kj::ArrayPtr<const QueueFds> queueFds;
   kj::Maybe<VirtioDeviceClient&> client;
+  kj::Maybe<RamDeputy&> deputy;
 
   kj::Maybe<Driver> driver;  // between DRIVER_OK and a reset
   uint32_t successors = 0;

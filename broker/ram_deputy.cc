@@ -26,7 +26,10 @@ void store(kj::byte* pointer, T value) {
 }  // namespace
 
 // A ring that cannot be is left out: the device finds that out by itself and asks for a reset.
-void RamDeputy::activate(kj::ArrayPtr<const QueueSettings> queues) {
+void RamDeputy::activate(uint64_t number, kj::ArrayPtr<const QueueSettings> queues) {
+  isSuspended = false;
+  if (number == activation) return;
+  activation = number;
   kj::Vector<UsedRing> usable(queues.size());
   for (auto& queue : queues) {
     bool isPowerOfTwo = queue.size != 0 && (queue.size & (queue.size - 1)) == 0;
@@ -38,8 +41,21 @@ void RamDeputy::activate(kj::ArrayPtr<const QueueSettings> queues) {
   rings = usable.releaseAsArray();
 }
 
+void RamDeputy::deactivate() {
+  rings = nullptr;
+  activation = 0;
+}
+
+uint16_t RamDeputy::returned(uint16_t queue) const {
+  for (auto& ring : rings) {
+    if (ring.queue == queue) return ring.next;
+  }
+  return 0;
+}
+
 uint64_t RamDeputy::returnChains(uint16_t queue, capnp::List<ReturnedChain>::Reader chains,
                                  capnp::List<MemoryRange>::Reader giveBack) {
+  KJ_REQUIRE(!isSuspended, "the device has not been activated");
   auto& used = ringOf(queue);
   KJ_REQUIRE(chains.size() <= used.size, "more chains than the queue holds", chains.size());
   requireSound(giveBack);

@@ -31,9 +31,16 @@ class RamDeputy {
   RamDeputy(const GuestRam& ram, Right right) : ram(ram), right(right) {}
   KJ_DISALLOW_COPY(RamDeputy);
 
-  // The rings as the driver set them up, from DRIVER_OK until a reset is done.
-  void activate(kj::ArrayPtr<const QueueSettings> queues);
-  void deactivate() { rings = nullptr; }
+  // The rings as the driver set them up, from DRIVER_OK until a reset is done. `activation` numbers
+  // it: with that of the rings there are, another process goes on where the one before stopped.
+  void activate(uint64_t activation, kj::ArrayPtr<const QueueSettings> queues);
+  void deactivate();
+
+  // The process that asked is gone, and whoever takes its place has not been activated.
+  void suspend() { isSuspended = true; }
+
+  // The index that stands in the used ring of `queue`; 0 when that is not active.
+  uint16_t returned(uint16_t queue) const;
 
   // Returns how many bytes were given back. Throws, with nothing done, when the device asks for
   // what it may not.
@@ -54,6 +61,8 @@ class RamDeputy {
   const GuestRam& ram;
   const Right right;
   kj::Array<UsedRing> rings;
+  uint64_t activation = 0;  // whose rings these are
+  bool isSuspended = false;
 };
 
 }  // namespace troupe::broker

@@ -32,7 +32,7 @@ struct Bench {
     activate({{0, 8, 0, 0, RING}});
   }
   void activate(std::vector<QueueSettings> queues) {
-    deputy.activate(kj::arrayPtr(queues.data(), queues.size()));
+    deputy.activate(++activation, kj::arrayPtr(queues.data(), queues.size()));
   }
   struct Element {
     uint16_t head;
@@ -77,6 +77,7 @@ struct Bench {
   sandbox::SharedMemory file = sandbox::makeSharedMemory("ram", RAM_BYTES);
   GuestRam ram{RAM_BYTES, file.writable};
   RamDeputy deputy;
+  uint64_t activation = 0;
 };
 
 TEST(RamDeputy, PagesGivenBackTakeNoMemoryAndReadAsZeroes) {
@@ -111,6 +112,30 @@ TEST(RamDeputy, ARingBeginsAnewWithEachDriver) {
   bench.activate({{0, 8, 0, 0, RING + 0x1000}});
   bench.give({}, {{4, 0}});
   EXPECT_EQ(bench.word(RING + 0x1004), 4u);
+  EXPECT_EQ(bench.usedIndex(), 1);
+}
+
+TEST(RamDeputy, WhoTakesTheDevicesPlaceGoesOnWhereTheRingHasGotTo) {
+  Bench bench;
+  std::vector<QueueSettings> queues = {{0, 8, 0, 0, RING}};
+  auto again = [&](uint64_t number) {
+    bench.deputy.activate(number, kj::arrayPtr(queues.data(), queues.size()));
+  };
+  bench.give({}, {{3, 0}, {4, 0}});
+  bench.deputy.suspend();
+  EXPECT_NE(bench.refusal({}, {{5, 0}}).find("not been activated"), std::string::npos);
+  EXPECT_EQ(bench.usedIndex(), 2);
+  EXPECT_EQ(bench.deputy.returned(0), 2);
+  EXPECT_EQ(bench.deputy.returned(1), 0);
+  again(bench.activation);
+  bench.give({}, {{5, 0}});
+  EXPECT_EQ(bench.usedIndex(), 3);
+  EXPECT_EQ(bench.word(RING + 20), 5u);
+  // Another driver has set the device up while nobody played it.
+  bench.deputy.suspend();
+  again(bench.activation + 1);
+  EXPECT_EQ(bench.deputy.returned(0), 0);
+  bench.give({}, {{6, 0}});
   EXPECT_EQ(bench.usedIndex(), 1);
 }
 

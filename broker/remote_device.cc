@@ -347,7 +347,9 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
       queues[i].setUsedRing(queue.usedRing);
     }
     KJ_IF_MAYBE (ram, deputy) {
-      ram->activate(activation.queues);
+      ram->activate(activation.which.number, activation.queues);
+      for (auto queue : queues)
+        queue.setReturned(ram->returned(queue.getIndex()));
     }
     nextActivation = nullptr;
     // A device that cannot start tells its driver so, as for any other failure (§2.1.2).
@@ -411,7 +413,9 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   void lose(kj::StringPtr why) {
     if (isLost) return;
     isLost = true;
-    dismissDeputy();
+    KJ_IF_MAYBE (ram, deputy) {
+      ram->suspend();
+    }
     nextActivation = nullptr;
     nextEvent = nullptr;
     // Later: this may be running inside the connection.

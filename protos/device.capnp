@@ -78,6 +78,9 @@ struct QueueLayout {
   descriptorTable @2 :UInt64;
   availableRing @3 :UInt64;
   usedRing @4 :UInt64;
+  returned @5 :UInt16;
+  # Of a device that may not write guest RAM, when it is resumed: the index that the broker has
+  # stored into the used ring, which says how many chains are the driver's again.
 }
 
 struct ReturnedChain {

@@ -233,30 +233,42 @@ class Launching {
                         {},
                         describeVsock(plan, files, message)};
     handVsock(files, start.fds);
-    return device(kj::mv(start));
+    return device(kj::mv(start), true, "connector"_kj);
   }
 
  private:
-  // `mayBeReplaced`: another process can go on where it stops; its profile says whether one does.
-  DeviceActor device(ActorStart start, bool mayBeReplaced = true) {
+  // `line`: see Succession. `mayBeReplaced`: another process can go on where it stops; its profile
+  // says whether one does.
+  DeviceActor device(ActorStart start, bool mayBeReplaced = true,
+                     kj::Maybe<kj::StringPtr> line = nullptr) {
     if (mayBeReplaced && isReplaced(start.profile)) {
-      auto succession = kj::heap<Succession>(start);
+      auto succession = kj::heap<Succession>(start, line);
       auto counters = kj::heap<CountersView>(succession->counters());
       auto first = succession->launch(io, launcher);
-      DeviceActor device = {kj::mv(first.actor), kj::mv(first.brokerEnd),
-                            kj::mv(first.brokerObject), kj::mv(first.witness), kj::mv(succession)};
+      DeviceActor device = {kj::mv(first.actor),        kj::mv(first.brokerEnd),
+                            kj::mv(first.brokerObject), kj::mv(first.witness),
+                            kj::mv(succession),         kj::mv(first.line)};
       device.counters = kj::mv(counters);
       return device;
     }
     auto pipe = makeSocketPair();
     start.fds.add(HandedFd{"rpc", 0, pipe.theirs});
+    SocketPair called;
+    KJ_IF_MAYBE (fd, line) {
+      called = makeSocketPair();
+      start.fds.add(HandedFd{*fd, 0, called.theirs});
+    }
     auto object = sandbox::objectOf(pipe.ours);
     // No journals: nobody takes its place.
     auto kept = sandbox::makeSharedMemory("counters", CountersView::BYTES);
     bool counts = hasFd(start.profile, "journal");
     if (counts) start.fds.add(HandedFd{"journal", 0, kept.writable});
-    DeviceActor device = {
-        kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pipe.ours), kj::mv(object), {}};
+    DeviceActor device = {kj::heap<Actor>(io, launcher, kj::mv(start)),
+                          kj::mv(pipe.ours),
+                          kj::mv(object),
+                          {},
+                          nullptr,
+                          kj::mv(called.ours)};
     if (counts) device.counters = kj::heap<CountersView>(kept.readOnly);
     return device;
   }
@@ -329,6 +341,7 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
   }
   if (plan.rng) company.devices.add(launching.rng(plan.rngRate));
   KJ_IF_MAYBE (vsock, plan.vsock) {
+    company.vsock = static_cast<uint16_t>(company.devices.size());
     company.devices.add(launching.vsock(*vsock, KJ_ASSERT_NONNULL(files.vsock)));
   }
   company.serial = launching.serial(uart.theirs, files.serial);

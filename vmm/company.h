@@ -28,6 +28,7 @@ struct DeviceActor {
   kj::String brokerObject;                              // which socket that is (sandbox/fd_view.h)
   kj::AutoCloseFd witness;                              // see Succession
   kj::Maybe<kj::Own<Succession>> succession = nullptr;  // of one that is replaced when it ends
+  kj::AutoCloseFd line;  // on which its process calls `troupe`, until that is taken
   uint32_t restarts = 0;
   bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
   kj::Maybe<kj::Own<CountersView>> counters = nullptr;
@@ -47,6 +48,7 @@ struct Company {
   kj::Vector<DeviceActor> devices;      // in the order of their PCI slots
   kj::Vector<kj::Own<Actor>> helpers;   // behind devices, without a word to the broker
   kj::Maybe<uint16_t> balloon;          // which of them it is
+  kj::Maybe<uint16_t> vsock;            // likewise
   uint16_t firstDisk = 0;               // the disks stand side by side
   uint16_t firstNet = 0;                // and so do the network devices
   kj::Maybe<uint16_t> terminalConsole;  // the device whose terminal is the user's

@@ -100,11 +100,8 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
   company = launchCompany(io, launcher, plan, files, programs, profiles);
   files.ram = {};  // the broker has it
-  KJ_IF_MAYBE (vsock, files.vsock) {
-    vsock->connector.theirs = nullptr;
-    auto socket =
-        KJ_ASSERT_NONNULL(plan.vsock).socket.map([](kj::String& path) { return path.asPtr(); });
-    vsockConnector = kj::heap<VsockConnector>(io, kj::mv(vsock->connector.ours), socket);
+  KJ_IF_MAYBE (vsock, company.vsock) {
+    connectVsock(*vsock);
   }
 
   auto stopping = kj::newPromiseAndFulfiller<void>();
@@ -117,6 +114,14 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       [this](int pipe) { return launchFront(this->io, launcher, programs, profiles, pipe); },
       [this](Actor& front) { return inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);
+}
+
+// Each process of the socket device has a connector of its own: what the one before had asked is
+// nothing to it.
+void LocalVm::connectVsock(uint16_t device) {
+  auto socket =
+      KJ_ASSERT_NONNULL(plan.vsock).socket.map([](kj::String& path) { return path.asPtr(); });
+  vsockConnector = kj::heap<VsockConnector>(io, kj::mv(company.devices[device].line), socket);
 }
 
 kj::Promise<BrokerCounters> LocalVm::counters() {
@@ -354,6 +359,7 @@ void LocalVm::supervise() {
       Supervisor::Ground{io, launcher, inspection, company}, KJ_ASSERT_NONNULL(broker),
       [this](uint16_t device) {
         if (company.terminalConsole == device) terminalResized();
+        if (company.vsock == device) connectVsock(device);
         bool isNet = device >= company.firstNet && device < company.firstNet + plan.nets.size();
         if (isNet) tellNetAgain(device);
         auto& one = company.devices[device];

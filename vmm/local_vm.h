@@ -72,6 +72,7 @@ class LocalVm final: public RunningVm {
   kj::StringPtr state() const;
   GraphPlan graphPlan();
   void supervise();
+  void connectVsock(uint16_t device);
   void noteEnd(const VmEnd& end);
   kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();

@@ -12,9 +12,9 @@ namespace troupe {
 
 namespace {
 
-// Room for counters, a page, and the queues of any device: 31 of 1024 descriptors take half of it.
-// Pages that no journal uses do not exist.
-constexpr uint64_t JOURNAL_BYTES = 1 << 20;
+// A MiB for counters, a page, and the journals of any device's queues; and what the device itself
+// keeps: a console of eight ports 8 MiB. Pages that nobody writes do not exist.
+constexpr uint64_t JOURNAL_BYTES = 16 << 20;
 
 kj::AutoCloseFd duplicate(int fd) {
   int copy;
@@ -57,13 +57,14 @@ struct Watched {
 
 }  // namespace
 
-Succession::Succession(const ActorStart& start)
+Succession::Succession(const ActorStart& start, kj::Maybe<kj::StringPtr> line)
     : profile(start.profile),
       executable(start.executable),
       argv0(start.argv0),
       name(kj::heapString(start.name)),
       kind(start.kind),
-      role(kj::heapString(start.role)) {
+      role(kj::heapString(start.role)),
+      line(line) {
   for (auto& fd : start.fds)
     keep(fd);
   KJ_IF_MAYBE (given, start.config) {
@@ -106,9 +107,14 @@ Succession::Member Succession::launch(kj::AsyncIoContext& io, ActorLauncher& lau
   start.fds.add(sandbox::HandedFd{"rpc", 0, rpc.theirs});
   auto witness = makePipe();
   if (hasFd(profile, "witness")) start.fds.add(sandbox::HandedFd{"witness", 0, witness.write});
+  SocketPair called;
+  KJ_IF_MAYBE (fd, line) {
+    called = makeSocketPair();
+    start.fds.add(sandbox::HandedFd{*fd, 0, called.theirs});
+  }
   auto object = sandbox::objectOf(rpc.ours);
   return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(rpc.ours), kj::mv(object),
-          kj::mv(witness.read)};
+          kj::mv(witness.read), kj::mv(called.ours)};
 }
 
 kj::Promise<void> untilAllHaveLetGo(kj::UnixEventPort& events, int witness) {

@@ -15,8 +15,9 @@ namespace troupe {
 // journals that say what was in flight.
 class Succession {
  public:
-  // Of a device whose first process is to get `start`, beside pipe and kept memory.
-  explicit Succession(const ActorStart& start);
+  // Of a device whose first process is to get `start`, beside pipe and kept memory. `line`: the
+  // name of an fd by which each process calls `troupe`, over a socket pair of its own.
+  explicit Succession(const ActorStart& start, kj::Maybe<kj::StringPtr> line = nullptr);
   KJ_DISALLOW_COPY(Succession);
 
   struct Member {
@@ -25,6 +26,7 @@ class Succession {
     kj::String brokerObject;  // which socket that is (sandbox/fd_view.h)
     // Ends with the last request that the process has in the kernel, after the process itself.
     kj::AutoCloseFd witness;
+    kj::AutoCloseFd line;  // `troupe`'s end, if there is one
   };
   // Starts a process. The one before is reaped.
   Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher);
@@ -58,16 +60,15 @@ class Succession {
   const kj::String name;
   const kj::StringPtr kind;
   const kj::String role;
+  const kj::Maybe<kj::StringPtr> line;
   kj::Vector<KeptFd> fds;
   kj::AutoCloseFd countersFile;
   kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> config;
 };
 
-// Whether the profile says that the actor is replaced when it ends by itself. One that only reads
-// guest memory has the broker return its chains, and how far that got no successor knows.
+// Whether the profile says that the actor is replaced when it ends by itself.
 inline bool isReplaced(const sandbox::Profile& profile) {
-  return profile.layers.restart.restarts > 0 &&
-         profile.layers.memory.access != sandbox::ProfileMemory::READ_ONLY;
+  return profile.layers.restart.restarts > 0;
 }
 
 // Whether processes of this profile may be handed an fd of that name.

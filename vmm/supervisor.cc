@@ -146,6 +146,7 @@ kj::Promise<void> Supervisor::replace(Ward& ward, bool ownFault) {
   device.actor = kj::mv(next.actor);
   device.brokerObject = kj::mv(next.brokerObject);
   device.witness = kj::mv(next.witness);
+  device.line = kj::mv(next.line);
   device.restarts++;
   return begin(ward, kj::mv(next.brokerEnd))
       .then([this, &ward, ownFault, quiet = kj::mv(quiet)](bool isReady) mutable {

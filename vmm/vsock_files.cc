@@ -14,7 +14,6 @@ VsockFiles openVsock(const VsockPlan& plan) {
     return kj::heap<ListeningSocket>(forward.path, kj::str("--vsock forward=", forward.port),
                                      codes::VSOCK_SOCKET);
   };
-  files.connector = makeSocketPair();
   return files;
 }
 

@@ -15,7 +15,6 @@ struct VsockFiles {
   kj::Own<CidLease> cid;
   kj::Maybe<kj::Own<ListeningSocket>> socket;
   kj::Array<kj::Own<ListeningSocket>> forwards;  // in the order of the plan
-  SocketPair connector;  // `theirs` until the device has it, `ours` until VsockConnector has it
 };
 
 VsockFiles openVsock(const VsockPlan& plan);

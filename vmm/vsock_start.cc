@@ -17,7 +17,6 @@ capnp::AnyPointer::Reader describeVsock(const VsockPlan& plan, const VsockFiles&
 }
 
 void handVsock(const VsockFiles& files, kj::Vector<HandedFd>& fds) {
-  fds.add(HandedFd{"connector", 0, files.connector.theirs});
   KJ_IF_MAYBE (socket, files.socket) {
     fds.add(HandedFd{"listen", 0, (*socket)->fd()});
   }

@@ -158,10 +158,17 @@ kj::Promise<void> DeviceActor::activate(ActivateContext context) {
 
   jail.enter("run");
   askedForReset = false;
+  // First of all: what stands in the journals from makeRings() on is of this activation.
+  bool isResumed = goesOn(params);
+  if (!isResumed) engine.forget();
   KJ_IF_MAYBE (rings, makeRings(held, params)) {
     state = State::ACTIVE;
     engine.activating(params.getNumber(), params.getResumed());
-    engine.start(held.ram.memory(), features, kj::mv(*rings), *this);
+    if (isResumed) {
+      engine.resume(held.ram.memory(), features, kj::mv(*rings), *this);
+    } else {
+      engine.start(held.ram.memory(), features, kj::mv(*rings), *this);
+    }
   } else {
     needsReset();
   }
@@ -183,7 +190,7 @@ kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with,
     RingLayout layout{queue.getSize(), queue.getDescriptorTable(), queue.getAvailableRing(),
                       queue.getUsedRing()};
     if (layout.size > description.queueSizes[index] || !isSound(memory, layout)) return nullptr;
-    KJ_IF_MAYBE (ring, makeRing(memory, layout, index, params)) {
+    KJ_IF_MAYBE (ring, makeRing(memory, layout, queue, params)) {
       rings.add(ActiveQueue{index, kj::mv(*ring), with.fds[index].kick, with.fds[index].call});
     } else {
       return nullptr;
@@ -194,8 +201,10 @@ kj::Maybe<kj::Array<ActiveQueue>> DeviceActor::makeRings(Attached& with,
 
 // None when it cannot go on where the process before stopped.
 kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
-                                                    const RingLayout& layout, uint16_t index,
+                                                    const RingLayout& layout,
+                                                    QueueLayout::Reader queue,
                                                     ActivateParams::Reader params) {
+  uint16_t index = queue.getIndex();
   uint64_t features = params.getFeatures();
   RingFeatures ringFeatures{(features & F_INDIRECT_DESC) != 0, (features & F_EVENT_IDX) != 0};
   kj::Maybe<QueueCounters&> counts;
@@ -208,12 +217,24 @@ kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
   QueueJournal& journal = *journals[index];
   auto ring =
       kj::heap<Virtqueue>(memory, layout, ringFeatures, journal, description.usedRings, counts);
-  if (!params.getResumed() || !journal.isOf(params.getNumber())) {
+  if (params.getResumed() && journal.isOf(params.getNumber())) {
+    if (!ring->resume(params.getOwnFault(), queue.getReturned())) return nullptr;
+  } else {
+    // A process that never began has returned nothing.
+    if (params.getResumed() && !ring->isFresh(queue.getReturned())) return nullptr;
     journal.clear(layout.size, params.getNumber());
-  } else if (!ring->resume(params.getOwnFault())) {
-    return nullptr;
   }
   return kj::mv(ring);
+}
+
+// Whether the process before came so far as to serve this activation.
+bool DeviceActor::goesOn(ActivateParams::Reader params) const {
+  if (!params.getResumed()) return false;
+  for (auto queue : params.getQueues()) {
+    bool isKnown = queue.getIndex() < journals.size();
+    if (isKnown && journals[queue.getIndex()]->isOf(params.getNumber())) return true;
+  }
+  return false;
 }
 
 kj::Promise<void> DeviceActor::reset(ResetContext) {

@@ -73,7 +73,8 @@ class DeviceActor final: public Device::Server,
   Attached& requireAttached();
   kj::Maybe<kj::Array<ActiveQueue>> makeRings(Attached& with, ActivateParams::Reader params);
   kj::Maybe<kj::Own<Virtqueue>> makeRing(const GuestMemory& memory, const RingLayout& layout,
-                                         uint16_t index, ActivateParams::Reader params);
+                                         QueueLayout::Reader queue, ActivateParams::Reader params);
+  bool goesOn(ActivateParams::Reader params) const;
 
   void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   void needsReset() override;

@@ -80,6 +80,17 @@ class DeviceEngine {
   virtual void start(const GuestMemory& memory, uint64_t features, kj::Array<ActiveQueue> queues,
                      DriverLink& link) = 0;
 
+  // The same for a driver that a process before this one served, and that knows nothing of its
+  // death. `queues` give out again what that process had in flight (virtqueue.h, resume()).
+  virtual void resume(const GuestMemory& memory, uint64_t features, kj::Array<ActiveQueue> queues,
+                      DriverLink& link) {
+    start(memory, features, kj::mv(queues), link);
+  }
+
+  // What was kept of a driver for a successor of this process is of no use any more: comes before
+  // each start(), and not before resume().
+  virtual void forget() {}
+
   // Resolves when no ring and no buffer is touched any more.
   virtual kj::Promise<void> stop() = 0;
 

@@ -49,26 +49,34 @@ void prepareProcess() {
   }
 }
 
-// The memory that outlives this process: a page in which it counts what its queues do, and behind
-// that journals in which it notes what it has in flight.
+// The memory that outlives this process: a page in which it counts what its queues do, the journals
+// in which it notes what they have in flight, and what its engine keeps.
 class JournalMemory {
  public:
   explicit JournalMemory(sandbox::ActorSetup& setup) {
     if (setup.fdCount("journal") == 0) return;
-    kj::AutoCloseFd file(setup.fd("journal"));
+    file = kj::AutoCloseFd(setup.fd("journal"));
     off_t size;
     KJ_SYSCALL(size = lseek(file, 0, SEEK_END));
     KJ_REQUIRE(size >= off_t(sizeof(CounterPage)), "no room for counters", size);
     auto& mapped = mapping.emplace(file, RamAccess::WRITABLE, 0, size);
-    counters = *reinterpret_cast<CounterPage*>(mapped.begin());
-    bytes = kj::arrayPtr(mapped.begin(), size).slice(sizeof(CounterPage), size);
+    auto all = kj::arrayPtr(mapped.begin(), size);
+    counters = *reinterpret_cast<CounterPage*>(all.begin());
+    size_t begin = kj::min(all.size(), QUEUE_JOURNALS_BYTES);
+    journals = all.slice(sizeof(CounterPage), begin);
+    kept = all.slice(begin, all.size());
   }
   KJ_DISALLOW_COPY(JournalMemory);
 
+  // Once all that takes fds of its own has them: where this one was is nothing of theirs.
+  void closeFile() { file = nullptr; }
+
   kj::Maybe<CounterPage&> counters;
-  kj::ArrayPtr<kj::byte> bytes;  // of the journals; empty: nobody takes this process's place
+  kj::ArrayPtr<kj::byte> journals;  // empty: nobody takes this process's place
+  EngineMemory kept;                // likewise
 
  private:
+  kj::AutoCloseFd file;
   kj::Maybe<Mapping> mapping;
 };
 
@@ -118,7 +126,7 @@ class MessagesToTheEnd final: public capnp::MessageStream {
 [[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup,
                         JournalMemory& kept) {
   SetupJail jail(setup);
-  auto actor = kj::heap<DeviceActor>(engine, jail, kept.bytes, kept.counters);
+  auto actor = kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters);
   auto failure = actor->onFailure();
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
@@ -144,15 +152,22 @@ class MessagesToTheEnd final: public capnp::MessageStream {
 }  // namespace
 
 int deviceMain(EngineFactory factory) {
+  return keepingDeviceMain([&](kj::AsyncIoContext& io, sandbox::ActorSetup& setup, EngineMemory) {
+    return factory(io, setup);
+  });
+}
+
+int keepingDeviceMain(KeepingEngineFactory factory) {
   prepareProcess();
   KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] {
                  sandbox::ActorSetup setup;
                  auto io = kj::setupAsyncIo();
-                 auto engine = factory(io, setup);
-                 JournalMemory journals(setup);
+                 JournalMemory memory(setup);
+                 auto engine = factory(io, setup, memory.kept);
+                 memory.closeFile();
                  // All come in attach(): guest RAM, and two for each queue.
                  setup.expectFds(1 + 2 * engine->describe().queueSizes.size());
-                 serve(io, *engine, setup, journals);
+                 serve(io, *engine, setup, memory);
                })) {
     sandbox::sayLastWords("the device could not start", *exception);
   }

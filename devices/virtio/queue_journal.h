@@ -7,6 +7,10 @@
 
 namespace troupe::virtio {
 
+// Room for the queues of any device, and a page of counters: 31 of 1024 descriptors take half of
+// it.
+constexpr size_t QUEUE_JOURNALS_BYTES = 1 << 20;
+
 // Which chains of one virtqueue a device process has taken and not yet returned, in memory that
 // outlives the process: whoever takes its place goes on where it stopped (recover()).
 //

@@ -162,7 +162,7 @@ Virtqueue::Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFe
       counters(counters) {
   KJ_REQUIRE(ringSize > 0, "the size or the alignment of a ring is wrong", layout.size,
              layout.descriptorTable, layout.availableRing, layout.usedRing);
-  KJ_REQUIRE(where == UsedRing::IN_GUEST || (!features.eventIndex && journal == nullptr),
+  KJ_REQUIRE(where == UsedRing::IN_GUEST || !features.eventIndex,
              "whoever may not write the ring cannot say which index it waits for");
   memset(headInFlight.begin(), 0, headInFlight.size());
   KJ_IF_MAYBE (c, counters) {
@@ -201,10 +201,15 @@ kj::Maybe<Chain> Virtqueue::pop() {
   return chain;
 }
 
-bool Virtqueue::resume(bool ownFault) {
+// The driver may write this word as well.
+uint16_t Virtqueue::usedIndexSoFar(uint16_t returned) const {
+  return ownUsedRing == nullptr ? loadIndex(usedRing + USED_INDEX_OFFSET) : returned;
+}
+
+bool Virtqueue::resume(bool ownFault, uint16_t returned) {
   auto& kept = KJ_REQUIRE_NONNULL(journal, "nothing was kept of this queue");
-  // The driver may write this word as well: recover() takes only what the journal bears out.
-  uint16_t usedIndex = loadIndex(usedRing + USED_INDEX_OFFSET);
+  // recover() takes only what the journal bears out.
+  uint16_t usedIndex = usedIndexSoFar(returned);
   KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault)) {
     recovered = kj::mv(*pending);
     leftBehind = recovered;
@@ -242,6 +247,7 @@ kj::Maybe<Chain> Virtqueue::takeLeftBehind() {
   Chain chain;
   chain.headIndex = pending.head;
   chain.deathCount = pending.deaths;
+  chain.wasLeftBehind = true;
   if (!takeHead(chain)) return nullptr;
   return kj::mv(chain);
 }

@@ -62,8 +62,9 @@ class Chain {
 
   uint16_t head() const { return headIndex; }
 
-  // Of a chain that an earlier process of this device left behind: how many of them in a row died
-  // of their own fault while they had it (queue_journal.h). 0 for a new one.
+  // Whether an earlier process of this device had taken it, and died; and how many of them in a row
+  // died of their own fault while they had it (queue_journal.h).
+  bool isLeftBehind() const { return wasLeftBehind; }
   uint8_t deaths() const { return deathCount; }
 
   // What is left to read and to write. iov_base points into guest RAM, for system calls only.
@@ -108,6 +109,7 @@ class Chain {
   uint64_t writableTotal = 0;
   uint16_t headIndex = 0;
   uint8_t deathCount = 0;
+  bool wasLeftBehind = false;
 };
 
 // The device's side of one split virtqueue (§2.7).
@@ -119,8 +121,7 @@ class Chain {
 class Virtqueue {
  public:
   // Throws unless isSound(memory, layout). `memory`, `journal` and `counters` must outlive this
-  // object. Ring and journal are new (QueueJournal::clear()), unless resume() comes next. A copy
-  // has no journal.
+  // object. Ring and journal are new (QueueJournal::clear()), unless resume() comes next.
   Virtqueue(const GuestMemory& memory, const RingLayout& layout, RingFeatures features,
             kj::Maybe<QueueJournal&> journal = nullptr, UsedRing where = UsedRing::IN_GUEST,
             kj::Maybe<QueueCounters&> counters = nullptr);
@@ -129,9 +130,13 @@ class Virtqueue {
 
   // Goes on where the process before stopped, whose journal this is: pop() gives out what it had in
   // flight, in the order it was taken, and then what is new. Before anything else, once.
-  // `ownFault`: that process died of itself. False, and broken(), when ring and journal contradict
-  // each other.
-  bool resume(bool ownFault);
+  // `ownFault`: that process died of itself. `returned`: with COPY, the used index that stands in
+  // the guest's ring, from whoever stores it. False, and broken(), when that index and the journal
+  // contradict each other.
+  bool resume(bool ownFault, uint16_t returned = 0);
+
+  // Whether nobody has returned a chain yet. `returned` as above.
+  bool isFresh(uint16_t returned = 0) const { return usedIndexSoFar(returned) == 0; }
 
   // The next chain; none when the ring is empty or broken().
   // Between two calls of publish() there are at most size() of them.
@@ -158,6 +163,10 @@ class Virtqueue {
   void enableNotifications();
   void disableNotifications();
 
+  // The used index (§2.7.8) as the driver has seen it, and as the next publish() makes it.
+  uint16_t publishedIndex() const { return usedPublished; }
+  uint16_t pushedIndex() const { return nextUsed; }
+
   // A request is answered with an error, or what it asks for is dropped: it counts as such.
   void countError() {
     KJ_IF_MAYBE (c, counters) {
@@ -183,6 +192,7 @@ class Virtqueue {
   bool collect(Chain& chain);
   bool append(Chain& chain, const Descriptor& descriptor);
   void storeUsed(uint16_t head, uint32_t written);
+  uint16_t usedIndexSoFar(uint16_t returned) const;
 
   const GuestMemory& memory;
   const RingFeatures features;

@@ -2,6 +2,7 @@
 """What each process of a running VM has mapped of the guest's memory, read from /proc."""
 
 import os
+import re
 import unittest
 
 import machine
@@ -45,11 +46,11 @@ class Memory(unittest.TestCase):
 
     def override(self, memory, more=""):
         """A folder with the entropy device's profile, in which `memory` replaces what it has and
-        `more` is added."""
+        `more` is added; its first death is the last."""
         path = self.folder.file("profiles/devices/rng")
         os.makedirs(path)
         with open("devices/rng/rng.profile") as file:
-            text = file.read()
+            text = re.sub(r"restart \{[^}]*\}", "restart { policy: NEVER }", file.read())
         with open(f"{path}/rng.profile", "w") as file:
             file.write(f"{text}\nmemory {{ {memory} }}\n{more}\n")
         return self.folder.file("profiles")
