@@ -3,7 +3,9 @@
 # which also gives pages back to the host when it is asked to.
 actor: "balloon"
 include: "sandbox/common/actor.profile"
+include: "devices/virtio/journal.profile"
 
+fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "ram" number: 16 kind: MEMFD from: PLACED closed: true }
 fd { name: "kick" number: 17 count: 5 kind: EVENTFD from: PLACED }
 fd { name: "call" number: 22 count: 5 kind: EVENTFD from: PLACED }
@@ -39,5 +41,8 @@ cgroup {
   memory_max { value: 33554432 optional: "yes" }
   pids_max { value: 4 optional: "yes" }
 }
+
+# Its successor finds in its journals what it had in flight, and asks the broker what was returned.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 11 unconditional: 4 }

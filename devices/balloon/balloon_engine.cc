@@ -45,12 +45,12 @@ struct BalloonEngine::Active {
           return false;
         });
       case Role::STATISTICS:
-        statistics.emplace(ring);
+        statistics.emplace(ring, engine.kept.statistics);
         begin(kj::mv(queue), countPages(), [this](PageBatch&) { return takeStatistics(); });
         statisticsTurns = *turns.back();
         return;
       case Role::FREE_PAGE_HINT:
-        hints.emplace(ring);
+        hints.emplace(ring, engine.kept.round);
         return begin(kj::mv(queue), countFreePages(), [this](PageBatch& batch) {
           auto& requests = KJ_ASSERT_NONNULL(hints);
           requests.turn(batch, mayTakeFreePages());
@@ -96,7 +96,8 @@ struct BalloonEngine::Active {
   kj::Maybe<StatisticsQueue> statistics;
   kj::Maybe<HintQueue> hints;
   kj::Maybe<FreePageQueue> reports;
-  kj::TimePoint statisticsReadAt = kj::origin<kj::TimePoint>();
+
+  uint64_t nowNs() const { return (timer.now() - kj::origin<kj::TimePoint>()) / kj::NANOSECONDS; }
 
  private:
   void begin(virtio::ActiveQueue queue, RingTurns::GivenBack givenBack, RingTurns::Turn turn) {
@@ -105,12 +106,12 @@ struct BalloonEngine::Active {
   }
 
   RingTurns::GivenBack countPages() {
-    return [this](uint64_t bytes) { engine.totals.givenBackBytes += bytes; };
+    return [this](uint64_t bytes) { engine.kept.givenBackBytes += bytes; };
   }
   RingTurns::GivenBack countFreePages() {
     return [this](uint64_t bytes) {
-      engine.totals.givenBackBytes += bytes;
-      engine.totals.freePageBytes += bytes;
+      engine.kept.givenBackBytes += bytes;
+      engine.kept.freePageBytes += bytes;
     };
   }
 
@@ -124,8 +125,11 @@ struct BalloonEngine::Active {
     auto& requests = KJ_ASSERT_NONNULL(statistics);
     uint64_t before = requests.updates();
     requests.turn();
-    if (requests.updates() != before) {
-      statisticsReadAt = timer.now();
+    // Numbers that a process before this one has read are as old as they were then.
+    bool isNew = requests.updates() != before &&
+                 !(requests.isReadAgain() && engine.kept.statistics.readAtNs != 0);
+    if (isNew) {
+      engine.kept.statistics.readAtNs = nowNs();
       // What the driver gave without being asked, at its start, is as new as can be.
       statisticsWanted = false;
       statisticsComing = nullptr;
@@ -151,8 +155,20 @@ struct BalloonEngine::Active {
   kj::Vector<kj::Own<RingTurns>> turns;
 };
 
-BalloonEngine::BalloonEngine(kj::UnixEventPort& events, bool hasStatistics)
-    : events(events), hasStatistics(hasStatistics) {}
+BalloonEngine::BalloonEngine(kj::UnixEventPort& events, bool hasStatistics,
+                             kj::ArrayPtr<kj::byte> memory)
+    : events(events),
+      hasStatistics(hasStatistics),
+      kept(memory.size() < sizeof(KeptBalloon) ? keptHere
+                                               : *reinterpret_cast<KeptBalloon*>(memory.begin())) {
+  takeKept();
+  told = config;  // as the broker's copy is, once it has read the description
+}
+
+void BalloonEngine::takeKept() {
+  config.numPages = kept.numPages;
+  config.freePageHintCmdId = kept.freePageHintCmdId;
+}
 
 BalloonEngine::~BalloonEngine() noexcept(false) {}
 
@@ -189,12 +205,27 @@ void BalloonEngine::start(const virtio::GuestMemory& memory, uint64_t features,
   tellDriver();
 }
 
+// The process before may have been told something since this one was made.
+void BalloonEngine::resume(const virtio::GuestMemory& memory, uint64_t features,
+                           kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+  takeKept();
+  start(memory, features, kj::mv(queues), link);
+}
+
+void BalloonEngine::forget() {
+  kept.round = {};
+  kept.statistics = {};
+  config.freePageHintCmdId = htole32(CMD_ID_STOP);
+  keepConfig();
+}
+
 kj::Promise<void> BalloonEngine::stop() {
   // What the next driver finds: an empty balloon, to be filled, and nothing to hint.
   active = nullptr;
   config.actual = 0;
   config.poisonVal = 0;
   config.freePageHintCmdId = htole32(CMD_ID_STOP);
+  keepConfig();
   return kj::READY_NOW;
 }
 
@@ -222,16 +253,23 @@ kj::Promise<void> BalloonEngine::hostEvent(HostEvent::Reader event) {
 void BalloonEngine::askForHints() {
   KJ_IF_MAYBE (now, active) {
     KJ_IF_MAYBE (hints, (*now)->hints) {
-      config.freePageHintCmdId = htole32(nextRound);
-      hints->ask(nextRound);
-      nextRound = nextRound == UINT32_MAX ? FIRST_CMD_ID : nextRound + 1;
+      uint32_t round = kj::max(kept.nextRound, FIRST_CMD_ID);
+      kept.nextRound = round == UINT32_MAX ? FIRST_CMD_ID : round + 1;
+      config.freePageHintCmdId = htole32(round);
+      hints->ask(round);
       tellDriver();
     }
   }
 }
 
+void BalloonEngine::keepConfig() {
+  kept.numPages = config.numPages;
+  kept.freePageHintCmdId = config.freePageHintCmdId;
+}
+
 // A driver that comes later is told when it does.
 void BalloonEngine::tellDriver() {
+  keepConfig();
   KJ_IF_MAYBE (now, active) {
     auto tell = [&](size_t offset, uint32_t value, uint32_t& last) {
       if (value == last) return;
@@ -255,15 +293,15 @@ kj::Promise<void> BalloonEngine::report(DeviceReport::Builder report) {
 void BalloonEngine::fill(BalloonReport::Builder report) const {
   report.setTargetPages(le32toh(config.numPages));
   report.setActualPages(le32toh(config.actual));
-  report.setGivenBackBytes(totals.givenBackBytes);
-  report.setFreePageBytes(totals.freePageBytes);
+  report.setGivenBackBytes(kept.givenBackBytes);
+  report.setFreePageBytes(kept.freePageBytes);
   KJ_IF_MAYBE (now, active) {
     report.setFeatures((*now)->features);
     KJ_IF_MAYBE (statistics, (*now)->statistics) {
-      if (statistics->updates() == 0) return;
+      if (kept.statistics.readAtNs == 0) return;
       report.setHasStatistics(true);
-      report.setStatisticsAgeMs(((*now)->timer.now() - (*now)->statisticsReadAt) /
-                                kj::MILLISECONDS);
+      uint64_t nowNs = (*now)->nowNs();
+      report.setStatisticsAgeMs((nowNs - kj::min(kept.statistics.readAtNs, nowNs)) / 1000000);
       auto list = report.initStatistics(statistics->statistics().size());
       for (kj::uint i = 0; i < list.size(); i++) {
         list[i].setTag(statistics->statistics()[i].tag);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "devices/balloon/kept_balloon.h"
 #include "devices/balloon/wire.h"
 #include "devices/virtio/device_engine.h"
 
@@ -17,13 +18,18 @@ namespace troupe::balloon {
 // It lives in the main loop: a turn is one call to the broker, and each queue has one under way.
 class BalloonEngine final: public virtio::DeviceEngine {
  public:
-  // `hasStatistics`: the driver is asked for statistics of its memory (STATS_VQ).
-  BalloonEngine(kj::UnixEventPort& events, bool hasStatistics);
+  // `hasStatistics`: the driver is asked for statistics of its memory (STATS_VQ). `kept`: memory
+  // for a KeptBalloon, which outlives the engine, or none.
+  BalloonEngine(kj::UnixEventPort& events, bool hasStatistics,
+                kj::ArrayPtr<kj::byte> kept = nullptr);
   ~BalloonEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  void resume(const virtio::GuestMemory& memory, uint64_t features,
+              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  void forget() override;
   kj::Promise<void> stop() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
@@ -32,22 +38,18 @@ class BalloonEngine final: public virtio::DeviceEngine {
  private:
   struct Active;  // what a driver's queues need, from start() to stop()
 
-  // What the process remembers from one driver to the next.
-  struct Totals {
-    uint64_t givenBackBytes = 0;
-    uint64_t freePageBytes = 0;
-  };
-
   void askForHints();
   void tellDriver();
+  void keepConfig();
+  void takeKept();
   void fill(BalloonReport::Builder report) const;
 
   kj::UnixEventPort& events;
   const bool hasStatistics;
+  KeptBalloon keptHere;  // where nobody is to take this process's place
+  KeptBalloon& kept;
   BalloonConfigSpace config = {};  // as it should be; what the driver writes included
   BalloonConfigSpace told = {};    // as the broker's copy is
-  uint32_t nextRound = FIRST_CMD_ID;
-  Totals totals;
   kj::Maybe<kj::Own<Active>> active;
 };
 

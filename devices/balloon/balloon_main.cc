@@ -7,10 +7,11 @@
 namespace troupe::balloon {
 
 int balloonMain() {
-  return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
-    auto config = setup.config<BalloonConfig>();
-    return kj::heap<BalloonEngine>(io.unixEventPort, config.getStatistics());
-  });
+  return virtio::keepingDeviceMain(
+      [](kj::AsyncIoContext& io, sandbox::ActorSetup& setup, virtio::EngineMemory kept) {
+        auto config = setup.config<BalloonConfig>();
+        return kj::heap<BalloonEngine>(io.unixEventPort, config.getStatistics(), kept);
+      });
 }
 
 }  // namespace troupe::balloon

@@ -34,8 +34,8 @@ class FuzzedBalloon final: public fuzz::FuzzedDevice {
   void start(uint64_t, const std::vector<virtio::Virtqueue*>& rings) override {
     active = rings;
     if (rings[INFLATE] != nullptr) inflate.emplace(*rings[INFLATE]);
-    if (rings[STATISTICS] != nullptr) statistics.emplace(*rings[STATISTICS]);
-    if (rings[HINT] != nullptr) hints.emplace(*rings[HINT]);
+    if (rings[STATISTICS] != nullptr) statistics.emplace(*rings[STATISTICS], said);
+    if (rings[HINT] != nullptr) hints.emplace(*rings[HINT], round);
     if (rings[REPORT] != nullptr) reports.emplace(*rings[REPORT]);
   }
   void stop() override {
@@ -114,6 +114,8 @@ class FuzzedBalloon final: public fuzz::FuzzedDevice {
   kj::Maybe<PageBatch> batch;
   kj::Maybe<InflateQueue> inflate;
   kj::Maybe<StatisticsQueue> statistics;
+  HintRound round;
+  KeptStatistics said;
   kj::Maybe<HintQueue> hints;
   kj::Maybe<FreePageQueue> reports;
   bool poisons = false;

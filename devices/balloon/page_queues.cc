@@ -82,10 +82,10 @@ bool HintQueue::begin(virtio::Chain& chain) {
   uint32_t command;
   if (chain.read(command)) {
     command = le32toh(command);
-    if (command == CMD_ID_STOP && isOpen) ended = true;
-    isOpen = command == wanted && command >= FIRST_CMD_ID;
+    if (command == CMD_ID_STOP && round.isOpen != 0) ended = true;
+    round.isOpen = command == round.wanted && command >= FIRST_CMD_ID;
   }
-  return isOpen;
+  return round.isOpen != 0;
 }
 
 bool HintQueue::takeEnd() {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "devices/balloon/kept_balloon.h"
 #include "devices/balloon/page_batch.h"
 #include "devices/virtio/virtqueue.h"
 
@@ -68,12 +69,12 @@ class FreePageQueue {
 // The same in rounds, which the device asks for and the driver begins and ends (§5.5.6.7).
 class HintQueue final: public FreePageQueue {
  public:
-  using FreePageQueue::FreePageQueue;
+  // `round`: where it was before this, if a process before this one served the driver. Outlives it.
+  HintQueue(virtio::Virtqueue& ring, HintRound& round) : FreePageQueue(ring), round(round) {}
 
   // Pages count from when the driver begins this round.
-  void ask(uint32_t round) {
-    wanted = round;
-    isOpen = false;
+  void ask(uint32_t wanted) {
+    round = {wanted, false};
     ended = false;
   }
   // Whether the driver has ended the round that was asked for; once.
@@ -83,8 +84,7 @@ class HintQueue final: public FreePageQueue {
   bool begin(virtio::Chain& chain) override;
 
  private:
-  uint32_t wanted = 0;
-  bool isOpen = false;
+  HintRound& round;
   bool ended = false;
 };
 

@@ -33,15 +33,16 @@ bool StatisticsQueue::ask() {
 // Whole entries only; half of one at the end says nothing.
 void StatisticsQueue::parse(virtio::Chain& chain) {
   ++read;
-  count = 0;
+  wasLeftBehind = chain.isLeftBehind();
+  said.count = 0;
   kj::byte entry[STATISTIC_BYTES];
-  while ((count < MOST || fuzz::isPlanted(fuzz::Bug::STATISTICS_LENGTH)) &&
+  while ((said.count < MOST || fuzz::isPlanted(fuzz::Bug::STATISTICS_LENGTH)) &&
          chain.readBytes(entry)) {
     uint16_t tag;
     uint64_t value;
     memcpy(&tag, entry, sizeof(tag));
     memcpy(&value, entry + sizeof(tag), sizeof(value));
-    last[count++] = Statistic{le16toh(tag), le64toh(value)};
+    said.last[said.count++] = Statistic{le16toh(tag), le64toh(value)};
   }
 }
 

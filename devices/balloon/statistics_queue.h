@@ -4,24 +4,21 @@
 
 #include <cstdint>
 
+#include "devices/balloon/kept_balloon.h"
 #include "devices/virtio/virtqueue.h"
 
 namespace troupe::balloon {
-
-// One number the driver tells of its memory (§5.5.6.3).
-struct Statistic {
-  uint16_t tag;
-  uint64_t value;
-};
 
 // The statistics queue (§5.5.6.3): the driver's buffer is kept, and given back when new numbers are
 // wanted. Knows no fd and no event loop.
 class StatisticsQueue {
  public:
-  static constexpr size_t MOST =
-      64;  // the spec has 10, Linux 16; of what comes behind nothing is read
+  static constexpr size_t MOST = KeptStatistics::MOST;
 
-  explicit StatisticsQueue(virtio::Virtqueue& ring) : ring(ring) {}
+  // `said`: what the driver has told so far, to a process before this one maybe. Outlives it.
+  StatisticsQueue(virtio::Virtqueue& ring, KeptStatistics& said) : ring(ring), said(said) {
+    if (said.count > MOST) said.count = 0;
+  }
 
   // Takes what the driver made available: the last buffer is read and kept, others are pushed back.
   void turn();
@@ -31,17 +28,19 @@ class StatisticsQueue {
 
   // Buffers read so far.
   uint64_t updates() const { return read; }
+  // Whether a process before this one had taken the last one already.
+  bool isReadAgain() const { return wasLeftBehind; }
   // Of the last one.
-  kj::ArrayPtr<const Statistic> statistics() const { return kj::arrayPtr(last, count); }
+  kj::ArrayPtr<const Statistic> statistics() const { return kj::arrayPtr(said.last, said.count); }
 
  private:
   void parse(virtio::Chain& chain);
 
   virtio::Virtqueue& ring;
   kj::Maybe<virtio::Chain> kept;
-  Statistic last[MOST];
-  size_t count = 0;
+  KeptStatistics& said;
   uint64_t read = 0;
+  bool wasLeftBehind = false;
 };
 
 }  // namespace troupe::balloon

@@ -34,8 +34,9 @@ struct BalloonConfigMessage {
 };
 class JailedBalloon final: private BalloonConfigMessage, public virtio::testing::ProcessBench {
  public:
-  explicit JailedBalloon(FakeRam& ram)
-      : ProcessBench(ram, BALLOON_PROFILE, "troupe-balloon", QUEUES, nullptr,
+  explicit JailedBalloon(FakeRam& ram, std::vector<virtio::testing::HandedFd> fds = {})
+      : ProcessBench(ram, BALLOON_PROFILE, "troupe-balloon", QUEUES,
+                     kj::arrayPtr(fds.data(), fds.size()),
                      message.getRoot<capnp::AnyPointer>().asReader()) {}
 };
 
