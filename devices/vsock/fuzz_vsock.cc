@@ -108,8 +108,8 @@ class FuzzedVsock final: public fuzz::FuzzedDevice, public HostSide {
     active = rings;
     board.emplace(
         FUZZED_CID, *this,
-        Switchboard::Rings{rings[RECEIVE_QUEUE], rings[TRANSMIT_QUEUE], rings[EVENT_QUEUE]}, SLOTS,
-        ROOMY);
+        Switchboard::Rings{rings[RECEIVE_QUEUE], rings[TRANSMIT_QUEUE], rings[EVENT_QUEUE]},
+        nextPort, SLOTS, ROOMY);
   }
   void stop() override {
     board = nullptr;
@@ -229,6 +229,7 @@ class FuzzedVsock final: public fuzz::FuzzedDevice, public HostSide {
   std::vector<virtio::Virtqueue*> active;
   std::vector<kj::Own<Peer>> peers;  // outlive the sockets in `board`
   std::vector<FakeAttempt*> attempts;
+  uint32_t nextPort = 0;
   kj::Maybe<Switchboard> board;
 };
 

@@ -10,8 +10,8 @@ using State = Stream::State;
 
 }  // namespace
 
-Switchboard::Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots,
-                         uint16_t roomy)
+Switchboard::Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint32_t& nextPort,
+                         uint16_t slots, uint16_t roomy)
     : guestCid(guestCid),
       host(host),
       rings(rings),
@@ -19,19 +19,24 @@ Switchboard::Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_
       hostWork(slots),
       guestWork(slots),
       toAsk(slots),
-      nextPort(FIRST_CLIENT_PORT) {
+      nextPort(nextPort) {
+  if (nextPort < FIRST_CLIENT_PORT || nextPort > LAST_CLIENT_PORT) nextPort = FIRST_CLIENT_PORT;
   if (rings.receive != nullptr) buffers.emplace(*rings.receive);
 }
 
 Switchboard::Turn Switchboard::serve() {
+  serveEvent();
+  if (settles()) return endTurn();
   if (rings.transmit != nullptr) rings.transmit->disableNotifications();
   if (rings.receive != nullptr) rings.receive->disableNotifications();
   serveTransmit();
   startAsking();
   serveHost();
   serveReceive();
-  serveEvent();
+  return endTurn();
+}
 
+Switchboard::Turn Switchboard::endTurn() {
   Turn turn = {};
   virtio::Virtqueue* each[QUEUES] = {rings.receive, rings.transmit, rings.event};
   for (uint16_t i = 0; i < QUEUES; i++) {
@@ -41,14 +46,18 @@ Switchboard::Turn Switchboard::serve() {
   }
 
   // Notifications are asked for where they would lead to something.
+  if (rings.event != nullptr && (owesEvent || isSettling)) {
+    rings.event->enableNotifications();
+    turn.more = !turn.broken && rings.event->hasWork();
+  }
+  if (isSettling) return turn;
   bool listens = rings.transmit != nullptr && resetCount < MOST_RESETS;
   if (listens) rings.transmit->enableNotifications();
   bool waits = rings.receive != nullptr && starved;
   if (waits) rings.receive->enableNotifications();
-  if (rings.event != nullptr && owesEvent) rings.event->enableNotifications();
-  turn.more = !turn.broken &&
-              ((listens && rings.transmit->hasWork()) || (waits && rings.receive->hasWork()) ||
-               !hostWork.empty() || (!starved && !guestWork.empty()));
+  turn.more |= !turn.broken &&
+               ((listens && rings.transmit->hasWork()) || (waits && rings.receive->hasWork()) ||
+                !hostWork.empty() || (!starved && !guestWork.empty()));
   return turn;
 }
 
@@ -127,21 +136,47 @@ void Switchboard::transportReset() {
   }
   resetCount = 0;
   owesEvent = true;
+  isSettling = rings.event != nullptr;
+  settledAt = now + SETTLE_TICKS;
 }
 
 void Switchboard::serveEvent() {
-  if (!owesEvent || rings.event == nullptr) return;
+  if (rings.event == nullptr || !(owesEvent || isSettling)) return;
+  takeEventBuffers();
   Event event = {EVENT_TRANSPORT_RESET};
   auto bytes = kj::arrayPtr(reinterpret_cast<const kj::byte*>(&event), sizeof(event));
-  while (owesEvent) {
+  size_t used = 0;
+  while (owesEvent && used < eventBuffers.size()) {
+    auto& chain = eventBuffers[used++];
+    bool told = chain.writeBytes(bytes);
+    rings.event->push(kj::mv(chain), told ? sizeof(event) : 0);
+    if (told) owesEvent = false;
+  }
+  if (used == 0) return;
+  kj::Vector<virtio::Chain> left(eventBuffers.size() - used);
+  for (size_t i = used; i < eventBuffers.size(); i++)
+    left.add(kj::mv(eventBuffers[i]));
+  eventBuffers = kj::mv(left);
+  buffersAtReset = eventBuffers.size();
+}
+
+// All of them: only when there is none left does a driver tell of a new one.
+void Switchboard::takeEventBuffers() {
+  for (;;) {
     KJ_IF_MAYBE (chain, rings.event->pop()) {
-      bool told = chain->writeBytes(bytes);
-      rings.event->push(kj::mv(*chain), told ? sizeof(event) : 0);
-      if (told) owesEvent = false;
+      eventBuffers.add(kj::mv(*chain));
     } else {
       return;
     }
   }
+}
+
+// Whether the driver may still be at work on a transport reset.
+bool Switchboard::settles() {
+  bool isOver =
+      (!owesEvent && eventBuffers.size() > buffersAtReset) || int32_t(now - settledAt) >= 0;
+  if (isOver) isSettling = false;
+  return isSettling;
 }
 
 }  // namespace troupe::vsock

@@ -2,6 +2,7 @@
 
 #include <kj/common.h>
 #include <kj/memory.h>
+#include <kj/vector.h>
 
 #include <cstdint>
 
@@ -36,9 +37,10 @@ class Switchboard {
     bool broken;              // only a reset heals a ring
   };
 
-  // `host` outlives it.
-  Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint16_t slots = MOST_STREAMS,
-              uint16_t roomy = ROOMY_STREAMS);
+  // `host` outlives it, and so does `nextPort`: the next port for a client of the host, which is
+  // kept for whoever takes this process's place; any value will do at first.
+  Switchboard(uint64_t guestCid, HostSide& host, Rings rings, uint32_t& nextPort,
+              uint16_t slots = MOST_STREAMS, uint16_t roomy = ROOMY_STREAMS);
   KJ_DISALLOW_COPY(Switchboard);
 
   // Does what there is to do, up to a bound; then others of the loop have their turn.
@@ -60,11 +62,15 @@ class Switchboard {
   }
 
   // Time passes only while somebody is waited for: tick() each second while needsTicks().
-  bool needsTicks() const { return timed > 0; }
+  bool needsTicks() const { return timed > 0 || isSettling; }
   void tick();
 
   // All streams are gone, and the guest is told so (§5.10.6.7.1): its connections end, its
   // listeners stay, and it looks at its cid again. For a device that was attached anew.
+  //
+  // A stream that the guest hears of before that would end with the others. So until the driver has
+  // offered a buffer for events anew, as it does when it has dealt with one, or for SETTLE_TICKS at
+  // most, nothing else passes.
   void transportReset();
 
  private:
@@ -83,6 +89,7 @@ class Switchboard {
   // Without a packet of the guest's. Its reader may be slow, and a reset would throw away what is
   // unread: Linux confirms when all is read.
   static constexpr uint32_t LEAVE_TICKS = 60;
+  static constexpr uint32_t SETTLE_TICKS = 1;
 
   // Ports of clients of the host: far from those that servers have.
   static constexpr uint32_t FIRST_CLIENT_PORT = 1u << 30;
@@ -118,6 +125,9 @@ class Switchboard {
   bool send(Stream& stream, uint16_t op, uint32_t flags = 0);
   PacketHeader headerTo(const StreamKey& key, uint16_t op) const;
   void serveEvent();
+  bool settles();
+  Turn endTurn();
+  void takeEventBuffers();
 
   // Ends.
   void release(Stream& stream);
@@ -139,11 +149,15 @@ class Switchboard {
   Reset resets[MOST_RESETS];
   size_t firstReset = 0;
   size_t resetCount = 0;
-  uint32_t nextPort;
-  uint32_t now = 0;    // ticks
-  uint32_t timed = 0;  // streams with a deadline
+  uint32_t& nextPort;
+  kj::Vector<virtio::Chain> eventBuffers;  // taken, for what may be told later
+  uint32_t now = 0;                        // ticks
+  uint32_t timed = 0;                      // streams with a deadline
   bool owesEvent = false;
-  bool starved = false;  // something is for the guest, and there is no buffer
+  bool isSettling = false;    // after a transport reset
+  uint32_t settledAt = 0;     // in ticks, at the latest
+  size_t buffersAtReset = 0;  // of eventBuffers, when the driver was told of it
+  bool starved = false;       // something is for the guest, and there is no buffer
 };
 
 }  // namespace troupe::vsock

@@ -137,7 +137,8 @@ struct Bench: public HostSide {
   uint32_t taken = 0;
   uint32_t credit = 1 << 20;
   PacketHeader last = {};
-  Switchboard board{CID, *this, {&receiveRing, &transmitRing, &eventRing}, 64};
+  uint32_t nextPort = 0;
+  Switchboard board{CID, *this, {&receiveRing, &transmitRing, &eventRing}, nextPort, 64};
 };
 
 TEST(Switchboard, ClientThatSaysNothingIsHungUpOn) {

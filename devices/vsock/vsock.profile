@@ -8,6 +8,7 @@
 actor: "vsock"
 include: "sandbox/common/actor.profile"
 include: "devices/virtio/attach.profile"
+include: "devices/virtio/journal.profile"
 
 fd { name: "kick" number: 5 count: 3 kind: EVENTFD from: PLACED }
 fd { name: "call" number: 8 count: 3 kind: EVENTFD from: PLACED }
@@ -16,6 +17,7 @@ fd { name: "stream" number: 12 count: 3892 kind: SOCKET from: PLACED optional: t
 fd { name: "listen" number: 3904 kind: SOCKET optional: true }
 fd { name: "forward" number: 3905 count: 63 kind: SOCKET optional: true }
 fd { name: "ram" number: 3968 kind: MEMFD from: PLACED closed: true }
+fd { name: "journal" number: 3969 kind: MEMFD closed: true optional: true }
 
 ready {
   narrow { syscall: "mmap" syscall: "munmap" syscall: "mremap" reason: "malloc has one heap and maps nothing" }
@@ -47,5 +49,8 @@ cgroup {
   memory_max { value: 335544320 optional: "yes" }
   pids_max { value: 4 optional: "yes" }
 }
+
+# Its successor tells the driver that all streams have ended.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 15 unconditional: 4 }

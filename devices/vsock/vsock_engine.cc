@@ -53,20 +53,23 @@ struct VsockEngine::Active final: private HostSide {
     kj::Promise<void> watching;
   };
 
-  Active(kj::UnixEventPort& events, uint64_t guestCid, kj::ArrayPtr<const Listener> listeners,
-         Connector::Client connector, kj::Array<virtio::ActiveQueue> queuesParam,
+  enum class Driver { NEW, OF_A_DEAD_PROCESS };
+
+  Active(VsockEngine& engine, Driver driver, kj::Array<virtio::ActiveQueue> queuesParam,
          virtio::DriverLink& link)
-      : events(events),
-        connector(kj::mv(connector)),
+      : events(engine.events),
+        connector(engine.connector),
         queues(kj::mv(queuesParam)),
         link(link),
         kicks(watchKicks()),
-        board(guestCid, *this,
-              {ringOf(RECEIVE_QUEUE), ringOf(TRANSMIT_QUEUE), ringOf(EVENT_QUEUE)}),
+        board(engine.guestCid, *this,
+              {ringOf(RECEIVE_QUEUE), ringOf(TRANSMIT_QUEUE), ringOf(EVENT_QUEUE)},
+              engine.nextPort),
         ticking(nullptr),
         serving(nullptr) {
-    for (const Listener& listener : listeners)
+    for (const Listener& listener : engine.listeners)
       doors.add(kj::heap<Door>(*this, listener));
+    if (driver == Driver::OF_A_DEAD_PROCESS) board.transportReset();
     serving = run().eagerlyEvaluate(cannotFail);
   }
 
@@ -231,11 +234,14 @@ kj::Own<ConnectAttempt> VsockEngine::Active::connect(Stream& stream, uint64_t ci
 }
 
 VsockEngine::VsockEngine(kj::UnixEventPort& events, uint64_t guestCid,
-                         kj::Array<Listener> listeners, Connector::Client connector)
+                         kj::Array<Listener> listeners, Connector::Client connector,
+                         kj::ArrayPtr<kj::byte> kept)
     : events(events),
       guestCid(guestCid),
       listeners(kj::mv(listeners)),
-      connector(kj::mv(connector)) {}
+      connector(kj::mv(connector)),
+      nextPort(kept.size() < sizeof(uint32_t) ? nextPortHere
+                                              : *reinterpret_cast<uint32_t*>(kept.begin())) {}
 
 VsockEngine::~VsockEngine() noexcept(false) {}
 
@@ -255,19 +261,17 @@ virtio::DeviceDescription VsockEngine::describe() {
 
 void VsockEngine::start(const virtio::GuestMemory&, uint64_t, kj::Array<virtio::ActiveQueue> queues,
                         virtio::DriverLink& link) {
-  active = kj::heap<Active>(events, guestCid, listeners.asPtr(), connector, kj::mv(queues), link);
+  active = kj::heap<Active>(*this, Active::Driver::NEW, kj::mv(queues), link);
+}
+
+void VsockEngine::resume(const virtio::GuestMemory&, uint64_t,
+                         kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+  active = kj::heap<Active>(*this, Active::Driver::OF_A_DEAD_PROCESS, kj::mv(queues), link);
 }
 
 kj::Promise<void> VsockEngine::stop() {
   active = nullptr;
   return kj::READY_NOW;
-}
-
-void VsockEngine::transportReset() {
-  KJ_IF_MAYBE (serving, active) {
-    (*serving)->board.transportReset();
-    (*serving)->wake();
-  }
 }
 
 }  // namespace troupe::vsock

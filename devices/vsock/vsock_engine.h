@@ -24,19 +24,20 @@ class VsockEngine final: public virtio::DeviceEngine {
     kj::Maybe<uint32_t> guestPort;
   };
 
-  // `connector` finds the other end of streams that the guest begins.
+  // `connector` finds the other end of streams that the guest begins. `kept`: a page that is kept
+  // for whoever takes this process's place and outlives the engine, or none.
   VsockEngine(kj::UnixEventPort& events, uint64_t guestCid, kj::Array<Listener> listeners,
-              Connector::Client connector);
+              Connector::Client connector, kj::ArrayPtr<kj::byte> kept = nullptr);
   ~VsockEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  // Ends all streams and tells the guest so (§5.10.6.7.1): whatever they were connected with, they
+  // are not any more.
+  void resume(const virtio::GuestMemory& memory, uint64_t features,
+              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
-
-  // Ends all streams and tells the guest so (§5.10.6.7.1), for a device that was attached anew:
-  // whatever its streams were connected with, they are not any more.
-  void transportReset();
 
  private:
   struct Active;  // rings, streams, and the promise that serves them
@@ -44,6 +45,8 @@ class VsockEngine final: public virtio::DeviceEngine {
   const uint64_t guestCid;
   kj::Array<Listener> listeners;
   Connector::Client connector;
+  uint32_t nextPortHere = 0;  // where nobody is to take this process's place
+  uint32_t& nextPort;
   kj::Maybe<kj::Own<Active>> active;
 };
 

@@ -26,13 +26,14 @@ kj::Array<VsockEngine::Listener> listenersOf(sandbox::ActorSetup& setup) {
 }  // namespace
 
 int vsockMain() {
-  return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
-    auto pipe = kj::heap<ConnectorPipe>(io, setup.fd("connector"));
-    kj::Own<virtio::DeviceEngine> engine =
-        kj::heap<VsockEngine>(io.unixEventPort, setup.config<VsockConfig>().getGuestCid(),
-                              listenersOf(setup), pipe->connector());
-    return engine.attach(kj::mv(pipe));
-  });
+  return virtio::keepingDeviceMain(
+      [](kj::AsyncIoContext& io, sandbox::ActorSetup& setup, virtio::EngineMemory kept) {
+        auto pipe = kj::heap<ConnectorPipe>(io, setup.fd("connector"));
+        kj::Own<virtio::DeviceEngine> engine =
+            kj::heap<VsockEngine>(io.unixEventPort, setup.config<VsockConfig>().getGuestCid(),
+                                  listenersOf(setup), pipe->connector(), kept);
+        return engine.attach(kj::mv(pipe));
+      });
 }
 
 }  // namespace troupe::vsock

@@ -304,22 +304,5 @@ TEST_P(Vsock, ThousandStreamsAtOnce) {
   }
 }
 
-TEST(VsockEngine, TransportResetEndsStreamsAndTellsTheGuest) {
-  VsockBench bench(Where::IN_PROCESS);
-  bench.start();
-  auto host = bench.connectOut(1024, 52);
-  auto buffer = bench.eventDriver->writableBuffer(sizeof(Event));
-  bench.transportReset();
-  EXPECT_TRUE(bench.atEnd(host));
-  // The guest's driver offers a buffer late: it is told then.
-  bench.eventDriver->add({buffer});
-  auto used = bench.device().waitForUsed(EVENT_QUEUE, *bench.eventDriver);
-  EXPECT_EQ(used.written, sizeof(Event));
-  Event event = {1};
-  memcpy(&event, bench.ram.bytes(buffer.address, sizeof(event)).begin(), sizeof(event));
-  EXPECT_EQ(event.id, EVENT_TRANSPORT_RESET);  // §5.10.6.7
-  bench.connectOut(1024, 52);
-}
-
 }  // namespace
 }  // namespace troupe::vsock

@@ -17,6 +17,7 @@ namespace {
 
 constexpr uint32_t TRANSMIT_BYTES = 128 << 10;
 constexpr uint16_t RING = 256;
+constexpr uint64_t JOURNAL_BYTES = 16 << 20;
 
 kj::String freshPath() {
   static int next = 0;
@@ -83,30 +84,35 @@ kj::Promise<void> TestConnector::connect(ConnectContext context) {
 }
 
 VsockBench::VsockBench(Where where, uint64_t ramBytes, kj::StringPtr executable)
-    : ram(ramBytes), transportReset([] {}), own(nullptr) {
+    : ram(ramBytes), own(nullptr), executable(kj::heapString(executable)) {
   auto server = kj::heap<TestConnector>();
   connector = server.get();
   own = kj::mv(server);
   transmitBuffer = ram.allocate(TRANSMIT_BYTES);
-  if (where == Where::IN_PROCESS) {
-    deviceBench = kj::heap<virtio::testing::DeviceBench>(ram, [this](kj::AsyncIoContext& io) {
-      auto listeners = kj::heapArrayBuilder<VsockEngine::Listener>(2);
-      listeners.add(VsockEngine::Listener{hybrid.fd(), nullptr});
-      listeners.add(VsockEngine::Listener{forwarded.fd(), FORWARDED_PORT});
-      auto engine = kj::heap<VsockEngine>(io.unixEventPort, GUEST_CID, listeners.finish(), own);
-      transportReset = [&engine = *engine] { engine.transportReset(); };
-      return engine;
-    });
-    broker = deviceBench.get();
+  if (where == Where::IN_JAIL) {
+    journal = sandbox::makeSharedMemory("journals", JOURNAL_BYTES);
+    launch();
     return;
   }
+  deviceBench = kj::heap<virtio::testing::DeviceBench>(ram, [this](kj::AsyncIoContext& io) {
+    auto listeners = kj::heapArrayBuilder<VsockEngine::Listener>(2);
+    listeners.add(VsockEngine::Listener{hybrid.fd(), nullptr});
+    listeners.add(VsockEngine::Listener{forwarded.fd(), FORWARDED_PORT});
+    return kj::heap<VsockEngine>(io.unixEventPort, GUEST_CID, listeners.finish(), own);
+  });
+  broker = deviceBench.get();
+}
+
+void VsockBench::launch() {
   auto pair = socketPair();
   capnp::MallocMessageBuilder message;
   auto config = message.initRoot<VsockConfig>();
   config.setGuestCid(GUEST_CID);
   config.initForwards(1).set(0, FORWARDED_PORT);
-  virtio::testing::HandedFd fds[] = {
-      {"connector", 0, pair.theirs}, {"listen", 0, hybrid.fd()}, {"forward", 0, forwarded.fd()}};
+  virtio::testing::HandedFd fds[] = {{"connector", 0, pair.theirs},
+                                     {"listen", 0, hybrid.fd()},
+                                     {"forward", 0, forwarded.fd()},
+                                     {"journal", 0, journal.writable}};
   processBench = kj::heap<virtio::testing::ProcessBench>(
       ram, VSOCK_PROFILE, "troupe-vsock", QUEUES, fds,
       message.getRoot<capnp::AnyPointer>().asReader(), executable);
@@ -116,6 +122,27 @@ VsockBench::VsockBench(Where where, uint64_t ramBytes, kj::StringPtr executable)
                                                  capnp::rpc::twoparty::Side::SERVER);
   process = *processBench;
   broker = processBench.get();
+}
+
+void VsockBench::replace() {
+  processBench->child().kill();
+  processBench->waitForExit();
+  EXPECT_EQ(processBench->host.resetsAsked, 0u);
+  connectorRpc = nullptr;
+  connectorStream = nullptr;
+  process = nullptr;
+  processBench = nullptr;
+  launch();
+  broker->attach();
+  activate(/*isResumed=*/true);
+}
+
+void VsockBench::activate(bool isResumed) {
+  auto request = broker->activateRequest(FEATURES, {receiveDriver, transmitDriver, eventDriver});
+  if (!isResumed) ++activations;
+  request.setNumber(activations);
+  request.setResumed(isResumed);
+  broker->await(request.send().ignoreResult());
 }
 
 VsockBench::~VsockBench() noexcept {
@@ -132,7 +159,7 @@ void VsockBench::start(uint16_t buffers, uint32_t bufferBytes) {
   transmitDriver = kj::heap<FakeDriver>(ram, RING);
   eventDriver = kj::heap<FakeDriver>(ram, uint16_t(8));
   offer(buffers, bufferBytes);
-  broker->activate(FEATURES, {receiveDriver, transmitDriver, eventDriver});
+  activate(/*isResumed=*/false);
 }
 
 void VsockBench::offer(uint16_t buffers, uint32_t bufferBytes) {
@@ -150,7 +177,7 @@ void VsockBench::restart(uint16_t buffers) {
   transmitDriver = kj::heap<FakeDriver>(ram, RING);
   eventDriver = kj::heap<FakeDriver>(ram, uint16_t(8));
   offer(buffers, 4096);
-  broker->activate(FEATURES, {receiveDriver, transmitDriver, eventDriver});
+  activate(/*isResumed=*/false);
 }
 
 PacketHeader VsockBench::header(uint16_t op, uint32_t port, uint32_t hostPort, uint32_t length) {

@@ -10,6 +10,7 @@
 #include "devices/virtio/testing/process_bench.h"
 #include "devices/vsock/wire.h"
 #include "protos/connector.capnp.h"
+#include "sandbox/shared_memory.h"
 
 namespace troupe::vsock::testing {
 
@@ -80,6 +81,9 @@ class VsockBench {
   void start(uint16_t buffers = 64, uint32_t bufferBytes = 4096);
   void offer(uint16_t buffers, uint32_t bufferBytes);
 
+  // With IN_JAIL: another process takes the device's place, and the driver is not told.
+  void replace();
+
   // Reset, and a driver that knows nothing of what was.
   void restart(uint16_t buffers = 64);
 
@@ -129,9 +133,11 @@ class VsockBench {
   kj::Own<FakeDriver> eventDriver;
   bool looksAtEveryByte = true;  // that nothing is written behind what was sent
   kj::Maybe<virtio::testing::JailedProcess&> process;  // with IN_JAIL
-  kj::Function<void()> transportReset;                 // with IN_PROCESS
 
  private:
+  void launch();
+  void activate(bool isResumed);
+
   // Takes the payload, and checks what may be checked.
   void look(kj::ArrayPtr<kj::byte> bytes, uint32_t written, Packet& packet);
 
@@ -143,6 +149,9 @@ class VsockBench {
   kj::Own<capnp::TwoPartyClient> connectorRpc;
   std::map<uint32_t, virtio::testing::Buffer> offered;  // by head
   uint64_t transmitBuffer;
+  const kj::String executable;
+  sandbox::SharedMemory journal;  // with IN_JAIL
+  uint64_t activations = 0;
 };
 
 // `size` bytes that repeat nowhere near.
