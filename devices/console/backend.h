@@ -4,6 +4,7 @@
 #include <kj/timer.h>
 
 #include "devices/console/input_queue.h"
+#include "devices/console/kept_port.h"
 #include "devices/console/open_state.h"
 #include "devices/console/output_log.h"
 
@@ -12,8 +13,14 @@ namespace troupe::console {
 // The two directions of one console. A guest's port (virtio queues, the 16550's socket) holds one
 // end of it, a Backend the other.
 struct Line {
-  explicit Line(kj::Timer& timer) : output(timer) {}
+  explicit Line(kj::Timer& timer) : kept(keptHere), output(timer) {}
+  // In memory that outlives the process, and this.
+  Line(kj::Timer& timer, KeptPort& port)
+      : kept(port.state), output(timer, port.output, port.said), input(port.input, port.typed) {}
+  KJ_DISALLOW_COPY(Line);
 
+  KeptPortState keptHere;
+  KeptPortState& kept;
   OutputLog output;
   InputQueue input;
 

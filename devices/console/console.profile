@@ -17,6 +17,7 @@ include: "sandbox/common/log.profile"
 include: "sandbox/common/event_loop.profile"
 include: "sandbox/common/rpc.profile"
 include: "devices/virtio/attach.profile"
+include: "devices/virtio/journal.profile"
 include: "devices/console/backend.profile"
 
 fd { name: "client" number: 5 count: 129 kind: SOCKET from: PLACED optional: true }
@@ -27,6 +28,7 @@ fd { name: "out" number: 178 count: 8 kind: ANY optional: true }
 fd { name: "pty" number: 186 count: 8 kind: TERMINAL optional: true }
 fd { name: "in" number: 194 kind: ANY optional: true }
 fd { name: "ram" number: 195 kind: MEMFD from: PLACED closed: true }
+fd { name: "journal" number: 196 kind: MEMFD closed: true optional: true }
 
 ready {
   narrow { syscall: "sendmsg" reason: "it gives no fd to anybody" }
@@ -42,6 +44,9 @@ cgroup {
   memory_max { value: 268435456 optional: "yes" }
   pids_max { value: 16 optional: "yes" }
 }
+
+# Its successor finds in its journals what it had in flight, and what each port has said and heard.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 13 unconditional: 4 }
 budget { filter: "thread:input" syscalls: 4 unconditional: 1 }

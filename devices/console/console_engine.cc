@@ -34,17 +34,40 @@ kj::Array<PortTraits> traitsOf(kj::ArrayPtr<const Port> ports) {
   };
 }
 
+constexpr uint64_t WRITTEN = 1 << 8;  // beside the byte of an emergency write
+
+// In the place of what its process is told at its start.
+constexpr uint64_t SIZE_KNOWN = 1ull << 32;
+
+void keepSize(Port& port) {
+  port.line.kept.size = SIZE_KNOWN | uint64_t(port.columns) << 16 | port.rows;
+}
+
+void takeKeptSize(Port& port) {
+  uint64_t kept = port.line.kept.size;
+  if (!(kept & SIZE_KNOWN)) return;
+  port.columns = uint16_t(kept >> 16);
+  port.rows = uint16_t(kept);
+}
+
+kj::Array<uint64_t*> keptControl(kj::ArrayPtr<const Port> ports) {
+  return KJ_MAP(port, ports) {
+    return &port.line.kept.control;
+  };
+}
+
 }  // namespace
 
 // A driver's queues, and the conversation with it if it has asked for one.
 class ConsoleEngine::Active {
  public:
-  Active(ConsoleEngine& engine, uint64_t features, kj::Array<virtio::ActiveQueue> activeQueues,
-         virtio::DriverLink& link)
+  Active(ConsoleEngine& engine, Driver driver, uint64_t features,
+         kj::Array<virtio::ActiveQueue> activeQueues, virtio::DriverLink& link)
       : engine(engine),
         link(link),
+        driver(driver),
         features(features),
-        control(traitsOf(engine.ports)),
+        control(traitsOf(engine.ports), keptControl(engine.ports)),
         queues(kj::heapArray<PortQueues>(engine.ports.size())) {
     for (auto& queue : activeQueues)
       serve(kj::mv(queue));
@@ -63,7 +86,10 @@ class ConsoleEngine::Active {
 
   void resized(uint16_t index) {
     auto& port = engine.ports[index];
-    if (features & F_MULTIPORT) control.resize(index, port.columns, port.rows);
+    if (features & F_MULTIPORT) {
+      control.resize(index, port.columns, port.rows);
+      control.keep();
+    }
     if (index == 0) tellSize();
   }
 
@@ -107,10 +133,14 @@ class ConsoleEngine::Active {
   void servePort(uint16_t index, virtio::ActiveQueue queue) {
     auto& line = engine.ports[index].line;
     auto& port = queues[index];
+    bool goesOn = driver == Driver::OF_A_DEAD_PROCESS;
+    uint16_t known = queue.ring->publishedIndex();
     if (queue.index == transmitQueueOf(index)) {
-      auto& served = port.transmit.emplace(engine.events, kj::mv(queue), line.output);
+      uint64_t logged = goesOn ? line.output.untold(known) : 0;
+      auto& served = port.transmit.emplace(engine.events, kj::mv(queue), line.output, logged);
       port.transmitting = untilBroken(served.run(), link);
     } else {
+      if (goesOn) line.input.goOn(known);
       auto& served =
           port.receive.emplace(engine.events, kj::mv(queue), line.input, control.guest(index));
       port.receiving = untilBroken(served.run(), link);
@@ -127,6 +157,7 @@ class ConsoleEngine::Active {
 
   ConsoleEngine& engine;
   virtio::DriverLink& link;
+  const Driver driver;
   const uint64_t features;
   PortControl control;
   kj::Array<PortQueues> queues;
@@ -140,6 +171,8 @@ ConsoleEngine::ConsoleEngine(kj::UnixEventPort& events, kj::Array<Port> given)
     : events(events), ports(kj::mv(given)) {
   KJ_REQUIRE(ports.size() >= 1 && ports.size() <= MOST_PORTS, "a number of ports that cannot be",
              ports.size());
+  for (auto& port : ports)
+    takeKeptSize(port);
   toldColumns = ports[0].columns;
   toldRows = ports[0].rows;
 }
@@ -172,11 +205,29 @@ virtio::DeviceDescription ConsoleEngine::describe() {
   return description;
 }
 
+void ConsoleEngine::begin(Driver driver, uint64_t features, kj::Array<virtio::ActiveQueue> queues,
+                          virtio::DriverLink& link) {
+  KJ_REQUIRE(active == nullptr, "already active; stop() comes first");
+  auto& now = *active.emplace(kj::heap<Active>(*this, driver, features, kj::mv(queues), link));
+  now.tellSize();
+}
+
 void ConsoleEngine::start(const virtio::GuestMemory&, uint64_t features,
                           kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
-  KJ_REQUIRE(active == nullptr, "already active; stop() comes first");
-  auto& now = *active.emplace(kj::heap<Active>(*this, features, kj::mv(queues), link));
-  now.tellSize();
+  begin(Driver::NEW, features, kj::mv(queues), link);
+}
+
+void ConsoleEngine::resume(const virtio::GuestMemory&, uint64_t features,
+                           kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+  begin(Driver::OF_A_DEAD_PROCESS, features, kj::mv(queues), link);
+}
+
+void ConsoleEngine::forget() {
+  for (auto& port : ports) {
+    port.line.kept.control = 0;
+    port.line.input.begin();
+    port.line.output.told().begin(port.line.output.end());
+  }
 }
 
 kj::Promise<void> ConsoleEngine::stop() {
@@ -186,11 +237,18 @@ kj::Promise<void> ConsoleEngine::stop() {
 }
 
 void ConsoleEngine::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
-  // The low byte of emerg_wr is printed, whether or not the driver has got as far as a queue.
+  // The low byte of emerg_wr is printed, whether or not the driver has got as far as a queue. What
+  // drivers have written last is told to each successor first of all.
   bool covers = offset <= EMERGENCY_WRITE_OFFSET && data.size() > EMERGENCY_WRITE_OFFSET - offset;
   if (!covers) return;
   size_t at = EMERGENCY_WRITE_OFFSET - offset;
-  ports[0].line.output.write(data.slice(at, at + 1));
+  auto& kept = ports[0].line.kept.emergency;
+  uint64_t word = WRITTEN | data[at];
+  bool isAgain = kept == word && isFirstWrite;
+  isFirstWrite = false;
+  if (isAgain) return;
+  ports[0].line.output.writeAside(data.slice(at, at + 1));
+  kept = word;
 }
 
 kj::Promise<void> ConsoleEngine::hostEvent(HostEvent::Reader event) {
@@ -199,6 +257,7 @@ kj::Promise<void> ConsoleEngine::hostEvent(HostEvent::Reader event) {
     if (!ports[i].followsTerminal) continue;
     ports[i].columns = event.getConsoleSize().getColumns();
     ports[i].rows = event.getConsoleSize().getRows();
+    keepSize(ports[i]);
     KJ_IF_MAYBE (now, active) {
       (*now)->resized(i);
     }

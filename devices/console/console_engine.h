@@ -23,6 +23,9 @@ class ConsoleEngine final: public virtio::DeviceEngine {
   virtio::DeviceDescription describe() override;
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  void resume(const virtio::GuestMemory& memory, uint64_t features,
+              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  void forget() override;
   kj::Promise<void> stop() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
@@ -30,13 +33,17 @@ class ConsoleEngine final: public virtio::DeviceEngine {
 
  private:
   class Active;  // what lives from start() to stop()
+  enum class Driver { NEW, OF_A_DEAD_PROCESS };
 
+  void begin(Driver driver, uint64_t features, kj::Array<virtio::ActiveQueue> queues,
+             virtio::DriverLink& link);
   bool offersPorts() const;
 
   kj::UnixEventPort& events;
   kj::Array<Port> ports;
   uint16_t toldColumns;  // what the broker's copy of the configuration space holds: port 0's
   uint16_t toldRows;
+  bool isFirstWrite = true;  // an emergency write, to this process
   kj::Maybe<kj::Own<Active>> active;
 };
 

@@ -25,14 +25,19 @@ Port portOf(Line& line, ConsolePort::Reader config) {
 
 int consoleMain() {
   prepareProcess();
-  return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
+  return virtio::keepingDeviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup,
+                                      virtio::EngineMemory kept) {
     auto configs = setup.config<ConsoleConfig>().getPorts();
     KJ_REQUIRE(configs.size() <= MOST_PORTS, "more ports than there are fds for", configs.size());
+    auto keptMemory = keptPorts(kept, configs.size());
     kj::Vector<kj::Own<Line>> lines;
     kj::Vector<kj::Own<Backend>> backends;
     kj::Vector<Port> ports;
     for (auto config : configs) {
-      auto& line = *lines.add(kj::heap<Line>(io.provider->getTimer()));
+      auto& timer = io.provider->getTimer();
+      auto& line =
+          *lines.add(keptMemory.size() == 0 ? kj::heap<Line>(timer)
+                                            : kj::heap<Line>(timer, keptMemory[lines.size()]));
       backends.add(openBackend(io.unixEventPort, line, setup, config));
       ports.add(portOf(line, config));
     }

@@ -4,14 +4,17 @@ namespace troupe::console {
 
 ControlTransmitQueue::ControlTransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue,
                                            PortControl& control)
-    : messages(*queue.ring, control),
+    : control(control),
+      messages(*queue.ring, control),
       turns(
           events, kj::mv(queue), [this]() { return serve(); },
           // Every message is taken at once: nobody on the host has to be waited for.
           []() -> kj::Promise<void> { return kj::READY_NOW; }) {}
 
 QueueTurns::Next ControlTransmitQueue::serve() {
-  switch (messages.serve()) {
+  auto outcome = messages.serve();
+  control.keep();
+  switch (outcome) {
     case ControlTransmitRing::Outcome::EMPTY:
       return QueueTurns::Next::DRIVER;
     case ControlTransmitRing::Outcome::MORE:
@@ -27,7 +30,7 @@ ControlReceiveQueue::ControlReceiveQueue(kj::UnixEventPort& events, virtio::Acti
     : messages(*queue.ring, control),
       turns(
           events, kj::mv(queue), [this]() { return serve(); },
-          [&control]() { return control.whenNext(); }) {}
+          [&control]() { return control.whenNext(); }, [&control]() { control.keep(); }) {}
 
 QueueTurns::Next ControlReceiveQueue::serve() {
   switch (messages.serve()) {

@@ -20,6 +20,7 @@ class ControlTransmitQueue {
  private:
   QueueTurns::Next serve();
 
+  PortControl& control;
   ControlTransmitRing messages;
   QueueTurns turns;
 };

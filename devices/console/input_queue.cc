@@ -6,18 +6,34 @@
 
 namespace troupe::console {
 
-InputQueue::InputQueue() : bytes(kj::heapArray<kj::byte>(CAPACITY)) {}
+InputQueue::InputQueue()
+    : own(kj::heapArray<kj::byte>(CAPACITY)), kept(keptHere), ring(own), told(kept.told) {}
+
+InputQueue::InputQueue(KeptInput& kept, kj::ArrayPtr<kj::byte> memory)
+    : kept(kept), ring(memory), told(kept.told) {
+  KJ_REQUIRE(memory.size() == CAPACITY);
+  if (kept.end > LONGEST_STREAM) kept.end = 0;
+  // Until a driver goes on or begins, both places that may count are kept.
+  first = 0;
+  freed = kept.end;
+  for (size_t which : {0, 1}) {
+    KJ_IF_MAYBE (place, told.noted(which)) {
+      if (!isPlace(*place)) continue;
+      first = kj::max(first, *place);
+      freed = kj::min(freed, *place);
+    }
+  }
+  if (!isPlace(first)) first = freed = kept.end;
+}
 
 size_t InputQueue::append(kj::ArrayPtr<const kj::byte> more) {
   size_t count = kj::min(more.size(), room());
   if (count == 0) return 0;
-  if (CAPACITY - last < count) {
-    memmove(bytes.begin(), bytes.begin() + first, last - first);
-    last -= first;
-    first = 0;
-  }
-  memcpy(bytes.begin() + last, more.begin(), count);
-  last += count;
+  size_t at = kept.end % CAPACITY;
+  size_t part = kj::min(count, CAPACITY - at);
+  memcpy(ring.begin() + at, more.begin(), part);
+  memcpy(ring.begin(), more.begin() + part, count - part);
+  __atomic_store_n(&kept.end, kept.end + count, __ATOMIC_RELEASE);
   appended.raise();
   return count;
 }
@@ -28,19 +44,48 @@ kj::Promise<void> InputQueue::whenRoom() {
 }
 
 kj::ArrayPtr<const kj::byte> InputQueue::waiting() const {
-  return bytes.slice(first, last);
-}
-
-void InputQueue::took(size_t count) {
-  if (count == 0) return;
-  KJ_REQUIRE(count <= last - first);
-  first += count;
-  roomMade.raise();
+  size_t at = first % CAPACITY;
+  size_t size = kj::min<uint64_t>(kept.end - first, CAPACITY - at);
+  return ring.slice(at, at + size);
 }
 
 kj::Promise<void> InputQueue::whenInput() {
-  if (first < last) return kj::READY_NOW;
+  if (first < kept.end) return kj::READY_NOW;
   return appended.wait();
+}
+
+void InputQueue::give(size_t count) {
+  KJ_REQUIRE(count <= kept.end - first);
+  first += count;
+}
+
+void InputQueue::took(size_t count) {
+  give(count);
+  free();
+}
+
+void InputQueue::settle(uint16_t published, uint16_t pushed) {
+  told.note(published, pushed, first);
+  free();
+}
+
+void InputQueue::free() {
+  if (freed == first) return;
+  freed = first;
+  roomMade.raise();
+}
+
+void InputQueue::begin() {
+  told.begin(first);
+  free();
+}
+
+void InputQueue::goOn(uint16_t published) {
+  KJ_IF_MAYBE (place, told.at(published)) {
+    if (isPlace(*place)) first = *place;
+  }
+  free();
+  if (first < kept.end) appended.raise();
 }
 
 }  // namespace troupe::console

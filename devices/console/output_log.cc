@@ -22,10 +22,28 @@ size_t leastProgress(const ReplayBuffer& buffer) {
 
 constexpr kj::Duration OutputLog::PATIENCE;
 
-OutputLog::OutputLog(kj::Timer& timer, size_t capacity) : timer(timer), buffer(capacity) {}
+constexpr size_t OutputLog::MOST_AT_ONCE;
+
+OutputLog::OutputLog(kj::Timer& timer, size_t capacity)
+    : timer(timer), kept(keptHere), buffer(capacity), place(kept.told) {}
+
+OutputLog::OutputLog(kj::Timer& timer, KeptOutput& kept, kj::ArrayPtr<kj::byte> memory)
+    : timer(timer), kept(kept), buffer(memory, kept.end, MOST_AT_ONCE), place(kept.told) {}
+
+uint64_t OutputLog::startOf(From from) const {
+  switch (from) {
+    case From::OLDEST:
+      return buffer.begin();
+    case From::NOW:
+      return buffer.end();
+    case From::WHERE_IT_WAS:
+      return kj::min(kept.delivered, buffer.end());
+  }
+  KJ_UNREACHABLE;
+}
 
 OutputLog::Reader::Reader(OutputLog& log, From from)
-    : log(log), position(from == From::OLDEST ? log.buffer.begin() : log.buffer.end()) {
+    : log(log), position(log.startOf(from)), isKept(from == From::WHERE_IT_WAS) {
   // One that starts far behind is waited for only once it takes bytes: else whoever connects again
   // and again could hold the guest up for good.
   stuck = behind() > highWater(log.buffer);
@@ -67,6 +85,7 @@ void OutputLog::Reader::took(size_t count) {
   } else {
     KJ_REQUIRE(count <= log.buffer.end() - position);
     position += count;
+    if (isKept) __atomic_store_n(&log.kept.delivered, position, __ATOMIC_RELEASE);
   }
   // It had stopped: it is waited for again once it has taken a good piece.
   if (stuck && taken - checkpoint >= 4 * leastProgress(log.buffer)) {
@@ -86,6 +105,18 @@ void OutputLog::write(kj::ArrayPtr<const kj::byte> bytes) {
   if (bytes.size() == 0) return;
   buffer.append(bytes);
   written.raise();
+}
+
+uint64_t OutputLog::untold(uint16_t usedIndex) const {
+  KJ_IF_MAYBE (known, place.at(usedIndex)) {
+    if (*known <= end()) return end() - *known;
+  }
+  return 0;
+}
+
+void OutputLog::writeAside(kj::ArrayPtr<const kj::byte> bytes) {
+  write(bytes);
+  place.shift(bytes.size());
 }
 
 bool OutputLog::congested() const {

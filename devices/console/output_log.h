@@ -10,8 +10,16 @@
 
 #include "devices/console/broadcast.h"
 #include "devices/console/replay_buffer.h"
+#include "devices/console/told_place.h"
 
 namespace troupe::console {
+
+// What is kept of an OutputLog beside its bytes: zero at first.
+struct KeptOutput {
+  uint64_t end = 0;        // of ReplayBuffer
+  uint64_t delivered = 0;  // of the reader that begins where the one before stopped
+  ToldPlace::Words told = {0, 0};
+};
 
 // What the guest printed, on its way to any number of readers on the host, each at its own place.
 //
@@ -33,10 +41,16 @@ class OutputLog {
   // the reader.
   static constexpr kj::Duration PATIENCE = 400 * kj::MILLISECONDS;
 
+  // The most that comes in one write() of a log that is kept.
+  static constexpr size_t MOST_AT_ONCE = 16384;
+
   explicit OutputLog(kj::Timer& timer, size_t capacity = CAPACITY);
+  // In memory that outlives the process, and this.
+  OutputLog(kj::Timer& timer, KeptOutput& kept, kj::ArrayPtr<kj::byte> memory);
   KJ_DISALLOW_COPY(OutputLog);
 
-  enum class From { OLDEST, NOW };
+  // WHERE_IT_WAS: where the reader stopped that a process before this one had; for one at most.
+  enum class From { OLDEST, NOW, WHERE_IT_WAS };
 
   // One consumer, from its construction to its destruction. It must not outlive the log.
   class Reader {
@@ -67,9 +81,21 @@ class OutputLog {
     uint64_t checkpoint = 0;  // value of `taken` when it was last judged
     kj::uint idleTurns = 0;   // how often in a row it had taken too little by then
     bool stuck = false;
+    const bool isKept;
   };
 
   void write(kj::ArrayPtr<const kj::byte> bytes);
+
+  // The same for bytes that did not come by the driver's ring.
+  void writeAside(kj::ArrayPtr<const kj::byte> bytes);
+
+  // How far it has come since it began.
+  uint64_t end() const { return buffer.end(); }
+
+  // Up to where the driver was told that it has been printed.
+  ToldPlace& told() { return place; }
+  // What stands behind that, for a driver with this used index (§2.7.8).
+  uint64_t untold(uint16_t usedIndex) const;
 
   bool congested() const;
   kj::Promise<void> whenClear();
@@ -78,12 +104,16 @@ class OutputLog {
   kj::Promise<void> drained(kj::Duration patience);
 
  private:
+  uint64_t startOf(From from) const;
   void judge();
   bool empty() const;
   uint64_t totalTaken() const;
 
   kj::Timer& timer;
+  KeptOutput keptHere;
+  KeptOutput& kept;
   ReplayBuffer buffer;
+  ToldPlace place;
   kj::Vector<Reader*> readers;
   Broadcast written;
   Broadcast cleared;

@@ -9,13 +9,40 @@
 
 namespace troupe::console {
 
-PortControl::PortControl(kj::Array<PortTraits> traits) {
+PortControl::PortControl(kj::Array<PortTraits> traits, kj::Array<uint64_t*> words)
+    : kept(kj::mv(words)) {
   auto builder = kj::heapArrayBuilder<Port>(traits.size());
   for (auto& one : traits) {
     KJ_REQUIRE(one.name.size() <= LONGEST_PORT_NAME, "the name of a port is too long", one.name);
     builder.add(kj::mv(one));
   }
   ports = builder.finish();
+  for (size_t i = 0; i < kept.size(); ++i)
+    goOn(ports[i], *kept[i]);
+}
+
+// What has happened on the host meanwhile is to be said as well.
+void PortControl::goOn(Port& port, uint64_t word) {
+  port.ready = (word & READY) != 0;
+  port.toldOpen = port.ready && (word & TOLD_OPEN) != 0;
+  port.pending = word & ALL;
+  port.guest.set((word & GUEST_OPEN) != 0);
+  if (!port.ready) {
+    port.pending &= ADDED;
+    return;
+  }
+  port.pending &= ~(CLOSED | OPEN);
+  if (port.toldOpen && !port.traits.hostOpen) port.pending |= CLOSED;
+  if (!port.toldOpen && port.traits.hostOpen) port.pending |= OPEN;
+}
+
+void PortControl::keep() {
+  for (size_t i = 0; i < kept.size(); ++i) {
+    Port& port = ports[i];
+    uint64_t word = port.pending | (port.ready ? READY : 0) | (port.toldOpen ? TOLD_OPEN : 0) |
+                    (port.guest.isOpen() ? GUEST_OPEN : 0);
+    __atomic_store_n(kept[i], word, __ATOMIC_RELEASE);
+  }
 }
 
 void PortControl::take(const ControlMessage& message) {

@@ -40,7 +40,9 @@ class PortControl {
   // The most bytes of a message to the driver.
   static constexpr size_t LONGEST_MESSAGE = sizeof(ControlMessage) + LONGEST_PORT_NAME;
 
-  explicit PortControl(kj::Array<PortTraits> ports);
+  // `kept`: a word for each port that outlives the process, or nothing. Zeroes, or as a PortControl
+  // left them: then the conversation goes on. Whatever they hold stands for some conversation.
+  explicit PortControl(kj::Array<PortTraits> ports, kj::Array<uint64_t*> kept = nullptr);
   KJ_DISALLOW_COPY(PortControl);
 
   // A message of the driver, as it stood in memory. One of an event or a port that is not known, or
@@ -62,6 +64,10 @@ class PortControl {
 
   void resize(uint16_t port, uint16_t columns, uint16_t rows);
 
+  // Writes down for a successor how things stand: whatever it hears or says twice changes nothing,
+  // so this comes before a driver is told that it was heard, and when it was told what was said.
+  void keep();
+
  private:
   // Messages that wait to be sent, in this order.
   enum Pending : uint8_t {
@@ -71,7 +77,13 @@ class PortControl {
     NAME = 1 << 3,
     CLOSED = 1 << 4,
     OPEN = 1 << 5,
+    ALL = (1 << 6) - 1,
   };
+  // Of a word that is kept, above the messages.
+  static constexpr uint64_t READY = 1 << 8;
+  static constexpr uint64_t TOLD_OPEN = 1 << 9;
+  static constexpr uint64_t GUEST_OPEN = 1 << 10;
+
   struct Port {
     PortTraits traits;
     bool ready = false;     // the driver will use it
@@ -82,11 +94,13 @@ class PortControl {
     explicit Port(PortTraits traits) : traits(kj::mv(traits)) {}
   };
 
+  void goOn(Port& port, uint64_t kept);
   void announce(Port& port);
   bool knowsSize(const Port& port) const;
   static size_t say(uint16_t index, Port& port, uint8_t what, kj::ArrayPtr<kj::byte> message);
 
   kj::Array<Port> ports;
+  kj::Array<uint64_t*> kept;
   Broadcast added;
 };
 

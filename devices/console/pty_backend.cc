@@ -21,7 +21,7 @@ void ended(kj::Exception&& e) {
 PtyBackend::PtyBackend(kj::UnixEventPort& events, Line& line, int fd)
     : line(line),
       master(events, nonBlocking(fd)),
-      reader(line.output),
+      reader(line.output, OutputLog::From::WHERE_IT_WAS),
       output(pumpOutput().eagerlyEvaluate(ended)),
       input(pumpInput().eagerlyEvaluate(ended)) {}
 

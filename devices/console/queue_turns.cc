@@ -7,10 +7,11 @@
 namespace troupe::console {
 
 QueueTurns::QueueTurns(kj::UnixEventPort& events, virtio::ActiveQueue activeQueue, Serve serve,
-                       WhenHostIsReady whenHostIsReady)
+                       WhenHostIsReady whenHostIsReady, kj::Function<void()> told)
     : queue(kj::mv(activeQueue)),
       serve(kj::mv(serve)),
       whenHostIsReady(kj::mv(whenHostIsReady)),
+      told(kj::mv(told)),
       timer(events.getTimer()),
       kick(events, queue.kick) {}
 
@@ -40,6 +41,7 @@ QueueTurns::Next QueueTurns::once() {
     ssize_t written = ::write(queue.call, &one, sizeof(one));
     (void)written;  // EAGAIN: the count is full, so an interrupt is pending anyway
   }
+  told();
   return next;
 }
 

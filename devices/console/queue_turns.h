@@ -22,8 +22,10 @@ class QueueTurns {
   using Serve = kj::Function<Next()>;
   using WhenHostIsReady = kj::Function<kj::Promise<void>()>;
 
-  QueueTurns(kj::UnixEventPort& events, virtio::ActiveQueue queue, Serve serve,
-             WhenHostIsReady whenHostIsReady);
+  // `told` is called when the driver has been told of what a turn returned.
+  QueueTurns(
+      kj::UnixEventPort& events, virtio::ActiveQueue queue, Serve serve,
+      WhenHostIsReady whenHostIsReady, kj::Function<void()> told = []() {});
   KJ_DISALLOW_COPY(QueueTurns);
 
   // One turn after another. Resolves when the ring is broken; destroying the promise stops it.
@@ -36,6 +38,7 @@ class QueueTurns {
   virtio::ActiveQueue queue;
   Serve serve;
   WhenHostIsReady whenHostIsReady;
+  kj::Function<void()> told;
   kj::Timer& timer;
   Kick kick;
 };

@@ -10,12 +10,22 @@ constexpr uint32_t CHAINS_PER_TURN = 64;
 }  // namespace
 
 ReceiveRing::Outcome ReceiveRing::serve() {
+  Outcome outcome = fill();
+  input.settle(ring.publishedIndex(), ring.pushedIndex());
+  return outcome;
+}
+
+ReceiveRing::Outcome ReceiveRing::fill() {
   for (uint32_t chains = 0; chains < CHAINS_PER_TURN; ++chains) {
-    auto waiting = input.waiting();
-    if (waiting.size() == 0) return Outcome::NO_INPUT;
+    if (input.waiting().size() == 0) return Outcome::NO_INPUT;
     KJ_IF_MAYBE (chain, ring.pop()) {
-      uint32_t size = kj::min(waiting.size(), chain->writableBytes());
-      if (size > 0 && chain->writeBytes(waiting.slice(0, size))) input.took(size);
+      uint32_t size = 0;
+      for (auto waiting = input.waiting(); waiting.size() > 0; waiting = input.waiting()) {
+        uint32_t part = kj::min(waiting.size(), chain->writableBytes());
+        if (part == 0 || !chain->writeBytes(waiting.slice(0, part))) break;
+        input.give(part);
+        size += part;
+      }
       ring.push(kj::mv(*chain), size);
     } else {
       return ring.broken() ? Outcome::BROKEN : Outcome::NO_BUFFER;

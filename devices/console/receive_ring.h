@@ -17,6 +17,7 @@ class ReceiveRing {
   Outcome serve();
 
  private:
+  Outcome fill();
   virtio::Virtqueue& ring;
   InputQueue& input;
 };

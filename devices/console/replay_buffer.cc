@@ -4,24 +4,36 @@
 
 #include <cstring>
 
+#include "devices/console/told_place.h"
+
 namespace troupe::console {
 
-ReplayBuffer::ReplayBuffer(size_t capacity) : ring(kj::heapArray<kj::byte>(capacity)) {
+ReplayBuffer::ReplayBuffer(size_t capacity)
+    : own(kj::heapArray<kj::byte>(capacity)), ring(own), endPosition(endHere) {
   KJ_REQUIRE(capacity > 0);
 }
 
+ReplayBuffer::ReplayBuffer(kj::ArrayPtr<kj::byte> memory, uint64_t& end, size_t torn)
+    : ring(memory), endPosition(end) {
+  KJ_REQUIRE(memory.size() > torn);
+  if (endPosition > LONGEST_STREAM) endPosition = 0;
+  kept = kj::min(endPosition, memory.size() - torn);
+}
+
 void ReplayBuffer::append(kj::ArrayPtr<const kj::byte> bytes) {
+  uint64_t end = endPosition;
   kept = kj::min<uint64_t>(kept + bytes.size(), ring.size());
   if (bytes.size() > ring.size()) {
     // Only the last of them survive.
-    endPosition += bytes.size() - ring.size();
+    end += bytes.size() - ring.size();
     bytes = bytes.slice(bytes.size() - ring.size(), bytes.size());
   }
-  size_t at = endPosition % ring.size();
+  size_t at = end % ring.size();
   size_t first = kj::min(bytes.size(), ring.size() - at);
   if (first > 0) memcpy(ring.begin() + at, bytes.begin(), first);
   if (first < bytes.size()) memcpy(ring.begin(), bytes.begin() + first, bytes.size() - first);
-  endPosition += bytes.size();
+  // Behind the bytes: whoever takes this process's place believes that they are there.
+  __atomic_store_n(&endPosition, end + bytes.size(), __ATOMIC_RELEASE);
 }
 
 kj::ArrayPtr<const kj::byte> ReplayBuffer::from(uint64_t position) const {

@@ -7,11 +7,16 @@
 
 namespace troupe::console {
 
-// The last `capacity` bytes of a stream, each known by its position: the number of bytes that came
-// before it. Memory is taken once and touched only as far as the stream has come.
+// The last bytes of a stream, as many as there is memory for, each known by its position: the
+// number of bytes that came before it. Memory is touched only as far as the stream has come.
 class ReplayBuffer {
  public:
   explicit ReplayBuffer(size_t capacity);
+
+  // In memory that outlives the process: zeroes, or as a ReplayBuffer left it that may have died in
+  // the midst of an append() of at most `torn` bytes. `end` counts all bytes of the stream. Both
+  // outlive this.
+  ReplayBuffer(kj::ArrayPtr<kj::byte> memory, uint64_t& end, size_t torn);
   KJ_DISALLOW_COPY(ReplayBuffer);
 
   void append(kj::ArrayPtr<const kj::byte> bytes);
@@ -26,8 +31,10 @@ class ReplayBuffer {
   kj::ArrayPtr<const kj::byte> from(uint64_t position) const;
 
  private:
-  kj::Array<kj::byte> ring;  // the byte at position p is ring[p % capacity]
-  uint64_t endPosition = 0;
+  uint64_t endHere = 0;
+  kj::Array<kj::byte> own;
+  kj::ArrayPtr<kj::byte> ring;  // the byte at position p is ring[p % capacity]
+  uint64_t& endPosition;
   uint64_t kept = 0;
 };
 

@@ -35,7 +35,7 @@ class StdioBackend::Output {
       : events(events),
         fd(fd),
         terminal(isatty(fd)),
-        reader(kj::heap<OutputLog::Reader>(log)),
+        reader(kj::heap<OutputLog::Reader>(log, OutputLog::From::WHERE_IT_WAS)),
         thread(fd, FdThread::Direction::WRITE, [&host]() { host.confineThread("output"); }),
         task(pump().eagerlyEvaluate(
             [](kj::Exception&& e) { KJ_LOG(ERROR, "console output ended", e); })) {}

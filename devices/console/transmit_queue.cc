@@ -2,8 +2,9 @@
 
 namespace troupe::console {
 
-TransmitQueue::TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, OutputLog& log)
-    : requests(*queue.ring, log),
+TransmitQueue::TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, OutputLog& log,
+                             uint64_t logged)
+    : requests(*queue.ring, log, logged),
       turns(
           events, kj::mv(queue), [this]() { return serve(); },
           [&log]() { return log.whenClear(); }) {}

@@ -12,7 +12,9 @@ namespace troupe::console {
 // transmitq of a port (§5.3.6): what the driver puts there goes to an OutputLog.
 class TransmitQueue {
  public:
-  TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, OutputLog& log);
+  // `logged`: see TransmitRing.
+  TransmitQueue(kj::UnixEventPort& events, virtio::ActiveQueue queue, OutputLog& log,
+                uint64_t logged);
 
   // Runs the queue. Resolves when the driver broke the ring; destroying the promise stops it.
   kj::Promise<void> run() { return turns.run(); }

@@ -8,16 +8,23 @@ namespace {
 
 // Work between two looks for other events. One chain can describe many times all of guest RAM, so
 // both the chains and their bytes are counted.
-constexpr size_t COPY_SIZE = 16384;
+constexpr size_t COPY_SIZE = OutputLog::MOST_AT_ONCE;
 constexpr uint32_t COPIES_PER_TURN = 16;
 constexpr uint32_t CHAINS_PER_TURN = 64;
 
 }  // namespace
 
-TransmitRing::TransmitRing(virtio::Virtqueue& ring, OutputLog& log)
-    : ring(ring), log(log), copy(kj::heapArray<kj::byte>(COPY_SIZE)) {}
+TransmitRing::TransmitRing(virtio::Virtqueue& ring, OutputLog& log, uint64_t logged)
+    : ring(ring), log(log), copy(kj::heapArray<kj::byte>(COPY_SIZE)), logged(logged) {}
 
 TransmitRing::Outcome TransmitRing::serve() {
+  Outcome outcome = take();
+  // What is in the log of chains that the driver is about to be told of, and no more.
+  log.told().note(ring.publishedIndex(), ring.pushedIndex(), log.end() - logged - copied);
+  return outcome;
+}
+
+TransmitRing::Outcome TransmitRing::take() {
   uint32_t copies = 0;
   uint32_t chains = 0;
   while (copies < COPIES_PER_TURN && chains < CHAINS_PER_TURN) {
@@ -35,10 +42,17 @@ bool TransmitRing::copySome() {
   auto& chain = KJ_ASSERT_NONNULL(current);
   size_t size = kj::min(chain.readableBytes(), copy.size());
   auto bytes = copy.slice(0, size);
-  if (size > 0 && chain.readBytes(bytes)) log.write(bytes);
+  if (!chain.isLeftBehind()) logged = 0;
+  if (size > 0 && chain.readBytes(bytes)) {
+    size_t known = kj::min(logged, size);
+    log.write(bytes.slice(known, size));
+    logged -= known;
+    copied += size;
+  }
   if (chain.readableBytes() > 0) return false;
   ring.push(kj::mv(chain), 0);
   current = nullptr;
+  copied = 0;
   return true;
 }
 

@@ -185,9 +185,9 @@ class Ends(unittest.TestCase):
         self.process.terminate()
         self.ended(18)
 
-    def testDeadDeviceThatIsNotReplacedIsNamed(self):
-        os.kill(self.pids["console0"], 9)
-        self.assertRegex(self.ended(19), r"TRP-run-\d{3}: .*console")
+    def testDeadActorThatIsNotReplacedIsNamed(self):
+        os.kill(self.pids["serial"], 9)
+        self.assertRegex(self.ended(19), r"TRP-run-\d{3}: .*serial")
 
     def testDeadBroker(self):
         os.kill(self.pids["broker"], 9)
