@@ -43,6 +43,10 @@ using virtio::testing::ProcessBench;
 constexpr uint64_t RING_FEATURES =
     virtio::F_VERSION_1 | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX;
 
+kj::ArrayPtr<const HandedFd> arrayOf(const JailedDevice::Fds& fds) {
+  return kj::arrayPtr(fds.data(), fds.size());
+}
+
 Op makeOp(uint8_t a, uint16_t b, uint32_t c) {
   return Op{uint8_t(OpKind::REQUEST), a, b, c, 0};
 }
@@ -51,8 +55,8 @@ class JailedRng final: public JailedDevice {
  public:
   std::vector<uint16_t> queueSizes() override { return {8}; }
   uint64_t features() override { return RING_FEATURES; }
-  kj::Own<ProcessBench> start(FakeRam& ram) override {
-    return kj::heap<ProcessBench>(ram, RNG_PROFILE, "troupe-rng", 1);
+  kj::Own<ProcessBench> start(FakeRam& ram, Fds fds) override {
+    return kj::heap<ProcessBench>(ram, RNG_PROFILE, "troupe-rng", 1, arrayOf(fds));
   }
   void request(const Op& op, RequestTemplate& request) override { rng::chooseRequest(op, request); }
   Op goodRequest() override { return makeOp(0, 0, 64); }
@@ -66,17 +70,25 @@ class JailedBalloon final: public JailedDevice {
     return virtio::F_VERSION_1 | virtio::F_INDIRECT_DESC | balloon::F_FREE_PAGE_HINT |
            balloon::F_PAGE_POISON | balloon::F_STATS_VQ;
   }
-  kj::Own<ProcessBench> start(FakeRam& ram) override {
+  kj::Own<ProcessBench> start(FakeRam& ram, Fds fds) override {
     capnp::MallocMessageBuilder message;
     message.initRoot<BalloonConfig>().setStatistics(true);
-    return kj::heap<ProcessBench>(ram, BALLOON_PROFILE, "troupe-balloon", 5, nullptr,
+    return kj::heap<ProcessBench>(ram, BALLOON_PROFILE, "troupe-balloon", 5, arrayOf(fds),
                                   message.getRoot<capnp::AnyPointer>().asReader());
   }
   void request(const Op& op, RequestTemplate& request) override {
+    if (op.d == IS_GOOD) {
+      // Pages that are no RAM: others may hold the driver's rings.
+      request.header.assign(20 * sizeof(uint32_t), 0xff);
+      return;
+    }
     balloon::chooseRequest(op, request);
   }
-  Op goodRequest() override { return makeOp(0, 20, 100); }
+  Op goodRequest() override { return Op{uint8_t(OpKind::REQUEST), 0, 0, 0, IS_GOOD}; }
   bool readsOnly() override { return true; }
+
+ private:
+  static constexpr uint64_t IS_GOOD = 0x900dull << 48;
 };
 
 // Three ports whose output goes to /dev/null; nobody types.
@@ -91,7 +103,7 @@ class JailedConsole final: public JailedDevice {
   uint64_t features() override {
     return RING_FEATURES | console::F_SIZE | console::F_MULTIPORT | console::F_EMERG_WRITE;
   }
-  kj::Own<ProcessBench> start(FakeRam& ram) override {
+  kj::Own<ProcessBench> start(FakeRam& ram, Fds fds) override {
     capnp::MallocMessageBuilder message;
     auto ports = message.initRoot<ConsoleConfig>().initPorts(3);
     for (uint16_t i = 0; i < ports.size(); i++) {
@@ -100,8 +112,8 @@ class JailedConsole final: public JailedDevice {
     }
     ports[1].setPlain(true);
     ports[1].setName("org.example.agent");
-    HandedFd fds[] = {{"out", 0, out}, {"out", 1, out}, {"out", 2, out}};
-    return kj::heap<ProcessBench>(ram, CONSOLE_PROFILE, "troupe-console", 8, fds,
+    fds.insert(fds.end(), {{"out", 0, out}, {"out", 1, out}, {"out", 2, out}});
+    return kj::heap<ProcessBench>(ram, CONSOLE_PROFILE, "troupe-console", 8, arrayOf(fds),
                                   message.getRoot<capnp::AnyPointer>().asReader());
   }
   void request(const Op& op, RequestTemplate& request) override {
@@ -123,7 +135,7 @@ class JailedNet final: public JailedDevice {
   uint64_t features() override {
     return RING_FEATURES | net::testing::FEATURES | net::testing::OFFLOADS;
   }
-  kj::Own<ProcessBench> start(FakeRam& ram) override {
+  kj::Own<ProcessBench> start(FakeRam& ram, Fds fds) override {
     capnp::MallocMessageBuilder message;
     auto config = message.initRoot<NetConfig>();
     config.setMac(kj::ArrayPtr<const kj::byte>(net::FUZZED_ADDRESS.bytes));
@@ -143,8 +155,8 @@ class JailedNet final: public JailedDevice {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     host = std::thread([socket = cable->peer.fd()] { sendBack(socket); });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    HandedFd fds[] = {{"socket", 0, cable->device}};
-    return kj::heap<ProcessBench>(ram, NET_PROFILE, "troupe-net", 3, fds,
+    fds.insert(fds.end(), {{"socket", 0, cable->device}});
+    return kj::heap<ProcessBench>(ram, NET_PROFILE, "troupe-net", 3, arrayOf(fds),
                                   message.getRoot<capnp::AnyPointer>().asReader());
   }
   void request(const Op& op, RequestTemplate& request) override { net::chooseRequest(op, request); }
@@ -184,13 +196,13 @@ class JailedBlk final: public JailedDevice {
   }
   std::vector<uint16_t> queueSizes() override { return {256, 256}; }
   uint64_t features() override { return RING_FEATURES | virtio::BLK_F_FLUSH; }
-  kj::Own<ProcessBench> start(FakeRam& ram) override {
+  kj::Own<ProcessBench> start(FakeRam& ram, Fds fds) override {
     capnp::MallocMessageBuilder message;
     auto config = message.initRoot<BlkConfig>();
     config.setId("fuzz");
     config.setQueues(2);
-    HandedFd fds[] = {{"disk", 0, disk}};
-    return kj::heap<ProcessBench>(ram, BLK_PROFILE, "troupe-blk", 2, fds,
+    fds.insert(fds.end(), {{"disk", 0, disk}});
+    return kj::heap<ProcessBench>(ram, BLK_PROFILE, "troupe-blk", 2, arrayOf(fds),
                                   message.getRoot<capnp::AnyPointer>().asReader());
   }
   void request(const Op& op, RequestTemplate& request) override { blk::chooseRequest(op, request); }
@@ -211,11 +223,11 @@ class JailedVsock final: public JailedDevice {
   }
   std::vector<uint16_t> queueSizes() override { return {256, 256, 8}; }
   uint64_t features() override { return RING_FEATURES | vsock::F_STREAM; }
-  kj::Own<ProcessBench> start(FakeRam& ram) override {
+  kj::Own<ProcessBench> start(FakeRam& ram, Fds fds) override {
     capnp::MallocMessageBuilder message;
     message.initRoot<VsockConfig>().setGuestCid(vsock::FUZZED_CID);
-    HandedFd fds[] = {{"connector", 0, connector}};
-    return kj::heap<ProcessBench>(ram, VSOCK_PROFILE, "troupe-vsock", vsock::QUEUES, fds,
+    fds.insert(fds.end(), {{"connector", 0, connector}});
+    return kj::heap<ProcessBench>(ram, VSOCK_PROFILE, "troupe-vsock", vsock::QUEUES, arrayOf(fds),
                                   message.getRoot<capnp::AnyPointer>().asReader());
   }
   void request(const Op& op, RequestTemplate& request) override {

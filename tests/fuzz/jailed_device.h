@@ -20,8 +20,9 @@ class JailedDevice {
   virtual std::vector<uint16_t> queueSizes() = 0;
   virtual uint64_t features() = 0;
 
-  // A new process.
-  virtual kj::Own<virtio::testing::ProcessBench> start(virtio::testing::FakeRam& ram) = 0;
+  // A new process, with `more` beside the fds it needs.
+  using Fds = std::vector<virtio::testing::HandedFd>;
+  virtual kj::Own<virtio::testing::ProcessBench> start(virtio::testing::FakeRam& ram, Fds more) = 0;
 
   virtual void request(const Op& op, RequestTemplate& request) = 0;
   // A request that a device that is well answers, and the queue it belongs to.

@@ -61,7 +61,7 @@ std::string JailedDriver::run(const std::vector<Op>& ops) {
 }
 
 void JailedDriver::launch() {
-  bench = device.start(*ram);
+  bench = device.start(*ram, {});
   if (device.readsOnly()) {
     bench->attachReadOnly();
   } else {

@@ -7,7 +7,10 @@
 namespace troupe::hostile {
 
 // Those fuzz::jailedDevice() knows.
-constexpr const char* DEVICES[] = {"blk", "console", "net", "rng", "vsock"};
+constexpr const char* DEVICES[] = {"balloon", "blk", "console", "net", "rng", "vsock"};
+
+// Those whose profiles let another process take a dead one's place.
+constexpr const char* REPLACED_DEVICES[] = {"balloon", "blk", "console", "rng", "vsock"};
 
 inline std::string deviceName(const ::testing::TestParamInfo<const char*>& info) {
   return info.param;

@@ -14,6 +14,7 @@ using fuzz::RequestTemplate;
 using virtio::testing::Buffer;
 using virtio::testing::FakeDriver;
 using virtio::testing::FakeRam;
+using UsedRing = virtio::testing::FakeHost::UsedRing;
 
 namespace {
 
@@ -32,15 +33,15 @@ bool isPoison(kj::ArrayPtr<const kj::byte> bytes) {
 
 }  // namespace
 
-RingGuest::RingGuest(const char* name)
+RingGuest::RingGuest(const char* name, kj::Maybe<int> journal)
     : ram({{0, FIRST_END}, {VICTIM, MIB}, {HIGH, GIB}}),
       device(named(name)),
-      sizes(device->queueSizes()) {
+      sizes(device->queueSizes()),
+      journal(journal) {
   for (uint64_t begin : {VICTIM, HIGH})
     memset(ram.bytes(begin, MIB).begin(), FakeRam::POISON, MIB);
   makeGoodRequest();
-  process = device->start(ram);
-  process->attach();
+  launch();
   expectWell();
   usage = fuzz::usageOf(process->child().pid());
 }
@@ -76,35 +77,71 @@ void RingGuest::activate(uint64_t features, uint32_t only) {
   drivers.clear();
   virtio::RingFeatures ringFeatures{(features & virtio::F_INDIRECT_DESC) != 0,
                                     (features & virtio::F_EVENT_IDX) != 0};
-  kj::Vector<uint16_t> enabled;
+  std::vector<Enabled> enabled;
   for (uint16_t i = 0; i < sizes.size(); i++) {
     drivers.push_back(kj::heap<FakeDriver>(ram, sizes[i], ringFeatures));
-    if (only >> i & 1) enabled.add(i);
+    if (only >> i & 1) enabled.push_back({i, drivers[i]->layout()});
   }
+  activate(features, enabled);
+}
+
+void RingGuest::activate(const virtio::RingLayout& layout) {
+  activate(features(), {{goodQueue(), layout}});
+}
+
+void RingGuest::activate(uint64_t features, const std::vector<Enabled>& enabled) {
+  ++activations;
+  activeFeatures = features;
+  active = enabled;
+  process->host.usedRings.clear();
+  for (auto& one : active)
+    if (device->readsOnly()) process->host.usedRings.add(UsedRing{one.queue, one.layout, 0});
+  sendActivate(/*isResumed=*/false);
+}
+
+void RingGuest::sendActivate(bool isResumed) {
   auto request = process->device().activateRequest();
-  request.setFeatures(features);
-  auto queues = request.initQueues(enabled.size());
-  for (size_t i = 0; i < enabled.size(); i++) {
-    auto layout = drivers[enabled[i]]->layout();
-    queues[i].setIndex(enabled[i]);
+  request.setFeatures(activeFeatures);
+  request.setNumber(activations);
+  request.setResumed(isResumed);
+  auto queues = request.initQueues(active.size());
+  for (size_t i = 0; i < active.size(); i++) {
+    auto& layout = active[i].layout;
+    queues[i].setIndex(active[i].queue);
     queues[i].setSize(layout.size);
     queues[i].setDescriptorTable(layout.descriptorTable);
     queues[i].setAvailableRing(layout.availableRing);
     queues[i].setUsedRing(layout.usedRing);
+    if (device->readsOnly()) queues[i].setReturned(process->host.usedRings[i].next);
   }
   process->await(request.send().ignoreResult());
 }
 
-void RingGuest::activate(const virtio::RingLayout& layout) {
-  auto request = process->device().activateRequest();
-  request.setFeatures(features());
-  auto queue = request.initQueues(1)[0];
-  queue.setIndex(goodQueue());
-  queue.setSize(layout.size);
-  queue.setDescriptorTable(layout.descriptorTable);
-  queue.setAvailableRing(layout.availableRing);
-  queue.setUsedRing(layout.usedRing);
-  process->await(request.send().ignoreResult());
+void RingGuest::launch() {
+  fuzz::JailedDevice::Fds fds;
+  KJ_IF_MAYBE (fd, journal) {
+    fds.push_back({"journal", 0, *fd});
+  }
+  process = device->start(ram, kj::mv(fds));
+  resetsSeen = 0;
+  if (device->readsOnly()) {
+    process->attachReadOnly();
+  } else {
+    process->attach();
+  }
+}
+
+void RingGuest::kill() {
+  process->child().kill();
+  process->waitForExit();
+}
+
+void RingGuest::replace() {
+  auto rings = kj::mv(process->host.usedRings);
+  process = nullptr;
+  launch();
+  process->host.usedRings = kj::mv(rings);
+  sendActivate(/*isResumed=*/true);
 }
 
 void RingGuest::waitForNeedsReset() {

@@ -2,6 +2,7 @@
 
 #include <kj/memory.h>
 #include <kj/vector.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -29,8 +30,9 @@ constexpr uint64_t HIGH_END = HIGH + GIB;  // far more than is ever touched
 // rule. Each wait fails after ten seconds.
 class RingGuest {
  public:
-  // `name` as for fuzz::jailedDevice(). The device is attached and well.
-  explicit RingGuest(const char* name);
+  // `name` as for fuzz::jailedDevice(). The device is attached and well. `journal`: memory that
+  // outlives its process, for replace().
+  explicit RingGuest(const char* name, kj::Maybe<int> journal = nullptr);
   KJ_DISALLOW_COPY(RingGuest);
 
   // New rings for all queues, or for those of which `only` has the bit.
@@ -39,6 +41,20 @@ class RingGuest {
   // The queue the device takes good requests from, laid out so.
   void activate(const virtio::RingLayout& layout);
   void reset() { process->reset(); }
+
+  // kill -9; and another process that goes on with the driver, unless it asks for a reset.
+  void kill();
+  void replace();
+  // The same while nobody drives the device.
+  void restart() { launch(); }
+  // Returns once `done`, looking as often as it can; a device for which the broker stores gets its
+  // answers meanwhile.
+  template <typename Done>
+  void waitBusily(Done&& done) {
+    if (device->readsOnly()) return process->waitUntil(kj::fwd<Done>(done));
+    while (!done())
+      sched_yield();
+  }
 
   virtio::testing::FakeDriver& driver(uint16_t queue) { return *drivers[queue]; }
   virtio::testing::FakeDriver& driver() { return driver(goodQueue()); }
@@ -74,11 +90,22 @@ class RingGuest {
   kj::Own<virtio::testing::ProcessBench> process;
 
  private:
+  struct Enabled {
+    uint16_t queue;
+    virtio::RingLayout layout;
+  };
+  void activate(uint64_t features, const std::vector<Enabled>& enabled);
+  void sendActivate(bool isResumed);
+  void launch();
   void makeGoodRequest();
   void writeHeader();
 
   std::vector<kj::Own<virtio::testing::FakeDriver>> drivers;
   kj::Vector<virtio::testing::Buffer> good;
+  const kj::Maybe<int> journal;
+  uint64_t activations = 0;
+  uint64_t activeFeatures = 0;
+  std::vector<Enabled> active;
   std::vector<kj::byte> header;  // what its first buffer holds, if it has one
   uint32_t resetsSeen = 0;
   fuzz::Usage usage{};
