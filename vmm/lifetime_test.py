@@ -91,8 +91,10 @@ class Lifetime(ProgramTest):
 
     def testADeviceThatDiesIsReplaced(self):
         process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20), "--disk",
-                             self.file("other", size=1 << 20) + ",volatile")
-        for actor in ("blk0", "blk1", "rng0"):
+                             self.file("other", size=1 << 20) + ",volatile", "--console",
+                             "file=" + self.path("console"), "--balloon", "--vsock",
+                             "cid=4100000011,socket=" + self.path("vsock"))
+        for actor in ("balloon0", "blk0", "blk1", "console0", "rng0", "vsock0"):
             with self.subTest(actor):
                 first = self.actors()[actor]
                 os.kill(first, signal.SIGKILL)
@@ -102,6 +104,8 @@ class Lifetime(ProgramTest):
                     time.sleep(0.01)
                 shown = self.run_troupe("status", self.name).stdout
                 self.assertRegex(shown, rf"(?m)^{actor} .* attested +1$")
+        graph = self.run_troupe("graph", self.name)
+        self.assertEqual(graph.returncode, 0, graph.stdout)
         process.terminate()
         code, stderr = self.finish(process)
         self.assertEqual(code, 18, stderr)

@@ -2,6 +2,7 @@
 """Devices whose process is killed under a running guest are replaced, and the guest goes on."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -17,8 +18,8 @@ import machine
 import report
 
 KILLS = 50
-PROFILES = {"blk": "devices/blk/blk.profile", "net": "devices/net/net.profile",
-            "rng": "devices/rng/rng.profile"}
+PROFILES = {name: f"devices/{name}/{name}.profile"
+            for name in ("balloon", "blk", "console", "net", "rng", "vsock")}
 
 
 class Replaced(unittest.TestCase):
@@ -42,10 +43,10 @@ class Replaced(unittest.TestCase):
                 file.write(text)
         return folder
 
-    def start(self, cmdline, *options, restarts=1000, **more):
+    def start(self, cmdline, *options, restarts=1000, memory="64M", **more):
         open(self.serial, "w").close()
         process = self.folder.start(
-            "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
+            "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", memory,
             "--serial", f"file={self.serial}", "--cmdline", cmdline, "--profile-dir",
             self.profiles(restarts), *options, **more)
         self.addCleanup(process.kill)
@@ -286,6 +287,118 @@ class Replaced(unittest.TestCase):
 
     def replaced(self):
         return [actor for name, actor in self.actors().items() if name.startswith(("blk", "rng"))]
+
+    def readerOf(self, path):
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.settimeout(60)
+        client.connect(path)
+        return client
+
+    def awaitReplaced(self, actor, restarts):
+        """Waits until it has been replaced so often and serves."""
+        until = time.monotonic() + 60
+        while self.actors()[actor]["restarts"] < restarts:
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.005)
+
+    def testAConsoleWhoseGuestEchoes(self):
+        """Each key comes back once, and who connects last reads all of it."""
+        path = self.folder.file("console")
+        vm = self.start("keys=console", "--console", f"socket={path}")
+        rng = random.Random(11)
+        self.until(vm, "console0  write")
+        typed = b""
+        for kill in range(KILLS):
+            client = self.readerOf(path)
+            keys = bytes(rng.choice(b"abcdefgh") for _ in range(rng.randrange(1, 20)))
+            client.sendall(keys)
+            typed += keys
+            got = b""
+            while not got.endswith(typed):
+                part = client.recv(65536)
+                self.assertTrue(part, "hung up on without a reason")
+                got += part
+            self.kill_again_and_again(vm, "troupe-console", 1, rng)
+            with contextlib.suppress(ConnectionError):
+                while client.recv(65536):
+                    pass  # up to the end
+            client.close()
+            self.awaitReplaced("console0", kill + 1)
+        client = self.readerOf(path)
+        client.sendall(b"q")
+        self.end(vm)
+        self.assertNotIn("FAIL", self.said())
+
+    def testABalloonThatIsFilled(self):
+        """The benchmark counts what comes back: one chain too many or too few stops it."""
+        vm = self.start("bench=balloon count=32768 rounds=7 mode=irq", "--balloon", "stats",
+                        memory="1G")
+        self.until(vm, "ok    bench0    memory")
+        killed = self.kill_again_and_again(vm, "troupe-balloon", KILLS, random.Random(13))
+        self.end(vm)
+        self.assertGreater(killed, 3)
+        self.assertIn("bench balloon round=6", self.said())
+        self.assertNotIn("FAIL", self.said())
+
+    def testTheTargetOfABalloonOutlivesItsProcess(self):
+        vm = self.start("idle", "--balloon", "stats")
+        self.until(vm, " 0 failed")
+        code, _, said = self.folder.run("balloon", self.name, "48M")
+        self.assertEqual(code, 0, said)
+        for kill in range(3):
+            self.kill_again_and_again(vm, "troupe-balloon", 1, random.Random(kill))
+            self.awaitReplaced("balloon0", kill + 1)
+            status = self.balloonThatServes()
+            self.assertEqual(int(status["targetBytes"]), 16 << 20)
+            self.assertEqual(int(status["actualBytes"]), 16 << 20)
+            self.assertGreater(int(status["givenBackBytes"]), 16 << 20)
+            self.assertTrue(status["hasStatistics"])
+        vm.terminate()
+        self.end(vm, 18)
+
+    def balloonThatServes(self):
+        """What it says of itself, once there is somebody to say it."""
+        until = time.monotonic() + 60
+        while True:
+            code, out, said = self.folder.run("balloon", self.name, "--json")
+            if code == 0:
+                return json.loads(out)
+            self.assertIn("is being replaced", said)
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.01)
+
+    def testTheSocketDeviceOfAnIdleGuest(self):
+        """The socket device's process is killed again and again: whoever listens goes on listening,
+        and each new process has a connector of its own."""
+        path = self.folder.file("sock")
+        echo = socket.socket(socket.AF_UNIX)
+        self.addCleanup(echo.close)
+        echo.bind(path + "_52")
+        echo.listen(8)
+        served = threading.Thread(target=self.echo, args=(echo,), daemon=True)
+        served.start()
+        vm = self.start("idle", "--vsock", f"cid=4100000012,socket={path}")
+        self.until(vm, " 0 failed")
+        self.assertRegex(self.said(), r"ok +vsock0 +echo")
+        killed = self.kill_again_and_again(vm, "troupe-vsock", KILLS, random.Random(17))
+        self.assertEqual(killed, KILLS)
+        self.awaitReplaced("vsock0", KILLS)
+        self.readerOf(path)
+        code, out, said = self.folder.run("graph", self.name)
+        self.assertEqual(code, 0, out + said)
+        vm.terminate()
+        self.end(vm, 18)
+
+    @staticmethod
+    def echo(listening):
+        while True:
+            try:
+                client, _ = listening.accept()
+                while part := client.recv(65536):
+                    client.sendall(part)
+            except OSError:
+                return
 
     def testOneThatKeepsDyingEndsTheVmWithItsCause(self):
         vm = self.start("idle", restarts=3)
