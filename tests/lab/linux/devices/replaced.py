@@ -1,9 +1,10 @@
-"""Devices whose processes are killed every second under a working guest, which notices nothing."""
+"""Devices whose processes are killed every second under a working guest, whose programs notice nothing."""
 
 import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -14,7 +15,10 @@ SIZE = 32 * MIB
 KILLS = 20
 DELAY_MS = 100  # of a write to the slow disk, which then lands after the death of the process that asked for it
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__)))))
-KILLED = {"blk": "devices/blk/blk.profile", "rng": "devices/rng/rng.profile"}
+KILLED = {"blk": "devices/blk/blk.profile", "net": "devices/net/net.profile",
+          "rng": "devices/rng/rng.profile"}
+HOST, GUEST = "10.2.0.1", "10.2.0.2"
+PIECE = os.urandom(64 << 10)
 
 
 def sh(*words):
@@ -36,7 +40,11 @@ class Replaced(Part):
         self.files = {"plain": plain, "slow": self.make_slow(), "image": image}
         with open(volatile, "rb") as file:
             self.volatile, self.untouched = volatile, file.read()
-        return ["--profile-dir", self.make_profiles(),
+        sh("ip", "tuntap", "add", "dev", "tap2", "mode", "tap", "user", str(self.user), "vnet_hdr")
+        sh("ip", "link", "set", "tap2", "up")
+        sh("ip", "addr", "add", f"{HOST}/24", "dev", "tap2")
+        os.chmod("/dev/net/tun", 0o666)
+        return ["--profile-dir", self.make_profiles(), "--net", "tap=tap2",
                 "--disk", f"{plain},queues=2,serial=plain",
                 "--disk", f"{self.files['slow']},direct,queues=2,serial=slow",
                 "--disk", f"{image},format=qcow2,queues=2,serial=image",
@@ -75,21 +83,35 @@ class Replaced(Part):
 
     def during(self):
         self.wait("working")
-        killed = {}
+        killed, sent = {}, hashlib.md5()
+        stream = self.connect()
         for _ in range(KILLS):
             time.sleep(1)
+            stream.sendall(PIECE)
+            sent.update(PIECE)
             for actor in self.victims():
                 try:
                     os.kill(actor["pid"], signal.SIGKILL)
                 except ProcessLookupError:
                     continue  # between two processes
                 killed[actor["name"]] = killed.get(actor["name"], 0) + 1
-        self.reply()
+        stream.shutdown(socket.SHUT_WR)
+        self.reply(sent.hexdigest())
         told = self.wait("rounds")
         print(f"killed: {killed}; {told}")
         replaced = {actor["name"]: actor["restarts"] for actor in self.victims()}
         self.check("each was killed, and replaced as often", replaced == killed and
                    min(killed.values()) >= KILLS // 2, f"{replaced} for {killed}")
+
+    def connect(self):
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return socket.create_connection((GUEST, 7000), timeout=120)
+            except ConnectionRefusedError:  # it does not listen yet
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
 
     def after(self):
         said = subprocess.run(["qemu-img", "check", "-f", "qcow2", self.files["image"]],

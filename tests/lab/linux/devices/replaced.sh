@@ -1,5 +1,6 @@
-# Works disks of every kind while the host kills their processes, and all others that are replaced, every second.
+# Works disks of every kind and a network device while the host kills all processes of theirs every second.
 # Read by guest_devices_init.
+# modules: net/core/failover drivers/net/net_failover drivers/net/virtio_net
 # programs: fio mke2fs e2fsck
 names="plain slow image volatile"
 disk_of() { # serial
@@ -49,11 +50,18 @@ rounds() {
     echo $round > /tmp/rounds
   done
 }
+# A connection of the host's, whose segments TCP sends again when a process takes them along.
+ip link set eth0 up
+ip addr add 10.2.0.2/24 dev eth0
+nc -l -p 7000 < /dev/null | md5sum > /tmp/heard &
+hearing=$!
 rounds &
+rounding=$!
 tell working
 await
 touch /tmp/enough
-wait
+wait $rounding $hearing
+same stream "$(cut -d ' ' -f 1 /tmp/heard)" "$reply"
 check disks "$(head -n 5 /tmp/wrong 2> /dev/null | tr '\n' ' ')"
 check random "$([ "$(head -c 64 /dev/hwrng | wc -c)" = 64 ] || echo "no bytes")"
 for name in $names; do saw file_$name "$(cat /tmp/file_$name)"; done
