@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 import machine
@@ -35,6 +36,7 @@ WRITING = "bench=durability scratch count=2000000000 seed=5 size=4096 depth=32 m
 
 class Observed(unittest.TestCase):
     user = None
+    handed = ()  # fds that the VM inherits
 
     def setUp(self):
         self.folder = machine.Folder(self.user)
@@ -44,7 +46,8 @@ class Observed(unittest.TestCase):
 
     def launch(self, kernel, *options):
         self.vm = self.folder.start("run", "--name", self.name, "--kernel", kernel, "--memory",
-                                    "64M", "--serial", f"file={self.serial}", *options)
+                                    "64M", "--serial", f"file={self.serial}", *options,
+                                    pass_fds=self.handed)
         self.addCleanup(self.vm.kill)
 
     def start(self, cmdline, *options):
@@ -52,6 +55,14 @@ class Observed(unittest.TestCase):
         self.launch(self.folder.payload, "--cmdline", cmdline, "--disk",
                     self.folder.disk("disk", 8 * MIB), *options)
         return {actor["name"]: actor for actor in self.folder.status(self.name)["actors"]}
+
+    def wire(self):
+        """The number of an open socket, for a network that leads nowhere."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        self.handed = (theirs.fileno(),)
+        return theirs.fileno()
 
     def tiny(self, code):
         path = self.folder.file("tiny")
@@ -144,6 +155,20 @@ class Top(Observed):
         self.assertGreater(timed, 0)
         self.assertGreater(blk["requestsPerSecond"], 0)
         self.assertGreater(blk["bytesPerSecond"], blk["requestsPerSecond"])
+        self.end()
+
+    def testEveryDeviceCounts(self):
+        self.start("idle", "--balloon", "--console", f"file={self.folder.file('guest/console')}",
+                   "--vsock", "cid=4100000003", "--net", f"fd={self.wire()}")
+        wanted = {"balloon0", "blk0", "console0", "net0", "rng0", "vsock0"}
+        until = time.monotonic() + 60
+        while True:
+            processes = self.top("--count", 1, "--interval", "0.1")[0]["processes"]
+            counting = {name for name, one in processes.items()
+                        if any(queue["requests"] + queue["inFlight"] for queue in one["queues"])}
+            if counting == wanted:
+                break
+            self.assertLess(time.monotonic(), until, counting)
         self.end()
 
     def testCountersGoOnWithTheNextProcess(self):
