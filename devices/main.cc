@@ -10,6 +10,7 @@
 #include "devices/console/console_main.h"
 #include "devices/console/serial_main.h"
 #include "devices/net/net_main.h"
+#include "devices/recorder/recorder_main.h"
 #include "devices/rng/rng_main.h"
 #include "devices/vsock/vsock_main.h"
 
@@ -26,6 +27,7 @@ constexpr Actor ACTORS[] = {
     {"troupe-disk-tool", troupe::blk::diskToolMain},
     {"troupe-console", troupe::console::consoleMain},
     {"troupe-net", troupe::net::netMain},
+    {"troupe-recorder", troupe::recorder::recorderMain},
     {"troupe-rng", troupe::rng::rngMain},
     {"troupe-serial", troupe::console::serialMain},
     {"troupe-vsock", troupe::vsock::vsockMain},

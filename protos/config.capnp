@@ -115,4 +115,8 @@ struct VmConfig {
   # Null: no socket device.
   metrics @17 :Text;
   # The path of a unix socket that answers HTTP with metrics; "": none.
+  records @18 :List(Text) $Json.name("record");
+  # Each "DEVICE=FILE": what the device sees is written to a new file, for `troupe replay`.
+  recordLimit @19 :Text = "256M" $Json.name("record-limit");
+  # What each of these may hold.
 }

@@ -27,7 +27,7 @@ LogPipe makeLogPipe() {
 }
 
 // What actors map and share beside the guest's memory.
-constexpr const char* SHARED[] = {"journal", "kept"};
+constexpr const char* SHARED[] = {"journal", "kept", "flight"};
 
 kj::Array<sandbox::SharedFile> journalsAmong(kj::ArrayPtr<const sandbox::HandedFd> fds) {
   kj::Vector<sandbox::SharedFile> files;

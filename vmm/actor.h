@@ -58,7 +58,7 @@ class Actor {
   // Where its limits are in force, if it has any that this host can enforce.
   kj::Maybe<const sandbox::ActorCgroup&> group() const;
 
-  // The files that it shares with whoever takes its place.
+  // The files that it shares with whoever takes its place, or with what records it.
   kj::ArrayPtr<const sandbox::SharedFile> journals() const { return journalFiles; }
 
   ChildLog& log() { return *messages; }

@@ -18,6 +18,7 @@ int blame(int status) {
 kj::Maybe<Actor&> firstToBlame(Company& company) {
   Actor* worst = nullptr;
   company.forEach([&](Actor& actor) {
+    if (actor.kind() == "recorder") return;
     KJ_IF_MAYBE (status, actor.waitStatus()) {
       if (worst == nullptr || blame(*status) > blame(KJ_ASSERT_NONNULL(worst->waitStatus()))) {
         worst = &actor;

@@ -13,6 +13,7 @@
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
 #include "devices/net/net_profile.h"
+#include "devices/recorder/recorder_profile.h"
 #include "devices/rng/rng.capnp.h"
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
@@ -64,8 +65,30 @@ kj::Maybe<sandbox::SharedMemory> keptOf(const DiskPlan& disk, const OpenFile& fi
 class Launching {
  public:
   Launching(kj::AsyncIoContext& io, ActorLauncher& launcher, const Programs& programs,
-            const ActorProfiles& profiles)
-      : io(io), launcher(launcher), programs(programs), profiles(profiles) {}
+            const ActorProfiles& profiles, kj::ArrayPtr<const RecordingFile> recordings)
+      : io(io),
+        launcher(launcher),
+        programs(programs),
+        profiles(profiles),
+        recordings(recordings) {}
+
+  Recorder recorder(uint16_t index) {
+    auto& recording = recordings[index];
+    auto pair = makeSocketPair();
+    auto name = kj::str("recorder", index);
+    ActorStart start = {profiles.of(RECORDER_PROFILE),
+                        programs.devices,
+                        "troupe-recorder",
+                        name,
+                        "recorder",
+                        kj::str("the recording of ", recording.device),
+                        {},
+                        nullptr};
+    start.fds.add(HandedFd{"control", 0, pair.theirs});
+    start.fds.add(HandedFd{"recording", 0, recording.memory, recording.limitBytes});
+    start.fds.add(HandedFd{"file", 0, recording.file});
+    return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(pair.ours)};
+  }
 
   kj::Own<Actor> broker(int rpc, int serial, int kvm, const sandbox::SharedMemory& ram) {
     ActorStart start = {profiles.of(BROKER_PROFILE),
@@ -241,6 +264,11 @@ class Launching {
   // says whether one does.
   DeviceActor device(ActorStart start, bool mayBeReplaced = true,
                      kj::Maybe<kj::StringPtr> line = nullptr) {
+    for (auto& recording : recordings) {
+      if (recording.device != start.name) continue;
+      recording.begin(start.kind, start.argv0, start.config);
+      start.fds.add(HandedFd{"flight", 0, recording.memory, recording.limitBytes});
+    }
     if (mayBeReplaced && isReplaced(start.profile)) {
       auto succession = kj::heap<Succession>(start, line);
       auto counters = kj::heap<CountersView>(succession->counters());
@@ -277,6 +305,7 @@ class Launching {
   ActorLauncher& launcher;
   const Programs& programs;
   const ActorProfiles& profiles;
+  const kj::ArrayPtr<const RecordingFile> recordings;
 };
 
 }  // namespace
@@ -292,6 +321,8 @@ uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
     if (net.backend == NetPlan::Backend::USER)
       controllers |= sandbox::controllersOf(profiles.of(PASST_PROFILE));
   }
+  if (plan.records.devices.size() > 0)
+    controllers |= sandbox::controllersOf(profiles.of(RECORDER_PROFILE));
   if (plan.rng) controllers |= sandbox::controllersOf(profiles.of(RNG_PROFILE));
   if (plan.balloon != nullptr) controllers |= sandbox::controllersOf(profiles.of(BALLOON_PROFILE));
   if (plan.vsock != nullptr) controllers |= sandbox::controllersOf(profiles.of(VSOCK_PROFILE));
@@ -301,7 +332,7 @@ uint32_t controllersOf(const VmPlan& plan, const ActorProfiles& profiles) {
 Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmPlan& plan,
                       const VmFiles& files, const Programs& programs,
                       const ActorProfiles& profiles) {
-  Launching launching(io, launcher, programs, profiles);
+  Launching launching(io, launcher, programs, profiles, files.recordings);
   Company company;
   auto rpc = makeSocketPair();
   auto uart = makeSocketPair();
@@ -330,7 +361,7 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
       device.helper = DeviceHelper{
           company.helpers.size(),
           [&io, &launcher, &plan, &files, &programs, &profiles, i](kj::AutoCloseFd end) {
-            return Launching(io, launcher, programs, profiles)
+            return Launching(io, launcher, programs, profiles, nullptr)
                 .passt(i, plan.nets[i], files.nets[i], end);
           }};
       company.devices.add(kj::mv(device));
@@ -345,6 +376,8 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
     company.devices.add(launching.vsock(*vsock, KJ_ASSERT_NONNULL(files.vsock)));
   }
   company.serial = launching.serial(uart.theirs, files.serial);
+  for (uint16_t i = 0; i < files.recordings.size(); i++)
+    company.recorders.add(launching.recorder(i));
   return company;
 }
 

@@ -35,6 +35,13 @@ struct DeviceActor {
   kj::Maybe<DeviceHelper> helper = nullptr;
 };
 
+// What carries the recording of one device to its file, for as long as `control` is open. Nobody
+// depends on it: when it ends, so does the recording.
+struct Recorder {
+  kj::Own<Actor> actor;
+  kj::AutoCloseFd control;
+};
+
 // A device that has ended and is not replaced any more, and why.
 struct AbandonedDevice {
   uint16_t index;
@@ -47,6 +54,7 @@ struct Company {
   kj::Own<Actor> serial;
   kj::Vector<DeviceActor> devices;      // in the order of their PCI slots
   kj::Vector<kj::Own<Actor>> helpers;   // behind devices, without a word to the broker
+  kj::Vector<Recorder> recorders;       // of devices that are recorded
   kj::Maybe<uint16_t> balloon;          // which of them it is
   kj::Maybe<uint16_t> vsock;            // likewise
   uint16_t firstDisk = 0;               // the disks stand side by side
@@ -66,6 +74,8 @@ struct Company {
     for (auto& helper : helpers) {
       if (helper.get() != nullptr) function(*helper);
     }
+    for (auto& recorder : recorders)
+      function(*recorder.actor);
   }
 };
 

@@ -140,6 +140,16 @@ constexpr ErrorCode BALLOON_SILENT{"TRP-bal-003", ExitCode::DEVICE_LOST};
 constexpr ErrorCode NO_FREE_PAGE_HINTS{"TRP-bal-004", ExitCode::USAGE};
 constexpr ErrorCode DEVICE_ABANDONED{"TRP-run-011", ExitCode::DEVICE_LOST};
 
+// The flight recorder. 005 is said by its jailed process.
+constexpr ErrorCode RECORD_OPTION{"TRP-rec-001", ExitCode::USAGE};
+constexpr ErrorCode RECORD_FILE{"TRP-rec-002", ExitCode::USAGE};
+constexpr ErrorCode RECORD_LIMIT{"TRP-rec-003", ExitCode::USAGE};
+constexpr ErrorCode RECORD_BROKEN{"TRP-rec-004", ExitCode::HOST};
+constexpr ErrorCode NO_RECORDING{"TRP-rec-006", ExitCode::USAGE};
+constexpr ErrorCode REPLAY_KIND{"TRP-rec-007", ExitCode::USAGE};
+constexpr ErrorCode REPLAY_DIFFERS{"TRP-rec-008", ExitCode::REPLAY_DIFFERS};
+constexpr ErrorCode RECORD_DEVICE{"TRP-rec-009", ExitCode::USAGE};
+
 // The sandbox; codes of its own come from sandbox/.
 constexpr ErrorCode PROFILE_COMPILER{"TRP-jail-031", ExitCode::JAIL};
 constexpr ErrorCode JAIL_DIFFERS{"TRP-jail-032", ExitCode::JAIL};
@@ -204,6 +214,14 @@ constexpr ErrorCode ALL[] = {
     VM_SILENT,
     DEMO_FAILED,
     STANDARD_OUTPUT,
+    RECORD_OPTION,
+    RECORD_FILE,
+    RECORD_LIMIT,
+    RECORD_BROKEN,
+    NO_RECORDING,
+    REPLAY_KIND,
+    REPLAY_DIFFERS,
+    RECORD_DEVICE,
     INTERNAL,
     CALL_REFUSED,
     LIMIT_MET,
@@ -285,6 +303,7 @@ constexpr AreaExit AREAS[] = {
     {"disk", ExitCode::USAGE},    // a disk that was named to `troupe disk`
     {"blk", ExitCode::START},     // a device could not begin
     {"con", ExitCode::START},     //
+    {"rec", ExitCode::USAGE},     // a recording
     {"rng", ExitCode::START},     //
     {"net", ExitCode::START},     //
     {"bal", ExitCode::START},     //

@@ -12,6 +12,7 @@ enum class ExitCode : int {
   START = 5,         // an actor died or hung before the guest ran
   DISK_ERRORS = 6,   // `troupe disk check` found errors in the image,
   DISK_LEAKS = 7,    // or nothing but leaks
+  REPLAY_DIFFERS = 8,  // `troupe replay`: the device did something else
   GUEST_RESET = 16,  // from here on: how a guest that had started came to its end
   GUEST_CRASHED = 17,
   STOPPED = 18,  // by its user: detach key, a signal, `troupe stop`

@@ -16,6 +16,7 @@
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
 #include "vmm/verdict.h"
+#include "vmm/wait_status.h"
 
 namespace troupe {
 
@@ -27,6 +28,8 @@ constexpr kj::Duration CAUSE_WAIT = 100 * kj::MILLISECONDS;
 constexpr kj::Duration READERS_DEADLINE = 1 * kj::SECONDS;
 // Within this, everybody has delivered the guest's last output; a reader that takes none loses it.
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
+// The same for what is recorded and not yet in its file.
+constexpr kj::Duration RECORDING_DEADLINE = 10 * kj::SECONDS;
 
 bool isGuestsOwnEnd(EndReason reason) {
   return reason == EndReason::POWERED_OFF || reason == EndReason::RESET ||
@@ -100,6 +103,8 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
   company = launchCompany(io, launcher, plan, files, programs, profiles);
   files.ram = {};  // the broker has it
+  for (size_t i = 0; i < company.recorders.size(); i++)
+    recordings.add(watchRecorder(i).eagerlyEvaluate(nullptr));
   KJ_IF_MAYBE (vsock, company.vsock) {
     connectVsock(*vsock);
   }
@@ -241,6 +246,8 @@ kj::Promise<void> LocalVm::start() {
         all.add(inspection.attestWhenReady(*company.serial));
         for (auto& helper : company.helpers)
           all.add(inspection.attestHelper(*helper));
+        for (auto& recorder : company.recorders)
+          all.add(inspection.attestWhenReady(*recorder.actor));
         // One that ends now, as it cannot listen where it is to, will never be ready.
         return kj::joinPromises(all.releaseAsArray())
             .exclusiveJoin(anyDeath().then(
@@ -343,6 +350,7 @@ kj::Promise<void> LocalVm::anyDeath() {
 }
 
 bool LocalVm::isSupervised(Actor& actor) const {
+  if (actor.kind() == "recorder") return true;  // it is missed by nobody
   if (supervisor == nullptr) return false;
   for (auto& device : company.devices) {
     bool isIts = device.actor.get() == &actor;
@@ -452,6 +460,7 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
   supervisor = nullptr;
   broker = nullptr;
   link = nullptr;
+  auto recorders = kj::mv(company.recorders);
   kj::Vector<kj::Promise<void>> exits;
   company.forEach([&](Actor& actor) {
     actor.log().mute();
@@ -464,7 +473,40 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
         company = Company();  // kills and reaps whoever is left
         releaseDisks(kj::mv(files.disks));
         terminal = nullptr;
+      })
+      .then([this, recorders = kj::mv(recorders)]() mutable {
+        return finishRecordings(kj::mv(recorders));
       });
+}
+
+// Without one that carries it off, a recording would only take memory.
+kj::Promise<void> LocalVm::watchRecorder(size_t index) {
+  return company.recorders[index].actor->onExit().then([this, index](int status) {
+    auto& recording = files.recordings[index];
+    recording.close();
+    if (!WIFSIGNALED(status)) return;  // it has said why
+    printError(kj::str("troupe: ", codes::RECORD_BROKEN.text, ": the recording of ",
+                       recording.device, " ends here, and the VM goes on: its writer ",
+                       describeWaitStatus(status), "\n"));
+  });
+}
+
+// Once nobody records any more. A file that takes nothing is not waited for.
+kj::Promise<void> LocalVm::finishRecordings(kj::Vector<Recorder> recorders) {
+  if (recorders.size() == 0) return kj::READY_NOW;
+  kj::Vector<kj::Promise<void>> exits;
+  for (auto& recorder : recorders) {
+    recorder.control = nullptr;
+    exits.add(recorder.actor->onExit().ignoreResult());
+  }
+  auto late = io.provider->getTimer().afterDelay(RECORDING_DEADLINE).then([this]() {
+    printError(kj::str("troupe: a recording of the VM ", quote(place.name()),
+                       " could not be written to its end within ", RECORDING_DEADLINE / kj::SECONDS,
+                       " s\n"));
+  });
+  return kj::joinPromises(exits.releaseAsArray())
+      .exclusiveJoin(kj::mv(late))
+      .attach(kj::mv(recorders));
 }
 
 }  // namespace troupe

@@ -76,6 +76,8 @@ class LocalVm final: public RunningVm {
   void noteEnd(const VmEnd& end);
   kj::Promise<void> untilQuietEndIsExplained();
   kj::Promise<void> letEveryoneLeave();
+  kj::Promise<void> watchRecorder(size_t index);
+  kj::Promise<void> finishRecordings(kj::Vector<Recorder> recorders);
 
   template <typename Request>
   kj::Promise<void> step(kj::String description, Request&& request);
@@ -113,6 +115,7 @@ class LocalVm final: public RunningVm {
   kj::Maybe<kj::Own<BrokerLink>> link;
   kj::Maybe<Broker::Client> broker;
   kj::Maybe<kj::Own<Supervisor>> supervisor;  // while the guest runs
+  kj::Vector<kj::Promise<void>> recordings;   // until each of them ends
   bool running = false;
   bool resizing = false;  // a disk
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();

@@ -43,6 +43,7 @@ constexpr Verb VERBS[] = {
     {"net"_kj, &netCommand,
      "plugs a VM's network cable in or out, or has its guest announce itself"_kj},
     {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj},
+    {"replay"_kj, &replayCommand, "has a device see again what was recorded, without a VM"_kj},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},
 };

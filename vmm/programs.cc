@@ -54,6 +54,15 @@ kj::AutoCloseFd openDevicesProgram() {
   return openProgram(ownFolder(), "troupe-devices");
 }
 
+kj::AutoCloseFd openDevicesProgramAt(kj::StringPtr path) {
+  int fd = open(path.cStr(), O_PATH | O_CLOEXEC);
+  if (fd >= 0) return kj::AutoCloseFd(fd);
+  int error = errno;
+  UserError(codes::FILE_UNREADABLE,
+            kj::str("--binary: ", quote(path), " cannot be opened: ", errnoText(error)))
+      .raise();
+}
+
 kj::AutoCloseFd openPolicyProgram(kj::Maybe<kj::StringPtr> given) {
   KJ_IF_MAYBE (path, given) {
     return openProgram(*path, "troupe-policy");

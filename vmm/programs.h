@@ -18,6 +18,8 @@ Programs openPrograms(kj::Maybe<kj::StringPtr> folder = nullptr);
 
 // The second of them alone.
 kj::AutoCloseFd openDevicesProgram();
+// Another one like it. Throws a user error.
+kj::AutoCloseFd openDevicesProgramAt(kj::StringPtr path);
 
 // `troupe policy` and the compiler of profiles, which lies there too.
 kj::AutoCloseFd openPolicyProgram(kj::Maybe<kj::StringPtr> folder = nullptr);

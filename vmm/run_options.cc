@@ -52,8 +52,8 @@ See docs/errors.md for the TRP-... codes.)"_kj;
 // What options say, kept until the file has been read.
 struct Said {
   kj::Maybe<kj::StringPtr> kernel, initrd, cmdline, cpus, memory, serial, rng, name, cpuMask, jail,
-      profileDir, balloon, onReboot, vsock, metrics;
-  kj::Vector<kj::StringPtr> disks, nets, consoles;
+      profileDir, balloon, onReboot, vsock, metrics, recordLimit;
+  kj::Vector<kj::StringPtr> disks, nets, consoles, records;
   bool printConfig = false;
 };
 
@@ -112,6 +112,18 @@ void applyConsoles(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder co
       append<ConsoleOptions>(config.getConsoles().asReader(), texts, parseConsole, config));
 }
 
+void applyRecords(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
+  if (texts.size() == 0) return;
+  auto earlier = KJ_MAP(text, config.getRecords().asReader()) {
+    return kj::str(text);
+  };
+  auto all = config.initRecords(earlier.size() + texts.size());
+  for (uint i = 0; i < earlier.size(); i++)
+    all.set(i, earlier[i]);
+  for (uint i = 0; i < texts.size(); i++)
+    all.set(earlier.size() + i, texts[i]);
+}
+
 void applyCpuMask(kj::StringPtr text, VmConfig::Builder config) {
   auto names = splitAtCommas(text, false);
   if (text.size() == 0) names.clear();
@@ -139,6 +151,8 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyDisks(said.disks, config);
   applyNets(said.nets, config);
   applyConsoles(said.consoles, config);
+  applyText(said.recordLimit, [&](kj::StringPtr text) { config.setRecordLimit(text); });
+  applyRecords(said.records, config);
 }
 
 void addOptions(CommandLine& line, Said& said) {
@@ -176,6 +190,9 @@ void addOptions(CommandLine& line, Said& said) {
        said.onReboot);
   text("metrics", "PATH", "a unix socket that answers HTTP with metrics for Prometheus",
        said.metrics);
+  line.add({"record", "DEVICE=FILE", "write what a device sees to a new file; see `troupe replay`",
+            true, [&said](kj::StringPtr word) { said.records.add(word); }});
+  text("record-limit", "SIZE", "what such a file may hold: 256M", said.recordLimit);
   line.add({"print-config", "", "print the configuration as a file for `troupe run` and end", false,
             [&said](kj::StringPtr) { said.printConfig = true; }});
   line.epilog(EPILOG);

@@ -23,7 +23,8 @@ VmFiles openVmFiles(const VmPlan& plan) {
           kj::mv(disks),    kj::mv(nets),
           openKvm(),        kj::mv(serial),
           kj::mv(consoles), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
-          kj::mv(vsock),    kj::mv(metrics)};
+          kj::mv(vsock),    kj::mv(metrics),
+          openRecordings(plan.records)};
 }
 
 }  // namespace troupe

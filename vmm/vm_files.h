@@ -7,6 +7,7 @@
 #include "vmm/endpoint_files.h"
 #include "vmm/net_files.h"
 #include "vmm/open_file.h"
+#include "vmm/record/recording_file.h"
 #include "vmm/vm_plan.h"
 #include "vmm/vsock_files.h"
 
@@ -24,6 +25,7 @@ struct VmFiles {
   sandbox::SharedMemory ram;          // until the broker has it
   kj::Maybe<VsockFiles> vsock;
   kj::Maybe<kj::Own<ListeningSocket>> metrics;
+  kj::Array<RecordingFile> recordings;
 };
 
 // Throws a user error for the first thing that is not as it should be. What the user named comes

@@ -90,6 +90,19 @@ void checkDeviceCount(const VmPlan& plan) {
       .raise();
 }
 
+// Those of whose kind a recording can be replayed, as launchCompany() names them.
+kj::Array<kj::String> recordableDevices(const VmPlan& plan) {
+  kj::Vector<kj::String> names;
+  for (size_t i = 0; i < plan.disks.size(); i++)
+    names.add(kj::str("blk", i));
+  bool comesAndGoes = false;  // who is at the other end is not in a recording
+  for (auto& console : plan.consoles)
+    comesAndGoes = comesAndGoes || !console.replay;
+  if (plan.consoles.size() > 0 && !comesAndGoes) names.add(kj::str("console0"));
+  if (plan.rng) names.add(kj::str("rng0"));
+  return names.releaseAsArray();
+}
+
 }  // namespace
 
 void checkVmName(kj::StringPtr name) {
@@ -142,6 +155,7 @@ VmPlan planVm(VmConfig::Reader config) {
   if (config.getMetrics().size() > 0) plan.metrics = kj::heapString(config.getMetrics());
   plan.onReboot = parseOnReboot(config.getOnReboot());
   checkDeviceCount(plan);
+  plan.records = planRecords(config, recordableDevices(plan));
   return plan;
 }
 
@@ -154,6 +168,7 @@ void spellOut(VmConfig::Builder config) {
   config.setRng(kj::str(said.getRng()));
   config.setJail(kj::str(said.getJail()));
   config.setOnReboot(kj::str(said.getOnReboot()));
+  config.setRecordLimit(kj::str(said.getRecordLimit()));
   spellOutDisks(config.getDisks());
   spellOutNets(config.getNets(), said.getName());
   spellOutConsoles(config.getConsoles());

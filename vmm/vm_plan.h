@@ -15,6 +15,7 @@
 #include "vmm/net_plan.h"
 #include "vmm/on_reboot.h"
 #include "vmm/rate_plan.h"
+#include "vmm/record/record_plan.h"
 #include "vmm/vsock_plan.h"
 
 namespace troupe {
@@ -46,6 +47,7 @@ struct VmPlan {
   OnReboot onReboot = OnReboot::RESTART;
   kj::Maybe<VsockPlan> vsock = nullptr;
   kj::Maybe<kj::String> metrics = nullptr;  // the path of a socket
+  RecordPlans records = {};
 };
 
 // Throws a user error for the first value that does not do.

@@ -26,6 +26,10 @@ struct BlkConfig {
   # Not 0: the disk is only read, and what the guest writes goes to the fd "overlay", a memfd of at
   # least the disk's size. It uses at most this many bytes of memory; readOnly is then false.
 
+  replayed @9 :Data;
+  # Not empty: nothing is asked of the file, and nothing is read or written. The disk is as a recording
+  # found it (§5.2.4, struct virtio_blk_config), and the recording has the host's answers.
+
   const mostVolatileBytes :UInt64 = 70368744177664;
   # 64 TiB.
   const mappingJournalBytes :UInt64 = 1048576;

@@ -8,8 +8,11 @@
 actor: "blk"
 include: "devices/virtio/device.profile"
 include: "devices/virtio/journal.profile"
+include: "devices/virtio/flight.profile"
 include: "sandbox/common/threads.profile"
 
+fd { name: "answers" number: 13 kind: MEMFD closed: true optional: true }
+fd { name: "flight" number: 14 kind: MEMFD closed: true optional: true }
 fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "disk" number: 17 kind: FILE }
 fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }

@@ -59,6 +59,7 @@ BlkEngine::BlkEngine(kj::UnixEventPort& port, Disk& disk, const BlkOptions& opti
     : disk(disk),
       limit(limitOf(options)),
       settings(settingsOf(disk, limit, options)),
+      discardAlignment(options.discardAlignment),
       events(process.keep("events", 0, makeEventFd())),
       toldCapacity(settings.shape().bytes),
       observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
@@ -103,6 +104,7 @@ virtio::DeviceDescription BlkEngine::describe() {
   if (settings.overlay != nullptr) {
     config.discardSectorAlignment = settings.overlay->clusterBytes() / virtio::BLK_SECTOR_BYTES;
   }
+  if (discardAlignment > 0) config.discardSectorAlignment = discardAlignment;
   config.maxWriteZeroesSectors = MAX_ZEROES_BYTES / virtio::BLK_SECTOR_BYTES;
   config.maxWriteZeroesSegments = 1;
   config.writeZeroesMayUnmap = 1;

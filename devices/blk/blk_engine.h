@@ -31,6 +31,8 @@ struct BlkOptions {
   ImageDisk* image = nullptr;
   // What is written to it, if that is not the disk; null: the disk is. Must outlive the engine.
   VolatileDisk* overlay = nullptr;
+  // What discards should be aligned to, in sectors; 0: what suits the disk.
+  uint32_t discardAlignment = 0;
 };
 
 // What an engine asks of the process it is in.
@@ -89,6 +91,7 @@ class BlkEngine final: public virtio::DeviceEngine {
   Disk& disk;
   virtio::RateLimit limit;
   const BlkSettings settings;
+  const uint32_t discardAlignment;
   bool canFlush = true;   // negotiated
   bool writeback = true;  // the driver's choice (CONFIG_WCE)
   std::atomic<DiskIo::Durability> durability{DiskIo::Durability::VOLATILE};

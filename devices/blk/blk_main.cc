@@ -4,8 +4,11 @@
 #include <kj/vector.h>
 #include <malloc.h>
 
+#include <cstring>
+
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_engine.h"
+#include "devices/blk/blk_wire.h"
 #include "devices/blk/disk.h"
 #include "devices/blk/image_disk.h"
 #include "devices/blk/kept_file.h"
@@ -76,6 +79,19 @@ kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk, sandbox
   return kj::heap<ImageDisk>(disk, config.getPath(), backing, kept);
 }
 
+// A disk as a recording found it. Its config space comes from a stranger.
+kj::Own<Disk> recordedDisk(int fd, BlkConfig::Reader config, BlkOptions& options) {
+  virtio::BlkConfigSpace space;
+  KJ_REQUIRE(config.getReplayed().size() == sizeof(space), "TRP-blk-004: no recorded disk is so");
+  memcpy(&space, config.getReplayed().begin(), sizeof(space));
+  KJ_REQUIRE(space.capacity <= UINT64_MAX / virtio::BLK_SECTOR_BYTES);
+  options.discardAlignment = space.discardSectorAlignment;
+  DiskShape shape{space.capacity * virtio::BLK_SECTOR_BYTES, space.blockSize, config.getReadOnly()};
+  Disk::Topology topology{space.physicalBlockExponent, space.alignmentOffset, space.minIoSize,
+                          space.optIoSize};
+  return kj::heap<Disk>(fd, shape, topology);
+}
+
 }  // namespace
 
 int blkMain() {
@@ -83,6 +99,14 @@ int blkMain() {
   mallopt(M_ARENA_MAX, 1);
   return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
     auto config = setup.config<BlkConfig>();
+    JailedProcess process(setup);
+    auto options = optionsOf(config);
+    if (config.getReplayed().size() > 0) {
+      auto disk = recordedDisk(setup.fd("disk"), config, options);
+      kj::Own<virtio::DeviceEngine> engine =
+          kj::heap<BlkEngine>(io.unixEventPort, *disk, options, process);
+      return engine.attach(kj::mv(disk));
+    }
     bool isVolatile = config.getVolatileBytes() > 0;
     auto access =
         config.getReadOnly() || isVolatile ? Disk::Access::READ_ONLY : Disk::Access::READ_WRITE;
@@ -91,7 +115,6 @@ int blkMain() {
     bool isRaw = config.getFormat() == BlkConfig::Format::RAW;
     auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
     auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings, contents);
-    auto options = optionsOf(config);
     Kept kept(setup);
     kj::Own<ImageDisk> image;
     if (!isRaw) {
@@ -104,7 +127,6 @@ int blkMain() {
                                        config.getVolatileBytes(), kept.get());
       options.overlay = overlay;
     }
-    JailedProcess process(setup);
     kj::Own<virtio::DeviceEngine> engine =
         kj::heap<BlkEngine>(io.unixEventPort, *disk, options, process);
     return engine.attach(kj::mv(overlay), kj::mv(image), kj::mv(disk), kept.release());

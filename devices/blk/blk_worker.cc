@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 #include <sys/eventfd.h>
 
+#include "devices/virtio/queue_flight.h"
 #include "tests/fuzz/planted.h"
 
 namespace troupe::blk {
@@ -22,6 +23,23 @@ kj::Maybe<DiskIo::Change> changeOf(Request::Kind kind) {
       return DiskIo::Change::ZERO_KEEPING_PLACE;
     default:
       return nullptr;
+  }
+}
+
+HostCall::Kind callKindOf(Request::Kind kind) {
+  switch (kind) {
+    case Request::Kind::READ:
+      return HostCall::Kind::READ;
+    case Request::Kind::WRITE:
+      return HostCall::Kind::WRITE;
+    case Request::Kind::DISCARD:
+      return HostCall::Kind::DISCARD;
+    case Request::Kind::ZEROES:
+      return HostCall::Kind::ZERO;
+    case Request::Kind::ZEROES_KEEPING_PLACE:
+      return HostCall::Kind::ZERO_KEEPING_PLACE;
+    default:
+      return HostCall::Kind::FLUSH;
   }
 }
 
@@ -138,6 +156,11 @@ kj::Maybe<int64_t> BlkWorker::step(Transfer& transfer) {
   bool goesOn = !fuzz::isPlanted(fuzz::Bug::SHORT_TRANSFER);
   uint64_t offset = request.offset + (goesOn ? transfer.moved : 0);
   uint32_t rest = request.bytes - transfer.moved;
+  if (virtio::QueueFlight* flight = work.ring->flight()) {
+    transfer.durable = durability() == DiskIo::Durability::DURABLE;
+    transfer.stepOffset = offset;
+    if (flight->isReplaying()) return replay(transfer, *flight);
+  }
   KJ_IF_MAYBE (change, changeOf(request.kind)) {
     if (rest == 0) return io.flush(chain.head());
     transfer.allocating = io.allocates(*change);
@@ -153,8 +176,39 @@ kj::Maybe<int64_t> BlkWorker::step(Transfer& transfer) {
   }
 }
 
+// What the host of a recording answered, in place of this one.
+int64_t BlkWorker::replay(Transfer& transfer, virtio::QueueFlight& flight) {
+  auto answer = flight.answer(transfer.chain.head());
+  transfer.allocating = answer.allocating;
+  if (transfer.request.kind != Request::Kind::READ) return answer.result;
+  size_t done = 0;
+  for (const iovec& piece : transfer.chain.writable()) {
+    size_t part = kj::min(piece.iov_len, answer.data.size() - done);
+    if (part == 0) break;
+    virtio::copyIn(static_cast<kj::byte*>(piece.iov_base), answer.data.slice(done, done + part));
+    done += part;
+  }
+  return answer.result < 0 ? answer.result : int64_t(done);
+}
+
+// For the flight recorder, before `transfer` goes on.
+void BlkWorker::record(const Transfer& transfer, int64_t result) {
+  virtio::QueueFlight* flight = work.ring->flight();
+  if (flight == nullptr) return;
+  const Request& request = transfer.request;
+  bool isFlush = transfer.moved == request.bytes;
+  virtio::QueueFlight::Call call{callKindOf(isFlush ? Request::Kind::FLUSH : request.kind)};
+  call.offset = isFlush ? 0 : transfer.stepOffset;
+  call.bytes = request.bytes - transfer.moved;
+  call.durable = transfer.durable;
+  call.allocating = transfer.allocating;
+  if (request.kind == Request::Kind::WRITE) call.outgoing = transfer.chain.readable();
+  flight->called(transfer.chain.head(), call, result);
+}
+
 // Notes what a system call did; none when a part of the request is left to do.
 kj::Maybe<uint8_t> BlkWorker::account(Transfer& transfer, int64_t result) {
+  record(transfer, result);
   const Request& request = transfer.request;
   KJ_IF_MAYBE (change, changeOf(request.kind)) {
     if (transfer.moved == request.bytes) return result < 0 ? virtio::BLK_S_IOERR : virtio::BLK_S_OK;

@@ -82,6 +82,9 @@ class BlkWorker {
     uint32_t moved = 0;       // bytes of the request that are done
     bool allocating = false;  // by the file system, see DiskIo::allocates()
     bool unstable = false;    // something was, and is not synced
+    // Of the step under way, when a flight recorder wants to know.
+    uint64_t stepOffset = 0;
+    bool durable = false;
   };
 
   void drain();
@@ -91,6 +94,8 @@ class BlkWorker {
   kj::Maybe<uint8_t> begin(Transfer& transfer);
   kj::Maybe<uint8_t> attempt(Transfer& transfer);
   kj::Maybe<int64_t> step(Transfer& transfer);
+  int64_t replay(Transfer& transfer, virtio::QueueFlight& flight);
+  void record(const Transfer& transfer, int64_t result);
   DiskIo::Durability durability() const { return work.durability->load(std::memory_order_relaxed); }
   kj::Maybe<uint8_t> account(Transfer& transfer, int64_t result);
   void park(Transfer&& transfer);

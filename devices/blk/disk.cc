@@ -127,6 +127,17 @@ Disk::Disk(int fd, Access access, const RingRules& rings, Contents contents)
   bytes = fixedShape.bytes;
 }
 
+Disk::Disk(int fd, const DiskShape& shape, const Topology& topology)
+    : file(fd),
+      rings(builtInRingRules()),
+      kind(Backing::MEMORY),
+      fixedShape(shape),
+      bytes(shape.bytes),
+      diskTopology(topology) {
+  KJ_REQUIRE(shape.blockBytes >= virtio::BLK_SECTOR_BYTES && shape.bytes >= shape.blockBytes,
+             "TRP-blk-004: a recorded disk has no such size", shape.bytes, shape.blockBytes);
+}
+
 int Disk::grow(uint64_t newBytes) {
   uint32_t block = fixedShape.blockBytes;
   uint64_t usable = newBytes - newBytes % block;

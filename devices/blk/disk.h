@@ -33,6 +33,9 @@ class Disk {
   // is what `rings` points to: the rules for every ring that works on it.
   Disk(int fd, Access access, const RingRules& rings = builtInRingRules(),
        Contents contents = Contents::RAW);
+  struct Topology;
+  // As it is said, whatever the file is, which will not be used (a replay).
+  Disk(int fd, const DiskShape& shape, const Topology& topology);
   KJ_DISALLOW_COPY(Disk);
 
   int fd() const { return file; }

@@ -18,6 +18,7 @@ include: "sandbox/common/event_loop.profile"
 include: "sandbox/common/rpc.profile"
 include: "devices/virtio/attach.profile"
 include: "devices/virtio/journal.profile"
+include: "devices/virtio/flight.profile"
 include: "devices/console/backend.profile"
 
 fd { name: "client" number: 5 count: 129 kind: SOCKET from: PLACED optional: true }
@@ -29,6 +30,8 @@ fd { name: "pty" number: 186 count: 8 kind: TERMINAL optional: true }
 fd { name: "in" number: 194 kind: ANY optional: true }
 fd { name: "ram" number: 195 kind: MEMFD from: PLACED closed: true }
 fd { name: "journal" number: 196 kind: MEMFD closed: true optional: true }
+fd { name: "answers" number: 198 kind: MEMFD closed: true optional: true }
+fd { name: "flight" number: 199 kind: MEMFD closed: true optional: true }
 
 ready {
   narrow { syscall: "sendmsg" reason: "it gives no fd to anybody" }

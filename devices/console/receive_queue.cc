@@ -26,7 +26,10 @@ QueueTurns::Next ReceiveQueue::serve() {
 }
 
 kj::Promise<void> ReceiveQueue::whenInput() {
-  return guest.whenOpen().then([this]() { return input.whenInput(); });
+  return guest.whenOpen().then([this]() -> kj::Promise<void> {
+    if (requests.isReplaying()) return kj::READY_NOW;
+    return input.whenInput();
+  });
 }
 
 }  // namespace troupe::console

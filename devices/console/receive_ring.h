@@ -11,6 +11,9 @@ class ReceiveRing {
   // Both outlive it.
   ReceiveRing(virtio::Virtqueue& ring, InputQueue& input) : ring(ring), input(input) {}
 
+  // Whether the input is that of a recording: then there is some for every buffer.
+  bool isReplaying() const;
+
   // Fills a bounded number of buffers. NO_INPUT: nothing waits for the guest. NO_BUFFER: something
   // does. MORE: both may be there. BROKEN: only a reset heals the ring.
   enum class Outcome { NO_INPUT, NO_BUFFER, MORE, BROKEN };
@@ -18,6 +21,9 @@ class ReceiveRing {
 
  private:
   Outcome fill();
+  uint32_t fillFromInput(virtio::Chain& chain);
+  uint32_t fillFromRecording(virtio::Chain& chain);
+
   virtio::Virtqueue& ring;
   InputQueue& input;
 };

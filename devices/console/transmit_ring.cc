@@ -2,6 +2,8 @@
 
 #include <kj/debug.h>
 
+#include "devices/virtio/queue_flight.h"
+
 namespace troupe::console {
 
 namespace {
@@ -48,6 +50,12 @@ bool TransmitRing::copySome() {
     log.write(bytes.slice(known, size));
     logged -= known;
     copied += size;
+    if (virtio::QueueFlight* flight = ring.flight()) {
+      iovec piece{bytes.begin(), bytes.size()};
+      virtio::QueueFlight::Call call{HostCall::Kind::OUTPUT, 0, bytes.size()};
+      call.outgoing = kj::arrayPtr(&piece, 1);
+      flight->called(chain.head(), call, size);
+    }
   }
   if (chain.readableBytes() > 0) return false;
   ring.push(kj::mv(chain), 0);

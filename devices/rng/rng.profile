@@ -2,7 +2,10 @@
 actor: "rng"
 include: "devices/virtio/device.profile"
 include: "devices/virtio/journal.profile"
+include: "devices/virtio/flight.profile"
 
+fd { name: "answers" number: 13 kind: MEMFD closed: true optional: true }
+fd { name: "flight" number: 14 kind: MEMFD closed: true optional: true }
 fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "kick" number: 17 kind: EVENTFD from: PLACED }
 fd { name: "call" number: 18 kind: EVENTFD from: PLACED }

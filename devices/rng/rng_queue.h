@@ -34,6 +34,7 @@ class RngQueue {
 
  private:
   uint32_t fill(virtio::Chain& chain);
+  ssize_t draw(uint16_t head, kj::ArrayPtr<kj::byte> bytes);
 
   virtio::Virtqueue& ring;
   RandomSource& source;

@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "devices/virtio/queue_flight.h"
+
 namespace troupe::virtio {
 namespace {
 
@@ -64,22 +66,32 @@ void requireNonBlocking(int fd, uint32_t queue) {
 }  // namespace
 
 DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals,
-                         kj::Maybe<CounterPage&> counters)
+                         kj::Maybe<CounterPage&> counters, kj::Maybe<FlightLog&> flight)
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
       journals(journalsIn(journals, description.queueSizes, engine)),
       counters(countersIn(counters, description.queueSizes.size())),
+      flight(flight),
       stopped(kj::Promise<void>(kj::READY_NOW).fork()),
       failure(kj::newPromiseAndFulfiller<void>()),
-      calls(*this) {}
+      calls(*this) {
+  KJ_IF_MAYBE (log, flight) {
+    size_t words = description.queueSizes.size() + description.config.size();
+    log->add(words, [this](FlightEvent::Builder event) { fillInfo(event.initBegan()); });
+  }
+}
 
 kj::Promise<void> DeviceActor::onFailure() {
   return kj::mv(failure.promise);
 }
 
 kj::Promise<void> DeviceActor::describe(DescribeContext context) {
-  auto info = context.getResults().initInfo();
+  fillInfo(context.getResults().initInfo());
+  return kj::READY_NOW;
+}
+
+void DeviceActor::fillInfo(DeviceInfo::Builder info) {
   info.setDeviceType(description.deviceType);
   info.setFeatures(description.features);
   auto sizes = info.initQueueSizes(description.queueSizes.size());
@@ -88,7 +100,6 @@ kj::Promise<void> DeviceActor::describe(DescribeContext context) {
   info.setConfig(description.config);
   info.setConfigWriteMask(description.configWriteMask);
   info.setResetDeadlineMs(description.resetDeadlineMs);
-  return kj::READY_NOW;
 }
 
 kj::Promise<void> DeviceActor::attach(AttachContext context) {
@@ -119,6 +130,10 @@ void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<
     fds.add(QueueFds{take("kick", i, lent[1 + 2 * i]), take("call", i, lent[2 + 2 * i])});
     requireNonBlocking(fds.back().kick, i);
     requireNonBlocking(fds.back().call, i);
+  }
+  KJ_IF_MAYBE (log, flight) {
+    auto regions = params.getMemory().getRegions();
+    log->add(regions.size() * 4, [&](FlightEvent::Builder event) { event.setAttached(regions); });
   }
   attached =
       kj::heap<Attached>(mapRam(params.getMemory(), lent[0]), fds.finish(), params.getHost());
@@ -158,6 +173,7 @@ kj::Promise<void> DeviceActor::activate(ActivateContext context) {
 
   jail.enter("run");
   askedForReset = false;
+  recordActivation(params);
   // First of all: what stands in the journals from makeRings() on is of this activation.
   bool isResumed = goesOn(params);
   if (!isResumed) engine.forget();
@@ -173,6 +189,19 @@ kj::Promise<void> DeviceActor::activate(ActivateContext context) {
     needsReset();
   }
   return kj::READY_NOW;
+}
+
+void DeviceActor::recordActivation(ActivateParams::Reader params) {
+  KJ_IF_MAYBE (log, flight) {
+    log->add(params.getQueues().size() * 8, [&](FlightEvent::Builder event) {
+      auto to = event.initActivated();
+      to.setFeatures(params.getFeatures());
+      to.setQueues(params.getQueues());
+      to.setNumber(params.getNumber());
+      to.setResumed(params.getResumed());
+      to.setOwnFault(params.getOwnFault());
+    });
+  }
 }
 
 // None when the guest chose a ring that cannot be, or one is not as the process before left it.
@@ -209,14 +238,16 @@ kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
   RingFeatures ringFeatures{(features & F_INDIRECT_DESC) != 0, (features & F_EVENT_IDX) != 0};
   kj::Maybe<QueueCounters&> counts;
   if (counters.size() > 0) counts = *counters[index];
-  if (journals.size() == 0) {
-    return kj::heap<Virtqueue>(memory, layout, ringFeatures, nullptr, description.usedRings,
-                               counts);
+  kj::Maybe<QueueJournal&> kept;
+  if (journals.size() > 0) kept = *journals[index];
+  auto ring =
+      kj::heap<Virtqueue>(memory, layout, ringFeatures, kept, description.usedRings, counts);
+  KJ_IF_MAYBE (log, flight) {
+    ring->record(kj::heap<QueueFlight>(*log, index, layout.size));
   }
+  if (journals.size() == 0) return kj::mv(ring);
 
   QueueJournal& journal = *journals[index];
-  auto ring =
-      kj::heap<Virtqueue>(memory, layout, ringFeatures, journal, description.usedRings, counts);
   if (params.getResumed() && journal.isOf(params.getNumber())) {
     if (!ring->resume(params.getOwnFault(), queue.getReturned())) return nullptr;
   } else {
@@ -238,6 +269,9 @@ bool DeviceActor::goesOn(ActivateParams::Reader params) const {
 }
 
 kj::Promise<void> DeviceActor::reset(ResetContext) {
+  KJ_IF_MAYBE (log, flight) {
+    log->add(0, [](FlightEvent::Builder event) { event.setReset(); });
+  }
   if (state == State::ACTIVE) {
     state = State::STOPPING;
     stopped = engine.stop().then([this] { state = State::INACTIVE; }).fork();
@@ -252,12 +286,23 @@ kj::Promise<void> DeviceActor::writeConfig(WriteConfigContext context) {
   KJ_REQUIRE(
       offset <= description.config.size() && data.size() <= description.config.size() - offset,
       "a write past the configuration space", offset, data.size());
+  KJ_IF_MAYBE (log, flight) {
+    log->add(data.size() / 8 + 1, [&](FlightEvent::Builder event) {
+      event.initConfigWritten().setOffset(offset);
+      event.getConfigWritten().setData(data);
+    });
+  }
   engine.writeConfig(offset, data);
   return kj::READY_NOW;
 }
 
 kj::Promise<void> DeviceActor::hostEvent(HostEventContext context) {
   requireAttached();
+  KJ_IF_MAYBE (log, flight) {
+    log->add(16, [&](FlightEvent::Builder event) {
+      event.setHostEvent(context.getParams().getEvent());
+    });
+  }
   return engine.hostEvent(context.getParams().getEvent());
 }
 
@@ -268,6 +313,12 @@ kj::Promise<void> DeviceActor::report(ReportContext context) {
 }
 
 void DeviceActor::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
+  KJ_IF_MAYBE (log, flight) {
+    log->add(data.size() / 8 + 1, [&](FlightEvent::Builder event) {
+      event.initConfigChanged().setChangedOffset(offset);
+      event.getConfigChanged().setChangedData(data);
+    });
+  }
   auto request = requireAttached().host.configChangedRequest();
   request.setOffset(offset);
   request.setData(data);
@@ -277,6 +328,9 @@ void DeviceActor::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> da
 void DeviceActor::needsReset() {
   if (askedForReset) return;  // once is enough, and a guest must not flood the broker
   askedForReset = true;
+  KJ_IF_MAYBE (log, flight) {
+    log->add(0, [](FlightEvent::Builder event) { event.setNeedsReset(); });
+  }
   calls.add(requireAttached().host.needsResetRequest().send().ignoreResult());
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/flight_log.h"
 #include "devices/virtio/queue_counters.h"
 #include "devices/virtio/queue_journal.h"
 #include "devices/virtio/ram_mapping.h"
@@ -37,9 +38,9 @@ class DeviceActor final: public Device::Server,
   // All outlive the actor. `journals`: memory that outlives this process, in which it notes for its
   // successor what it has in flight (queue_journal.h), and behind that the engine what it likes;
   // empty: there will be none. Throws when it is too small for the engine's queues. `counters`:
-  // where it counts what its queues do, if anybody is to see that.
+  // where it counts what its queues do, if anybody is to see that. `flight`: what records it.
   DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr,
-              kj::Maybe<CounterPage&> counters = nullptr);
+              kj::Maybe<CounterPage&> counters = nullptr, kj::Maybe<FlightLog&> flight = nullptr);
 
   // Rejected when the broker can no longer be told something: then the process has no use any more.
   kj::Promise<void> onFailure();
@@ -76,6 +77,9 @@ class DeviceActor final: public Device::Server,
                                          QueueLayout::Reader queue, ActivateParams::Reader params);
   bool goesOn(ActivateParams::Reader params) const;
 
+  void fillInfo(DeviceInfo::Builder info);
+  void recordActivation(ActivateParams::Reader params);
+
   void configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   void needsReset() override;
   kj::Promise<uint64_t> returnChains(uint16_t queue, kj::ArrayPtr<const UsedElement> chains,
@@ -87,6 +91,7 @@ class DeviceActor final: public Device::Server,
   const DeviceDescription description;
   kj::Array<kj::Own<QueueJournal>> journals;   // by queue, or none
   kj::Array<kj::Own<QueueCounters>> counters;  // by queue, or none
+  kj::Maybe<FlightLog&> flight;
   bool attachBegan = false;
   kj::Maybe<kj::Own<Attached>> attached;
   State state = State::INACTIVE;

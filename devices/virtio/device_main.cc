@@ -80,6 +80,37 @@ class JournalMemory {
   kj::Maybe<Mapping> mapping;
 };
 
+// Memory of the flight recorder's, and answers for a device that is replayed.
+class FlightMemory {
+ public:
+  explicit FlightMemory(sandbox::ActorSetup& setup) {
+    if (setup.fdCount("flight") == 0) return;
+    auto bytes = map(setup, "flight", RamAccess::WRITABLE, events);
+    kj::ArrayPtr<kj::byte> known;
+    if (setup.fdCount("answers") > 0) known = map(setup, "answers", RamAccess::READ_ONLY, answers);
+    log.emplace(bytes, known);
+  }
+  KJ_DISALLOW_COPY(FlightMemory);
+
+  kj::Maybe<FlightLog&> recorder() {
+    return log.map([](FlightLog& log) -> FlightLog& { return log; });
+  }
+
+ private:
+  static kj::ArrayPtr<kj::byte> map(sandbox::ActorSetup& setup, kj::StringPtr name,
+                                    RamAccess access, kj::Maybe<Mapping>& mapping) {
+    kj::AutoCloseFd file(setup.fd(name));
+    off_t size;
+    KJ_SYSCALL(size = lseek(file, 0, SEEK_END), name);
+    auto& mapped = mapping.emplace(file, access, 0, size);
+    return kj::arrayPtr(mapped.begin(), size);
+  }
+
+  kj::Maybe<Mapping> events;
+  kj::Maybe<Mapping> answers;
+  kj::Maybe<FlightLog> log;
+};
+
 // The broker's messages, up to their end. The end is told to the process and not to Cap'n Proto,
 // which would throw, trace the stack and answer into the closed pipe, all just before the exit.
 class MessagesToTheEnd final: public capnp::MessageStream {
@@ -124,9 +155,9 @@ class MessagesToTheEnd final: public capnp::MessageStream {
 // Ends the process. Leaving without taking things apart needs no system call but the exit, and once
 // the broker is gone nobody is left to answer to.
 [[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup,
-                        JournalMemory& kept) {
+                        JournalMemory& kept, kj::Maybe<FlightLog&> flight) {
   SetupJail jail(setup);
-  auto actor = kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters);
+  auto actor = kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters, flight);
   auto failure = actor->onFailure();
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
@@ -165,9 +196,10 @@ int keepingDeviceMain(KeepingEngineFactory factory) {
                  JournalMemory memory(setup);
                  auto engine = factory(io, setup, memory.kept);
                  memory.closeFile();
+                 FlightMemory flight(setup);
                  // All come in attach(): guest RAM, and two for each queue.
                  setup.expectFds(1 + 2 * engine->describe().queueSizes.size());
-                 serve(io, *engine, setup, memory);
+                 serve(io, *engine, setup, memory, flight.recorder());
                })) {
     sandbox::sayLastWords("the device could not start", *exception);
   }

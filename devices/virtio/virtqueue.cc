@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 
 #include "devices/virtio/guest_watch.h"
+#include "devices/virtio/queue_flight.h"
 #include "tests/fuzz/planted.h"
 
 namespace troupe::virtio {
@@ -176,6 +177,10 @@ Virtqueue::~Virtqueue() {
   }
 }
 
+void Virtqueue::record(kj::Own<QueueFlight> recorder) {
+  flightLog = kj::mv(recorder);
+}
+
 bool Virtqueue::refreshAvailable() {
   // Pairs with the driver's barrier before it stores the index (§2.7.13.3): the ring entries and
   // descriptors up to this index are read after it.
@@ -192,11 +197,14 @@ bool Virtqueue::refreshAvailable() {
 kj::Maybe<Chain> Virtqueue::pop() {
   watch::popBegins(this);
   bool wasBroken = isBroken;
+  if (flightLog.get() != nullptr) flightLog->lookBegins();
   kj::Maybe<Chain> chain = take();
   watch::popEnds(chain != nullptr);
+  if (flightLog.get() != nullptr && isBroken != wasBroken) flightLog->refused();
   if (isBroken && !wasBroken) countError();
   KJ_IF_MAYBE (c, chain) {
     watch::taken(this, c->headIndex, c->readPieces, c->writePieces);
+    if (flightLog.get() != nullptr) flightLog->taken(c->readPieces, c->writePieces);
   }
   return chain;
 }
@@ -243,6 +251,7 @@ kj::Maybe<Chain> Virtqueue::takeNew() {
 
 kj::Maybe<Chain> Virtqueue::takeLeftBehind() {
   const QueueJournal::Pending& pending = leftBehind.front();
+  if (flightLog.get() != nullptr) flightLog->leftBehind();
   leftBehind = leftBehind.slice(1, leftBehind.size());
   Chain chain;
   chain.headIndex = pending.head;
@@ -254,6 +263,7 @@ kj::Maybe<Chain> Virtqueue::takeLeftBehind() {
 
 // False when its chain breaks a rule, which breaks the ring.
 bool Virtqueue::takeHead(Chain& chain) {
+  if (flightLog.get() != nullptr) flightLog->head(chain.headIndex);
   // A head that is still out would share its storage with the earlier chain.
   if (chain.headIndex >= ringSize || headInFlight[chain.headIndex] || !collect(chain)) {
     isBroken = true;
@@ -287,6 +297,7 @@ bool Virtqueue::collect(Chain& chain) {
     if (index >= table.count) return false;
     if (++inTable > table.count && !isPlanted(Bug::DESCRIPTOR_LOOP)) return false;
     Descriptor descriptor = loadDescriptor(table.begin + index * sizeof(Descriptor));
+    if (flightLog.get() != nullptr) flightLog->descriptor(indirect, index, descriptor);
 
     if (descriptor.flags & DESC_F_INDIRECT) {
       // Nested tables, INDIRECT together with NEXT, and INDIRECT that was not negotiated:
@@ -373,6 +384,7 @@ void Virtqueue::push(Chain&& chain, uint32_t written) {
 }
 
 void Virtqueue::storeUsed(uint16_t head, uint32_t written) {
+  if (flightLog.get() != nullptr) flightLog->answered(head, written);
   size_t slot =
       isPlanted(Bug::USED_RING_OVERRUN) ? nextUsed % (ringSize + 1u) : nextUsed & (ringSize - 1u);
   kj::byte* element = usedRing + USED_RING_OFFSET + slot * USED_ELEMENT_BYTES;

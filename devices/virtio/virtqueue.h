@@ -45,6 +45,7 @@ struct UsedElement {
 // aligned as it asks, and each lies wholly inside one region of `memory`.
 bool isSound(const GuestMemory& memory, const RingLayout& layout);
 
+class QueueFlight;
 class Virtqueue;
 
 // One descriptor chain taken from the available ring (§2.7.4): first the device-readable bytes,
@@ -138,6 +139,11 @@ class Virtqueue {
   // Whether nobody has returned a chain yet. `returned` as above.
   bool isFresh(uint16_t returned = 0) const { return usedIndexSoFar(returned) == 0; }
 
+  // Has each chain recorded as it is taken and as it is returned. Before anything else, once.
+  void record(kj::Own<QueueFlight> recorder);
+  // Where a device notes what it has its host do (queue_flight.h); null when nobody records.
+  QueueFlight* flight() { return flightLog.get(); }
+
   // The next chain; none when the ring is empty or broken().
   // Between two calls of publish() there are at most size() of them.
   kj::Maybe<Chain> pop();
@@ -212,6 +218,7 @@ class Virtqueue {
   PieceArena arena;
   kj::Maybe<QueueJournal&> journal;
   kj::Maybe<QueueCounters&> counters;
+  kj::Own<QueueFlight> flightLog;  // null: nobody records
   kj::Array<QueueJournal::Pending> recovered;
   kj::ArrayPtr<const QueueJournal::Pending> leftBehind;  // of `recovered`, not yet given out
 };

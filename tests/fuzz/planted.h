@@ -35,6 +35,11 @@ enum class Bug {
 #ifdef TROUPE_FUZZ
 // Whether the environment variable TROUPE_PLANTED names it: "double-fetch".
 bool isPlanted(Bug bug);
+#elif defined(TROUPE_PLANTED_BUG)
+// One mistake, made always, for tests that show that it is noticed (//devices:devices_with_a_bug).
+static constexpr bool isPlanted(Bug bug) {
+  return bug == Bug::TROUPE_PLANTED_BUG;
+}
 #else
 constexpr bool isPlanted(Bug) {
   return false;

@@ -1,0 +1,67 @@
+#include "vmm/record/recording_file.h"
+
+#include <capnp/serialize.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+#include <unistd.h>
+
+#include <cstddef>
+
+#include "devices/virtio/flight_log.h"
+#include "protos/recording.capnp.h"
+#include "sandbox/shared_memory.h"
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe {
+
+namespace {
+
+kj::AutoCloseFd makeFile(kj::StringPtr path) {
+  int fd = open(path.cStr(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd >= 0) return kj::AutoCloseFd(fd);
+  int error = errno;
+  UserError(codes::RECORD_FILE, kj::str("--record: ", quote(path), " cannot be made: ",
+                                        errnoText(error), "; a recording is a new file"))
+      .advice("see", kj::str("ls -ld ", escape(path)))
+      .raise();
+}
+
+}  // namespace
+
+void RecordingFile::begin(kj::StringPtr kind, kj::StringPtr program,
+                          kj::Maybe<capnp::AnyPointer::Reader> config) const {
+  capnp::MallocMessageBuilder message;
+  auto head = message.initRoot<Recording>();
+  head.setVersion(Recording::CURRENT_VERSION);
+  head.setDevice(device);
+  head.setKind(kind);
+  head.setProgram(program);
+  KJ_IF_MAYBE (given, config) {
+    head.getConfig().set(*given);
+  }
+  auto failure = kj::runCatchingExceptions([&] { capnp::writeMessageToFd(file, message); });
+  if (failure == nullptr) return;
+  UserError(codes::RECORD_FILE, kj::str("--record: ", quote(path), " cannot be written"))
+      .advice("see", kj::str("df ", escape(path)))
+      .raise();
+}
+
+void RecordingFile::close() const {
+  uint32_t full = 1;
+  // The page is there, and its length is fixed: it cannot fail.
+  ssize_t done = pwrite(memory, &full, sizeof(full), offsetof(virtio::FlightLog::Head, isFull));
+  KJ_ASSERT(done == sizeof(full));
+}
+
+kj::Array<RecordingFile> openRecordings(const RecordPlans& plans) {
+  return KJ_MAP(plan, plans.devices) {
+    auto memory = sandbox::makeSharedMemory("recording", plans.limitBytes);
+    return RecordingFile{kj::heapString(plan.device), kj::heapString(plan.path), plans.limitBytes,
+                         makeFile(plan.path), kj::mv(memory.writable)};
+  };
+}
+
+}  // namespace troupe

@@ -1,0 +1,200 @@
+#include "vmm/record/replay.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+#include "vmm/record/answer_table.h"
+#include "vmm/record/event_words.h"
+#include "vmm/record/replayed_device.h"
+
+namespace troupe {
+
+namespace {
+
+constexpr uint64_t MOST_ANSWERS = uint64_t(4) << 30;
+
+class Course {
+ public:
+  Course(kj::AsyncIoContext& io, RecordingReader& recording, int executable)
+      : events(recording.events()) {
+    index.update(events);
+    auto head = recording.head();
+    device = kj::heap<ReplayedDevice>(io, executable, replayedProgram(head.getKind()),
+                                      replayStart(head, events, index),
+                                      makeAnswerTable(events, index, MOST_ANSWERS), bytesOf());
+  }
+
+  ReplayResult run() {
+    for (size_t i = 0; i < index.end() && !isOver(); i++) {
+      events.with(i, [&](FlightEvent::Reader event) { meet(i, event); });
+      if (!isOver()) result.events = i + 1;
+    }
+    if (!isOver() && index.end() < events.size())
+      result.unfollowed = kj::str("another process took the device's place");
+    if (result.difference == nullptr) lookForMore();
+    return kj::mv(result);
+  }
+
+ private:
+  bool isOver() const { return result.difference != nullptr || result.unfollowed != nullptr; }
+
+  uint64_t bytesOf() const {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < index.end(); i++)
+      bytes += events.message(i).size() * sizeof(capnp::word);
+    return bytes;
+  }
+
+  void meet(size_t at, FlightEvent::Reader event) {
+    switch (event.which()) {
+      case FlightEvent::BEGAN:
+        queues = event.getBegan().getQueueSizes().size();
+        return compare(at, event, [this]() -> kj::Maybe<size_t> {
+          if (!device->index().hasBegun()) return nullptr;
+          return size_t(0);
+        });
+      case FlightEvent::ATTACHED:
+        return act(at, event, [&]() { device->attach(event.getAttached(), queues); });
+      case FlightEvent::ACTIVATED:
+        if (event.getActivated().getResumed()) {
+          result.unfollowed = kj::str("the device goes on with what another process had begun");
+          return;
+        }
+        return act(at, event, [&]() { device->activate(event); });
+      case FlightEvent::RESET:
+        return act(at, event, [&]() { device->reset(); });
+      case FlightEvent::CONFIG_WRITTEN: {
+        auto write = event.getConfigWritten();
+        return act(at, event, [&]() { device->writeConfig(write.getOffset(), write.getData()); });
+      }
+      case FlightEvent::HOST_EVENT:
+        return act(at, event, [&]() { device->hostEvent(event.getHostEvent()); });
+      case FlightEvent::TAKEN: {
+        auto chain = event.getTaken();
+        if (isTooLarge(chain)) {
+          result.unfollowed = kj::str("chain ", chain.getNumber(), " of queue ", chain.getQueue(),
+                                      " moves more than a recording keeps of one");
+          return;
+        }
+        act(at, event, [&]() { device->make(chain); });
+        if (isOver()) return;
+        return compare(at, event, [this, key = ChainKey{chain.getQueue(), chain.getNumber()}]() {
+          return nth(device->index().chain(key).taken, 0);
+        });
+      }
+      case FlightEvent::CALLED: {
+        ChainKey key{event.getCalled().getQueue(), event.getCalled().getNumber()};
+        size_t ordinal = ordinalOf(at, index.chain(key).called);
+        return compare(at, event, [this, key, ordinal]() {
+          return nth(device->index().chain(key).called, ordinal);
+        });
+      }
+      case FlightEvent::ANSWERED: {
+        ChainKey key{event.getAnswered().getQueue(), event.getAnswered().getNumber()};
+        compare(at, event, [this, key]() { return nth(device->index().chain(key).answered, 0); });
+        if (!isOver()) result.chains++;
+        return;
+      }
+      case FlightEvent::CONFIG_CHANGED:
+        return compare(at, event, [this, ordinal = ordinalOf(at, index.configChanges())]() {
+          return nth(device->index().configChanges(), ordinal);
+        });
+      case FlightEvent::NEEDS_RESET:
+        return compare(at, event, [this, ordinal = ordinalOf(at, index.resetsAsked())]() {
+          return nth(device->index().resetsAsked(), ordinal);
+        });
+      case FlightEvent::ENDED:
+        return;
+    }
+    KJ_FAIL_REQUIRE("an event of no known kind");
+  }
+
+  bool isTooLarge(TakenChain::Reader chain) const {
+    auto& answers = index.chain({chain.getQueue(), chain.getNumber()}).answered;
+    bool isCut = !answers.empty() && events.with(answers[0], [](FlightEvent::Reader event) {
+      return event.getAnswered().getBytes().size() < event.getAnswered().getWritten();
+    });
+    return isCut || (!chain.getRefused() && chain.getReadable().size() < chain.getReadableBytes());
+  }
+
+  static size_t ordinalOf(size_t at, const std::vector<size_t>& list) {
+    return std::lower_bound(list.begin(), list.end(), at) - list.begin();
+  }
+
+  static kj::Maybe<size_t> nth(const std::vector<size_t>& list, size_t ordinal) {
+    if (ordinal >= list.size()) return nullptr;
+    return list[ordinal];
+  }
+
+  // What the device is told. It may refuse only what it cannot have seen.
+  template <typename Tell>
+  void act(size_t at, FlightEvent::Reader event, Tell&& tell) {
+    KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() { tell(); })) {
+      if (failure->getType() != kj::Exception::Type::DISCONNECTED &&
+          failure->getType() != kj::Exception::Type::OVERLOADED) {
+        kj::throwFatalException(kj::mv(*failure));
+      }
+      device->waitUntil([]() { return false; });
+      differs(at, event, device->state());
+    }
+  }
+
+  // What the device is to do: waits until it has done it.
+  template <typename Find>
+  void compare(size_t at, FlightEvent::Reader event, Find&& find) {
+    kj::Maybe<size_t> found;
+    if (!device->waitUntil([&]() { return (found = find()) != nullptr; }))
+      return differs(at, event, device->state());
+    device->events().with(KJ_ASSERT_NONNULL(found), [&](FlightEvent::Reader now) {
+      KJ_IF_MAYBE (how, differenceOf(event, now)) {
+        differs(at, event, kj::mv(*how));
+      }
+    });
+  }
+
+  void differs(size_t at, FlightEvent::Reader event, kj::String how) {
+    result.difference = ReplayResult::Difference{at + 1, eventWords(event), kj::mv(how)};
+  }
+
+  // Whether it did more than it had done: for chains that were answered then, and of what has no
+  // chain. Once it is reset it does no more.
+  void lookForMore() {
+    if (device->index().hasBegun()) kj::runCatchingExceptions([&]() { device->reset(); });
+    device->waitUntil([]() { return true; });
+    for (auto& [key, chain] : index.chains()) {
+      if (chain.answered.empty()) continue;
+      auto& now = device->index().chain(key);
+      more(chain.answered, now.answered);
+      more(chain.called, now.called);
+    }
+    more(index.resetsAsked(), device->index().resetsAsked());
+    more(index.configChanges(), device->index().configChanges());
+  }
+
+  void more(const std::vector<size_t>& then, const std::vector<size_t>& now) {
+    if (isOver() || now.size() <= then.size()) return;
+    device->events().with(now[then.size()], [&](FlightEvent::Reader event) {
+      size_t at = then.empty() ? index.end() : then.back() + 1;
+      result.difference =
+          ReplayResult::Difference{at, kj::str("nothing of the kind follows"), eventWords(event)};
+    });
+  }
+
+  const EventList& events;
+  FlightIndex index;
+  kj::Own<ReplayedDevice> device;
+  size_t queues = 0;
+  ReplayResult result;
+};
+
+}  // namespace
+
+ReplayResult replay(kj::AsyncIoContext& io, RecordingReader& recording, int executable) {
+  return recording.checked([&]() {
+    Course course(io, recording, executable);
+    return course.run();
+  });
+}
+
+}  // namespace troupe
