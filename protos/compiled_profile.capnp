@@ -85,6 +85,8 @@ struct CompiledProfile {
     ioUringSqeFlags @14 :UInt8;
     isHelper @15 :Bool;
     rootEntries @16 :List(RootEntry);
+    isReplaced @17 :Bool;
+    spares @18 :UInt32;
   }
 
   struct RootEntry {

@@ -8,7 +8,7 @@
 namespace troupe::sandbox {
 
 // A field that is not carried over would be empty in every replaced profile.
-static_assert(sizeof(Profile) == 320, "a new field goes through compiled_profile.capnp, too");
+static_assert(sizeof(Profile) == 328, "a new field goes through compiled_profile.capnp, too");
 
 namespace {
 
@@ -169,7 +169,9 @@ void LoadedProfile::loadLayers(CompiledProfile::Layers::Reader from) {
   loadMemory(from);
   loadIoUring(from);
   loadCgroup(from);
-  to.restart = {from.getRestarts(), from.getRestartSeconds()};
+  to.restart = {from.getIsReplaced(), from.getRestarts(), from.getRestartSeconds(),
+                from.getSpares()};
+  require(to.restart.spares <= 1, "the number of spare processes");
   loadHelper(from);
 }
 

@@ -117,7 +117,7 @@ TEST(PolicyLayers, AreAsWritten) {
       cpu_max { value: 150 optional: "since 6.5" }
       io { fd: "disk" read_bytes_per_second: 1000000 writes_per_second: 500 optional: "yes" }
     }
-    restart { policy: ALWAYS restarts: 5 seconds: 60 }
+    restart { policy: ALWAYS restarts: 5 seconds: 60 spare: 1 }
   )");
   EXPECT_EQ("6.3", versionText(layers.minimumKernel));
   EXPECT_EQ("required", needText(of(layers, NamespaceKind::NET)));
@@ -148,7 +148,9 @@ TEST(PolicyLayers, AreAsWritten) {
   ASSERT_EQ(1u, layers.ioLimits.size());
   EXPECT_EQ(1000000u, layers.ioLimits[0].readBytesPerSecond);
   EXPECT_EQ(500u, layers.ioLimits[0].writesPerSecond);
+  EXPECT_TRUE(layers.restart.always);
   EXPECT_EQ(5u, layers.restart.restarts);
+  EXPECT_EQ(1u, layers.restart.spares);
   EXPECT_EQ(60u, layers.restart.seconds);
 }
 
@@ -267,9 +269,12 @@ TEST(PolicyLayersError, NamesThePlaceAndWhatToDo) {
          "a:5:15: `io` is about files and block devices; \"ram\" is of kind memfd");
   expect("restart { }", "a:5:1: `restart` has a `policy`: NEVER or ALWAYS");
   expect("restart { policy: NEVER restarts: 1 }",
-         "a:5:1: an actor that is never replaced has no `restarts` and no `seconds`; drop them");
+         "a:5:1: an actor that is never replaced has no `restarts`, no `seconds` and no `spare`; "
+         "drop them");
   expect("restart { policy: ALWAYS restarts: 1001 seconds: 1 }", "a:5:26: `restarts` is 1 to 1000");
   expect("restart { policy: ALWAYS restarts: 1 }", "a:5:1: `seconds` is 1 to 86400");
+  expect("restart { policy: ALWAYS seconds: 1 }", "a:5:1: `restarts` is 1 to 1000");
+  expect("restart { policy: ALWAYS spare: 2 }", "a:5:26: `spare` is 0 or 1");
 }
 
 TEST(PolicyLayersError, TwoIncludesThatDisagreeAreNamed) {

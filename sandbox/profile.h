@@ -125,11 +125,13 @@ struct ProfileHelper {
   size_t rootCount;
 };
 
-// An actor that ends by itself is replaced unless `restarts` were made within `seconds`; never when
-// that is 0.
+// Whether an actor that ends by itself is replaced: then as often as it takes, or, where `restarts`
+// is not 0, until that many were made within `seconds`.
 struct ProfileRestart {
+  bool always;
   uint32_t restarts;
   uint32_t seconds;
+  uint32_t spares;  // processes that wait for its death: 0 or 1
 };
 
 // The layers of a jail besides fds, filters and limits. The root is empty, but for a helper's.

@@ -148,8 +148,10 @@ std::string layersText(const PolicyLayers& layers) {
       << list("MEMORY_RANGES", layers.memory.ranges.size()) << "},\n        "
       << list("IO_URING_OPCODES", layers.ioUringOpcodes.size()) << ", " << sqeFlags << ", "
       << list("CGROUP_LIMITS", layers.cgroupLimits.size()) << ", "
-      << list("IO_LIMITS", layers.ioLimits.size()) << ", {" << layers.restart.restarts << ", "
-      << layers.restart.seconds << "},\n        {" << (layers.helper.is ? "true" : "false") << ", "
+      << list("IO_LIMITS", layers.ioLimits.size()) << ", {"
+      << (layers.restart.always ? "true, " : "false, ") << layers.restart.restarts << ", "
+      << layers.restart.seconds << ", " << layers.restart.spares << "},\n        {"
+      << (layers.helper.is ? "true" : "false") << ", "
       << list("ROOT_ENTRIES", layers.helper.root.size()) << "}}";
   return out.str();
 }

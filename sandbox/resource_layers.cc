@@ -225,20 +225,33 @@ class ResourceReader final: LayerSources {
       throw ProfileError(where, "`restart` has a `policy`: NEVER or ALWAYS");
     }
     if (restart.policy() == policy::Restart::NEVER) {
-      if (restart.restarts() != 0 || restart.seconds() != 0) {
+      if (restart.restarts() != 0 || restart.seconds() != 0 || restart.spare() != 0) {
         throw ProfileError(where,
-                           "an actor that is never replaced has no `restarts` and no "
-                           "`seconds`; drop them");
+                           "an actor that is never replaced has no `restarts`, no `seconds` and "
+                           "no `spare`; drop them");
       }
-    } else if (restart.restarts() < 1 || restart.restarts() > MAX_RESTARTS) {
-      throw ProfileError(restart.restarts() == 0 ? where : locate(*file, tree, restart, "restarts"),
+    } else {
+      checkReplaced(*file, tree, restart, where);
+    }
+    layers.restart = {restart.policy() == policy::Restart::ALWAYS, restart.restarts(),
+                      restart.seconds(), restart.spare()};
+    layers.restartAt = where;
+  }
+
+  void checkReplaced(const SourceFile& file, const Locations* tree, const policy::Restart& restart,
+                     const SourceLocation& where) {
+    bool hasLimit = restart.restarts() != 0 || restart.seconds() != 0;
+    if (restart.restarts() > MAX_RESTARTS || (hasLimit && restart.restarts() == 0)) {
+      throw ProfileError(restart.restarts() == 0 ? where : locate(file, tree, restart, "restarts"),
                          "`restarts` is 1 to 1000");
-    } else if (restart.seconds() < 1 || restart.seconds() > MAX_RESTART_SECONDS) {
-      throw ProfileError(restart.seconds() == 0 ? where : locate(*file, tree, restart, "seconds"),
+    }
+    if (restart.seconds() > MAX_RESTART_SECONDS || (hasLimit && restart.seconds() == 0)) {
+      throw ProfileError(restart.seconds() == 0 ? where : locate(file, tree, restart, "seconds"),
                          "`seconds` is 1 to 86400");
     }
-    layers.restart = {restart.restarts(), restart.seconds()};
-    layers.restartAt = where;
+    if (restart.spare() > 1) {
+      throw ProfileError(locate(file, tree, restart, "spare"), "`spare` is 0 or 1");
+    }
   }
 
   PolicyLayers& layers;

@@ -32,9 +32,13 @@ std::string memoryText(const PolicyMemory& memory) {
 }
 
 std::string restartText(const ProfileRestart& restart) {
-  if (restart.restarts == 0) return "NEVER";
-  return "ALWAYS, " + std::to_string(restart.restarts) + " times in " +
-         std::to_string(restart.seconds) + " s";
+  if (!restart.always) return "NEVER";
+  std::string text = "ALWAYS";
+  if (restart.restarts > 0) {
+    text += ", " + std::to_string(restart.restarts) + " times in " +
+            std::to_string(restart.seconds) + " s";
+  }
+  return restart.spares > 0 ? text + ", with a spare" : text;
 }
 
 }  // namespace

@@ -133,6 +133,8 @@ void writeLayers(const PolicyLayers& layers, CompiledProfile::Layers::Builder to
   writeIoUring(layers, to);
   writeCgroup(layers, to);
   writeHelper(layers.helper, to);
+  to.setIsReplaced(layers.restart.always);
+  to.setSpares(layers.restart.spares);
   to.setRestarts(layers.restart.restarts);
   to.setRestartSeconds(layers.restart.seconds);
 }
