@@ -13,6 +13,7 @@ fd { name: "kernel" number: 21 kind: FILE from: PLACED optional: true }    # ope
 fd { name: "initrd" number: 22 kind: FILE from: PLACED optional: true }
 fd { name: "ram_readonly" number: 23 kind: MEMFD }    # the same, for devices that may not write it
 fd { name: "device" number: 32 count: 31 kind: SOCKET from: PLACED optional: true }     # one a PCI slot
+fd { name: "successor" number: 64 count: 31 kind: SOCKET from: PLACED optional: true }  # the same, while another process is to take its place
 fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: true }
 fd { name: "kick" number: 1024 count: 961 kind: EVENTFD from: PLACED optional: true }   # 31 a PCI slot
 fd { name: "call" number: 2048 count: 961 kind: EVENTFD from: PLACED optional: true }
@@ -76,10 +77,10 @@ run {
   rule { syscall: "read" syscall: "write" fd: "mailbox" reason: "work for the main loop from vCPU threads" }
   rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes the guest sent while the socket was full" }
   rule { syscall: "recvfrom" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT" } reason: "bytes for the guest" }
-  rule { syscall: "read" syscall: "recvmsg" syscall: "write" syscall: "writev" syscall: "sendmsg" fd: "device" reason: "RPC with devices" }
-  rule { syscall: "dup3" arg { index: 1 fd: "device" } arg { index: 2 value: "O_CLOEXEC" } reason: "the pipe of a device's successor takes the place of its own" }
+  rule { syscall: "read" syscall: "recvmsg" syscall: "write" syscall: "writev" syscall: "sendmsg" fd: "device" fd: "successor" reason: "RPC with devices" }
+  rule { syscall: "dup3" arg { index: 1 fd: "device" fd: "successor" } arg { index: 2 value: "O_CLOEXEC" } reason: "the pipe of a device's successor takes the place of its own" }
   rule { syscall: "fcntl" fd: "kick" fd: "call" arg { index: 1 value: "F_GETFL" } reason: "whether a device's successor has made them block" }
-  rule { syscall: "shutdown" fd: "device" arg { index: 1 value: "SHUT_WR" } reason: "orderly end of a connection" }
+  rule { syscall: "shutdown" fd: "device" fd: "successor" arg { index: 1 value: "SHUT_WR" } reason: "orderly end of a connection" }
   rule { syscall: "read" fd: "call" reason: "interrupts that go by a pin, or that are masked" }
   rule { syscall: "write" fd: "kick" fd: "call" reason: "a notification that came as an exit; an interrupt that became due" }
   rule { syscall: "tgkill" arg { index: 2 value: "SIGUSR2" value: "SIGABRT" } reason: "stops vCPUs; abort()" }

@@ -115,17 +115,16 @@ kj::Promise<DeviceDescription> BrokerActor::connectDevice(uint16_t index,
                                                           AddDeviceParams::Reader params,
                                                           int pipe) {
   bool isReplaced = params.getIsReplaced();
-  auto lost = [this, isReplaced](uint16_t index, kj::StringPtr name, kj::StringPtr why) {
-    if (isReplaced) {
-      return noteLoss(Loss{index, slotOf(index).successorCount(), kj::heapString(why)});
-    }
+  auto lost = [this, isReplaced](uint16_t index, uint32_t process, kj::StringPtr name,
+                                 kj::StringPtr why) {
+    if (isReplaced) return noteLoss(Loss{index, process, kj::heapString(why)});
     requireMachine().end().report(
         MachineEnd{EndReason::DEVICE_LOST, kj::str(name, " ", why), index});
   };
   auto& slot = *devices[index]->slot.emplace(kj::heap<DeviceSlot>(
       ground.io, index, params.getName(),
       isReplaced ? DeviceSlot::Loss::REPLACED : DeviceSlot::Loss::FINAL, kj::mv(lost)));
-  return slot.describe(ground.fds.place("device", index, pipe));
+  return slot.describe(ground.fds.place(slot.freePlace(), index, pipe));
 }
 
 kj::Promise<void> BrokerActor::attachDevice(PluggedDevice& device) {
@@ -308,7 +307,7 @@ kj::Promise<void> BrokerActor::nextLoss(NextLossContext context) {
   }
   auto results = context.getResults();
   results.setDevice(losses.back().device);
-  results.setSuccessors(losses.back().successors);
+  results.setProcess(losses.back().process);
   results.setWhy(losses.back().why);
   losses.removeLast();
   return kj::READY_NOW;
@@ -320,18 +319,34 @@ DeviceSlot& BrokerActor::slotOf(uint16_t index) {
 }
 
 kj::Promise<void> BrokerActor::replaceDevice(ReplaceDeviceContext context) {
-  uint16_t index = context.getParams().getDevice();
+  auto params = context.getParams();
+  uint16_t index = params.getDevice();
+  bool isBeside = params.getBeside();
   slotOf(index);
-  return fdOf(context.getParams().getPipe(), "device pipe").then([this, index](int fd) {
-    auto& slot = slotOf(index);
-    slot.letGo();  // its pipe has the number that the new one is to have
-    return slot.replace(ground.fds.place("device", index, fd));
-  });
+  return fdOf(params.getPipe(), "device pipe")
+      .then([this, context, index, isBeside](int fd) mutable {
+        auto& slot = slotOf(index);
+        if (!isBeside) slot.letGo();
+        slot.dropPrepared();  // its pipe has the number that the new one is to have
+        auto prepared = slot.prepare(ground.fds.place(slot.freePlace(), index, fd));
+        context.getResults().setProcess(slot.successorCount());
+        return prepared;
+      });
 }
 
 kj::Promise<void> BrokerActor::resumeDevice(ResumeDeviceContext context) {
-  slotOf(context.getParams().getDevice()).resume(context.getParams().getOwnFault());
+  auto& slot = slotOf(context.getParams().getDevice());
+  slot.letGo();
+  slot.resume(context.getParams().getOwnFault());
   return kj::READY_NOW;
+}
+
+kj::Promise<void> BrokerActor::leaveDown(LeaveDownContext context) {
+  return slotOf(context.getParams().getDevice()).leaveDown();
+}
+
+kj::Promise<void> BrokerActor::handOver(HandOverContext context) {
+  return slotOf(context.getParams().getDevice()).handOver();
 }
 
 }  // namespace troupe::broker

@@ -51,12 +51,14 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> nextLoss(NextLossContext context) override;
   kj::Promise<void> replaceDevice(ReplaceDeviceContext context) override;
   kj::Promise<void> resumeDevice(ResumeDeviceContext context) override;
+  kj::Promise<void> leaveDown(LeaveDownContext context) override;
+  kj::Promise<void> handOver(HandOverContext context) override;
 
  private:
   // Of a process, to be told to `troupe`.
   struct Loss {
     uint16_t device;
-    uint32_t successors;
+    uint32_t process;  // of the device, counted from 0
     kj::String why;
   };
   struct PluggedDevice {
@@ -93,7 +95,7 @@ class BrokerActor final: public Broker::Server {
   kj::Promise<void> earlierSteps = kj::READY_NOW;
   bool isRunning = false;  // run() has been called
   bool isRebooting = false;
-  kj::Vector<Loss> losses;  // at most one a device: it is lost again only after it was replaced
+  kj::Vector<Loss> losses;  // each process once: there are as many as `troupe` has made
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> lossAwaited;
 };
 

@@ -8,26 +8,81 @@
 #include "broker/refusal.h"
 
 namespace troupe::broker {
+namespace {
+
+// As many of a device's events as wait for its successor at once.
+constexpr size_t MOST_WAITING = 8;
+
+// An event is told to so many processes, one after the other's death.
+constexpr kj::uint MOST_TELLINGS = 4;
+
+// The fds of the broker's profile that a device's pipe can be, by turns.
+constexpr kj::StringPtr PLACES[] = {"device"_kj, "successor"_kj};
+
+kj::Exception failure(kj::StringPtr text) {
+  return kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::heapString(text));
+}
+
+}  // namespace
+
+// One process of the device. What it says before it serves is not the driver's business: nobody
+// has asked it for anything.
+class DeviceSlot::Process final: private VirtioDeviceClient {
+ public:
+  Process(DeviceSlot& slot, kj::AutoCloseFd pipe, uint32_t number, kj::StringPtr place)
+      : slot(slot),
+        number(number),
+        place(place),
+        remote(slot.io, slot.index, slot.name, kj::mv(pipe),
+               [this](uint16_t, kj::StringPtr, kj::StringPtr why) {
+                 isLost = true;
+                 this->slot.noteLoss(*this, why);
+               }) {}
+
+  kj::Promise<void> attach(kj::Maybe<RamDeputy&> deputy = nullptr) {
+    uint8_t number = place == PLACES[0] ? 0 : 1;
+    return remote.attach(slot.ram, slot.queueFds, *this, deputy, number).then([this]() {
+      isAttached = true;
+    });
+  }
+
+  bool isReady() const { return isAttached && !isLost; }
+
+  DeviceSlot& slot;
+  const uint32_t number;
+  const kj::StringPtr place;
+  kj::Array<kj::byte> config;  // as it described it
+  bool serves = false;
+  bool isAttached = false;
+  bool isLost = false;
+  RemoteDevice remote;
+
+ private:
+  bool configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override {
+    return !serves || slot.configChanged(offset, data);
+  }
+  void needsReset() override {
+    if (serves) slot.needsReset();
+  }
+  void resetDone() override {
+    if (serves) slot.resetDone();
+  }
+};
 
 DeviceSlot::DeviceSlot(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name, Loss loss,
-                       DeviceLost lost)
+                       ProcessLost lost)
     : io(io), index(index), name(kj::heapString(name)), loss(loss), lost(kj::mv(lost)) {}
 
 DeviceSlot::~DeviceSlot() noexcept(false) {}
 
-void DeviceSlot::connect(kj::AutoCloseFd pipe) {
-  remote =
-      kj::heap<RemoteDevice>(io, index, name, kj::mv(pipe),
-                             [this](uint16_t, kj::StringPtr, kj::StringPtr why) { noteLoss(why); });
-}
-
-RemoteDevice& DeviceSlot::process() {
-  return *KJ_REQUIRE_NONNULL(remote, "the device has no process", name);
+RemoteDevice& DeviceSlot::current() {
+  return KJ_REQUIRE_NONNULL(serving, "the device has no process", name)->remote;
 }
 
 kj::Promise<DeviceDescription> DeviceSlot::describe(kj::AutoCloseFd pipe) {
-  connect(kj::mv(pipe));
-  return process().describe().then([this](DeviceDescription&& first) {
+  auto& first = *serving.emplace(kj::heap<Process>(*this, kj::mv(pipe), 0, freePlace()));
+  first.serves = true;
+  return first.remote.describe().then([this](DeviceDescription&& first) {
     DeviceDescription copy{
         first.deviceType, first.features, kj::heapArray<uint16_t>(first.queueSizes),
         kj::heapArray<kj::byte>(first.config), kj::heapArray<kj::byte>(first.configWriteMask)};
@@ -43,36 +98,54 @@ kj::Promise<void> DeviceSlot::attach(RamGrant granted, kj::ArrayPtr<const QueueF
   queueFds = queues;
   client = newClient;
   deputy = newDeputy;
-  return process().attach(ram, queueFds, *this, deputy);
+  return KJ_ASSERT_NONNULL(serving)->attach(deputy);
 }
 
-void DeviceSlot::noteLoss(kj::StringPtr why) {
-  state = Process::AWAY;
-  lost(index, name, why);
+kj::StringPtr DeviceSlot::freePlace() const {
+  KJ_IF_MAYBE (process, serving) {
+    if ((*process)->place == PLACES[0]) return PLACES[1];
+  }
+  return PLACES[0];
+}
+
+void DeviceSlot::noteLoss(Process& process, kj::StringPtr why) {
+  if (process.serves) {
+    state = State::AWAY;
+    KJ_IF_MAYBE (waiting, handingOver) {
+      (*waiting)->reject(KJ_EXCEPTION(DISCONNECTED, "it died before it let go of its queues"));
+      handingOver = nullptr;
+    }
+  }
+  lost(index, process.number, name, why);
 }
 
 void DeviceSlot::letGo() {
-  state = Process::AWAY;
+  if (state == State::SERVING) state = State::AWAY;
+  handingOver = nullptr;  // whoever asked for that asks for something else now
   callsBefore = callCount();
-  remote = nullptr;
+  serving = nullptr;
   KJ_IF_MAYBE (returning, deputy) {
     returning->suspend();
   }
 }
 
-kj::Promise<void> DeviceSlot::replace(kj::AutoCloseFd pipe) {
-  KJ_REQUIRE(loss == Loss::REPLACED && client != nullptr && remote == nullptr,
+void DeviceSlot::dropPrepared() {
+  KJ_IF_MAYBE (process, prepared) {
+    callsBefore += (*process)->remote.callCount();
+    prepared = nullptr;
+  }
+}
+
+kj::Promise<void> DeviceSlot::prepare(kj::AutoCloseFd pipe) {
+  KJ_REQUIRE(loss == Loss::REPLACED && client != nullptr && prepared == nullptr,
              "this device is not to be replaced now", name);
-  ++successors;
-  connect(kj::mv(pipe));
-  auto& successor = process();
-  return successor.describe()
-      .then([this, &successor](DeviceDescription&& found) {
-        requireSame(found);
-        successorConfig = kj::mv(found.config);
-        return successor.attach(ram, queueFds, *this, deputy);
-      })
-      .then([this]() { state = Process::ATTACHED; });
+  auto& process =
+      *prepared.emplace(kj::heap<Process>(*this, kj::mv(pipe), ++successors, freePlace()));
+  return process.remote.describe().then([this, &process](DeviceDescription&& found) {
+    requireSame(found);
+    process.config = kj::mv(found.config);
+    return process.attach(deputy);
+  });
 }
 
 void DeviceSlot::requireSame(const DeviceDescription& successor) {
@@ -87,13 +160,58 @@ void DeviceSlot::requireSame(const DeviceDescription& successor) {
 }
 
 void DeviceSlot::resume(bool ownFault) {
-  KJ_REQUIRE(state == Process::ATTACHED, "replace() comes first", name);
-  state = Process::SERVING;
-  adoptConfig();
+  auto& process = *KJ_REQUIRE_NONNULL(prepared, "prepare() comes first", name);
+  KJ_REQUIRE(serving == nullptr && process.isReady(), "letGo() and prepare() come first", name);
+  putInPlace(ownFault);
+}
+
+kj::Promise<void> DeviceSlot::handOver() {
+  auto& process = *KJ_REQUIRE_NONNULL(prepared, "prepare() comes first", name);
+  KJ_REQUIRE(state == State::SERVING && process.isReady() && handingOver == nullptr,
+             "the device is being replaced already", name);
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  handingOver = kj::mv(paf.fulfiller);
+  current().reset();
+  // Not at once: the answer is told from inside of the process that is given up here.
+  return paf.promise.then([this]() {
+    KJ_REQUIRE(state == State::SERVING, "the process before is lost", name);
+    bool isReady = false;
+    KJ_IF_MAYBE (next, prepared) {
+      isReady = (*next)->isReady();
+    }
+    if (!isReady) {
+      goOn();
+      kj::throwFatalException(failure("the new process was lost before it could go on"));
+    }
+    letGo();
+    putInPlace(/*ownFault=*/false);
+  });
+}
+
+// The process that serves has let go of its queues, and nobody takes its place.
+void DeviceSlot::goOn() {
+  KJ_IF_MAYBE (held, driver) {
+    current().activate(held->features, kj::heapArray<QueueSettings>(held->queues),
+                       Activation{activations, /*resumed=*/true});
+    signalCalls();
+  }
+  if (resetting) {
+    resetting = false;
+    KJ_ASSERT_NONNULL(client).resetDone();
+  }
+}
+
+void DeviceSlot::putInPlace(bool ownFault) {
+  serving = kj::mv(prepared);
+  prepared = nullptr;
+  auto& process = *KJ_ASSERT_NONNULL(serving);
+  process.serves = true;
+  state = State::SERVING;
+  adoptConfig(process.config);
   tellWritten();
   KJ_IF_MAYBE (held, driver) {
-    process().activate(held->features, kj::heapArray<QueueSettings>(held->queues),
-                       Activation{activations, /*resumed=*/true, ownFault});
+    process.remote.activate(held->features, kj::heapArray<QueueSettings>(held->queues),
+                            Activation{activations, /*resumed=*/true, ownFault});
     signalCalls();
   }
   if (resetting) {
@@ -103,21 +221,49 @@ void DeviceSlot::resume(bool ownFault) {
     }
     KJ_ASSERT_NONNULL(client).resetDone();
   }
+  for (auto& waiting : awaitService)
+    waiting->fulfill();
+  awaitService.clear();
+}
+
+kj::Promise<void> DeviceSlot::leaveDown() {
+  KJ_REQUIRE(loss == Loss::REPLACED && client != nullptr, "this device is not to be replaced",
+             name);
+  letGo();
+  dropPrepared();
+  state = State::DOWN;
+  for (auto& waiting : awaitService)
+    waiting->fulfill();  // to be told that it is down
+  awaitService.clear();
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  awaitsDriver = kj::mv(paf.fulfiller);
+  needsReset();
+  if (resetting) wake();
+  return kj::mv(paf.promise);
+}
+
+// The driver asks for a device that was left down.
+void DeviceSlot::wake() {
+  KJ_IF_MAYBE (waiting, awaitsDriver) {
+    state = State::AWAY;
+    (*waiting)->fulfill();
+    awaitsDriver = nullptr;
+  }
 }
 
 // What the successor says of itself is newer: a disk may have grown meanwhile. What drivers may
 // write is theirs.
-void DeviceSlot::adoptConfig() {
+void DeviceSlot::adoptConfig(kj::ArrayPtr<const kj::byte> newer) {
   auto& known = KJ_ASSERT_NONNULL(description);
   auto differs = [&](size_t i) {
-    return known.configWriteMask[i] == 0 && known.config[i] != successorConfig[i];
+    return known.configWriteMask[i] == 0 && known.config[i] != newer[i];
   };
   for (size_t i = 0; i < known.config.size(); i++) {
     if (!differs(i)) continue;
     size_t begin = i;
     while (i < known.config.size() && differs(i))
       i++;
-    configChanged(begin, successorConfig.slice(begin, i));
+    configChanged(begin, newer.slice(begin, i));
   }
 }
 
@@ -127,7 +273,7 @@ void DeviceSlot::tellWritten() {
     size_t begin = i;
     while (i < MAX_CONFIG_SIZE && written[i])
       i++;
-    process().writeConfig(begin, kj::arrayPtr(writtenBytes + begin, i - begin));
+    current().writeConfig(begin, kj::arrayPtr(writtenBytes + begin, i - begin));
   }
 }
 
@@ -141,27 +287,64 @@ void DeviceSlot::signalCalls() {
 }
 
 kj::Promise<void> DeviceSlot::hostEvent(HostEvent::Reader event) {
-  if (state != Process::SERVING) return KJ_EXCEPTION(DISCONNECTED, "the device is being replaced");
-  return process().hostEvent(event);
+  if (loss == Loss::FINAL) return current().hostEvent(event);
+  auto copy = kj::heap<capnp::MallocMessageBuilder>();
+  copy->setRoot(event);
+  return tell(kj::mv(copy), MOST_TELLINGS);
+}
+
+kj::Promise<void> DeviceSlot::tell(Event event, uint tries) {
+  if (tries == 0) return failure("each process of the device that was told of it died");
+  if (state == State::DOWN) return failure("the device is down until its driver resets it");
+  if (state == State::AWAY) {
+    return untilServing().then(
+        [this, tries, event = kj::mv(event)]() mutable { return tell(kj::mv(event), tries); });
+  }
+  uint32_t process = KJ_ASSERT_NONNULL(serving)->number;
+  auto told = current().hostEvent(event->getRoot<HostEvent>().asReader());
+  return told.catch_([this, tries, process,
+                      event = kj::mv(event)](kj::Exception&& failure) mutable -> kj::Promise<void> {
+    bool isSame = false;
+    KJ_IF_MAYBE (now, serving) {
+      isSame = state == State::SERVING && (*now)->number == process;
+    }
+    bool isGone = failure.getType() == kj::Exception::Type::DISCONNECTED;
+    if (isSame && !isGone) return kj::mv(failure);
+    // That its pipe is closed may be seen here before it is known as lost.
+    auto successor = isSame ? untilServing() : kj::Promise<void>(kj::READY_NOW);
+    return successor.then(
+        [this, tries, event = kj::mv(event)]() mutable { return tell(kj::mv(event), tries - 1); });
+  });
+}
+
+kj::Promise<void> DeviceSlot::untilServing() {
+  if (awaitService.size() >= MOST_WAITING) {
+    return KJ_EXCEPTION(OVERLOADED, "too many events wait for the device", name);
+  }
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  awaitService.add(kj::mv(paf.fulfiller));
+  return kj::mv(paf.promise);
 }
 
 kj::Promise<kj::Own<capnp::MallocMessageBuilder>> DeviceSlot::report() {
-  if (state != Process::SERVING) return KJ_EXCEPTION(DISCONNECTED, "the device is being replaced");
-  return process().report();
+  if (state != State::SERVING) return KJ_EXCEPTION(DISCONNECTED, "the device is being replaced");
+  return current().report();
 }
 
 void DeviceSlot::activate(uint64_t features, kj::Array<QueueSettings> queues) {
   ++activations;
-  if (state == Process::SERVING) {
-    process().activate(features, kj::heapArray<QueueSettings>(queues), Activation{activations});
+  if (state == State::SERVING) {
+    current().activate(features, kj::heapArray<QueueSettings>(queues), Activation{activations});
   }
   driver = Driver{features, kj::mv(queues)};
+  wake();
 }
 
 void DeviceSlot::reset() {
   driver = nullptr;
   resetting = true;
-  if (state == Process::SERVING || loss == Loss::FINAL) process().reset();
+  if (state == State::SERVING || loss == Loss::FINAL) current().reset();
+  wake();
 }
 
 void DeviceSlot::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
@@ -169,14 +352,15 @@ void DeviceSlot::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data)
     written.set(offset + i);
     writtenBytes[offset + i] = data[i];
   }
-  if (state == Process::SERVING) process().writeConfig(offset, data);
+  if (state == State::SERVING) current().writeConfig(offset, data);
 }
 
 uint64_t DeviceSlot::callCount() const {
-  KJ_IF_MAYBE (device, remote) {
-    return callsBefore + (*device)->callCount();
+  uint64_t count = callsBefore;
+  KJ_IF_MAYBE (process, serving) {
+    count += (*process)->remote.callCount();
   }
-  return callsBefore;
+  return count;
 }
 
 bool DeviceSlot::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
@@ -190,8 +374,16 @@ void DeviceSlot::needsReset() {
   KJ_ASSERT_NONNULL(client).needsReset();
 }
 
+// Of the process that serves.
 void DeviceSlot::resetDone() {
-  if (state != Process::SERVING && loss == Loss::REPLACED) return;  // resume() says so
+  KJ_IF_MAYBE (waiting, handingOver) {
+    if (state == State::SERVING) {
+      (*waiting)->fulfill();
+      handingOver = nullptr;
+      return;  // the driver, if it has asked too, is answered by the successor
+    }
+  }
+  if (state != State::SERVING && loss == Loss::REPLACED) return;  // putInPlace() says so
   resetting = false;
   KJ_ASSERT_NONNULL(client).resetDone();
 }

@@ -40,8 +40,10 @@ struct Bench {
     for (auto& queue : queues)
       queue = {eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
     slot = kj::heap<DeviceSlot>(
-        io, 3, "blk3", loss,
-        [this](uint16_t, kj::StringPtr, kj::StringPtr why) { losses.add(kj::heapString(why)); });
+        io, 3, "blk3", loss, [this](uint16_t, uint32_t process, kj::StringPtr, kj::StringPtr why) {
+          losses.add(kj::heapString(why));
+          lastLost = process;
+        });
     process = kj::heap<Process>(io, Script());
     slot->describe(kj::mv(process->brokerEnd)).wait(io.waitScope);
     slot->attach(RamGrant{RamFile{ram, RamFile::WRITABLE}, nullptr}, queues, client)
@@ -65,8 +67,15 @@ struct Bench {
   }
   void replace(Script script = Script()) {
     slot->letGo();
+    slot->dropPrepared();
     process = kj::heap<Process>(io, kj::mv(script));
-    slot->replace(kj::mv(process->brokerEnd)).wait(io.waitScope);
+    slot->prepare(kj::mv(process->brokerEnd)).wait(io.waitScope);
+  }
+  // Beside the one that serves, as `next`.
+  void prepare(Script script = Script()) {
+    slot->dropPrepared();
+    next = kj::heap<Process>(io, kj::mv(script));
+    slot->prepare(kj::mv(next->brokerEnd)).wait(io.waitScope);
   }
   void resume(bool ownFault = false) {
     slot->resume(ownFault);
@@ -82,7 +91,9 @@ struct Bench {
   QueueFds queues[2];
   NotedClient client;
   kj::Vector<kj::String> losses;
+  uint32_t lastLost = 99;
   kj::Own<Process> process;
+  kj::Own<Process> next;
   kj::Own<DeviceSlot> slot;
 };
 
@@ -242,6 +253,151 @@ TEST(DeviceSlot, WithoutASuccessorAResetEndsAtOnce) {
   EXPECT_EQ(bench.client.resetsDone, 1);
   bench.slot->letGo();
   EXPECT_ANY_THROW(bench.replace());
+}
+
+TEST(DeviceSlot, OneThatWasPreparedBesideGoesOnAfterADeath) {
+  Bench bench;
+  bench.activate();
+  bench.prepare();
+  bench.turn();
+  EXPECT_EQ(bench.next->called(), "");
+  EXPECT_EQ(bench.losses.size(), 0);
+  bench.kill();
+  EXPECT_EQ(bench.lastLost, 0);
+  bench.slot->letGo();
+  bench.resume(/*ownFault=*/true);
+  EXPECT_EQ(bench.next->called(), "activate 1;");
+  EXPECT_TRUE(bench.next->device->activations[0].ownFault);
+}
+
+TEST(DeviceSlot, WhatOneSaysBeforeItServesIsNotHeard) {
+  Bench bench;
+  bench.activate();
+  bench.prepare();
+  auto& host = KJ_ASSERT_NONNULL(bench.next->device->host);
+  host.needsResetRequest().send().ignoreResult().wait(bench.io.waitScope);
+  EXPECT_EQ(bench.client.needsResets, 0);
+}
+
+TEST(DeviceSlot, HandsOverWithoutItsDriver) {
+  Bench bench;
+  bench.activate();
+  bench.prepare();
+  auto handed = bench.slot->handOver();
+  handed.wait(bench.io.waitScope);
+  bench.turn();
+  EXPECT_EQ(bench.process->called(), "activate 1;reset;");
+  EXPECT_EQ(bench.next->called(), "activate 1;");
+  EXPECT_TRUE(bench.next->device->activations[0].resumed);
+  EXPECT_FALSE(bench.next->device->activations[0].ownFault);
+  EXPECT_EQ(bench.client.resetsDone, 0);
+  EXPECT_EQ(bench.losses.size(), 0);
+}
+
+TEST(DeviceSlot, ADriverThatResetsWhileItHandsOverIsAnsweredOnce) {
+  Bench bench;
+  bench.activate();
+  bench.prepare();
+  auto handed = bench.slot->handOver();
+  bench.slot->reset();
+  handed.wait(bench.io.waitScope);
+  bench.turn();
+  EXPECT_EQ(bench.client.resetsDone, 1);
+  EXPECT_EQ(bench.next->called(), "");
+}
+
+TEST(DeviceSlot, OneThatDiesWhileItHandsOverIsLostAndItsSuccessorReady) {
+  Bench bench;
+  bench.activate();
+  bench.prepare();
+  bench.process->script.answersReset = false;
+  auto handed = bench.slot->handOver();
+  bench.turn();
+  bench.kill();
+  EXPECT_ANY_THROW(handed.wait(bench.io.waitScope));
+  EXPECT_EQ(bench.losses.size(), 1);
+  bench.slot->letGo();
+  bench.resume();
+  EXPECT_EQ(bench.next->called(), "activate 1;");
+}
+
+TEST(DeviceSlot, OneWhoseSuccessorIsLostAmidTheHandOverGoesOn) {
+  Bench bench;
+  bench.activate();
+  bench.prepare();
+  bench.process->script.answersReset = false;
+  auto handed = bench.slot->handOver();
+  bench.turn();
+  bench.next = nullptr;
+  bench.turn();
+  bench.process->device->unanswered[0]->fulfill();
+  EXPECT_ANY_THROW(handed.wait(bench.io.waitScope));
+  bench.turn();
+  EXPECT_EQ(bench.process->called(), "activate 1;reset;activate 1;");
+  EXPECT_TRUE(bench.process->device->activations[1].resumed);
+}
+
+TEST(DeviceSlot, OneThatIsLeftDownWaitsForItsDriversReset) {
+  Bench bench;
+  bench.activate();
+  bench.kill();
+  auto wanted = bench.slot->leaveDown();
+  EXPECT_EQ(bench.client.needsResets, 1);
+  bench.turn();
+  EXPECT_FALSE(wanted.poll(bench.io.waitScope));
+  bench.slot->reset();
+  wanted.wait(bench.io.waitScope);
+  EXPECT_EQ(bench.client.resetsDone, 0);
+  bench.replace();
+  bench.resume();
+  EXPECT_EQ(bench.client.resetsDone, 1);
+  EXPECT_EQ(bench.process->called(), "");
+}
+
+TEST(DeviceSlot, OneThatIsLeftDownAmidAResetIsWantedAtOnce) {
+  Bench bench;
+  bench.activate();
+  bench.process->script.answersReset = false;
+  bench.slot->reset();
+  bench.turn();
+  bench.kill();
+  bench.slot->leaveDown().wait(bench.io.waitScope);
+}
+
+capnp::MallocMessageBuilder& resized() {
+  static capnp::MallocMessageBuilder message;
+  message.initRoot<HostEvent>().initConsoleSize().setColumns(7);
+  return message;
+}
+
+TEST(DeviceSlot, AnEventAmidADeathIsToldToTheSuccessor) {
+  for (bool isUnderWay : {true, false}) {
+    Bench bench;
+    bench.activate();
+    bench.process->script.answersEvents = false;
+    kj::Promise<void> told = kj::READY_NOW;
+    auto tell = [&]() { told = bench.slot->hostEvent(resized().getRoot<HostEvent>().asReader()); };
+    if (isUnderWay) tell();
+    bench.turn();
+    bench.kill();
+    if (!isUnderWay) tell();
+    bench.turn();
+    EXPECT_FALSE(told.poll(bench.io.waitScope));
+    bench.replace();
+    bench.resume();
+    told.wait(bench.io.waitScope);
+  }
+}
+
+TEST(DeviceSlot, AnEventForOneThatIsDownFailsWithTheReason) {
+  Bench bench;
+  bench.activate();
+  bench.kill();
+  auto wanted = bench.slot->leaveDown();
+  auto failure = failureOf([&]() {
+    bench.slot->hostEvent(resized().getRoot<HostEvent>().asReader()).wait(bench.io.waitScope);
+  });
+  EXPECT_EQ(failure, "the device is down until its driver resets it");
 }
 
 }  // namespace

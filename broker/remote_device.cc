@@ -167,7 +167,8 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   }
 
   kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
-                           VirtioDeviceClient& newClient, kj::Maybe<RamDeputy&> newDeputy) {
+                           VirtioDeviceClient& newClient, kj::Maybe<RamDeputy&> newDeputy,
+                           uint8_t place) {
     client = newClient;
     deputy = newDeputy;
     auto request = call().attachRequest();
@@ -188,6 +189,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
       events[i].setCall(kj::heap<HandleActor>(queues[i].call));
     }
     request.setHost(kj::heap<DeviceHostActor>(newClient, deputy));
+    request.setPlace(place);
     ++calls;
     // The device has the fds of this call open, beside the copies it keeps, until it hears that we
     // dropped its answer. The answer to one more call comes after that, so whoever looks at the
@@ -480,8 +482,9 @@ kj::Promise<DeviceDescription> RemoteDevice::describe() {
 }
 
 kj::Promise<void> RemoteDevice::attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
-                                       VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy) {
-  return session->attach(ram, queues, client, deputy);
+                                       VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy,
+                                       uint8_t place) {
+  return session->attach(ram, queues, client, deputy, place);
 }
 
 kj::Promise<void> RemoteDevice::hostEvent(HostEvent::Reader event) {

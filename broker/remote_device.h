@@ -63,9 +63,11 @@ class RemoteDevice final {
   // Hands over RAM and the eventfds (one entry per queue of the description), once, after
   // describe(). Resolves when the device has answered ready; throws TRP-pci-003 when it fails.
   // `client` is told what the device says from now on; `deputy` does in RAM what a device asks for
-  // that may not write there. Both outlive every later turn of the loop.
+  // that may not write there. Both outlive every later turn of the loop. `place`: as device.capnp
+  // has it.
   kj::Promise<void> attach(const RamGrant& ram, kj::ArrayPtr<const QueueFds> queues,
-                           VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy = nullptr);
+                           VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy = nullptr,
+                           uint8_t place = 0);
 
   // Passes `event` on; resolves when the device has dealt with it, and throws what it answers. Of
   // events that come faster than the device takes them the last counts: the others throw.

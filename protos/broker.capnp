@@ -118,15 +118,25 @@ interface Broker {
   # end of the guest's that was not asked for yet is forgotten; a lost device or failed host is not,
   # and then this throws. waitForEnd is to be called again for the new boot.
 
-  nextLoss @13 () -> (device :UInt16, successors :UInt32, why :Text);
-  # The next device with `isReplaced` whose process is lost, how many had taken their place in it
-  # before, and a sentence fragment: "closed its pipe". The process may live on. One call at a time.
+  nextLoss @13 () -> (device :UInt16, process :UInt32, why :Text);
+  # The next process of a device with `isReplaced` that is lost: which of those it has had, counted
+  # from 0, and a sentence fragment: "closed its pipe". The process may live on. One call at a time.
 
-  replaceDevice @14 (device :UInt16, pipe :Handle) -> ();
-  # Another process takes the place of the one at the other end of the device's pipe, which is dead.
-  # Returns when it has answered ready; it is not told of the driver yet.
+  replaceDevice @14 (device :UInt16, pipe :Handle, beside :Bool) -> (process :UInt32);
+  # Another process is to take the place of the one at the other end of the device's pipe, which is
+  # dead, or with `beside` goes on. Returns when it has answered ready; it is not told of the driver
+  # yet. `process`: how many the device has had before it. One that was prepared and did not come to
+  # serve is given up.
 
   resumeDevice @15 (device :UInt16, ownFault :Bool) -> ();
   # Lets it go on where the process before stopped, of which no request may be left in the kernel.
   # `ownFault`: that one died of itself.
+
+  leaveDown @16 (device :UInt16) -> ();
+  # Tells the driver of a device whose process is dead that only a reset helps (DEVICE_NEEDS_RESET).
+  # Returns when the driver resets it, or begins; both then wait for replaceDevice and resumeDevice.
+
+  handOver @17 (device :UInt16) -> ();
+  # The process that serves lets go of its queues, and the one that was prepared beside it goes on
+  # with what was in flight. Returns when it does. The one before may then be ended.
 }

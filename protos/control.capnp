@@ -17,6 +17,10 @@ struct ActorStatus {
   # "attested" or "off".
   restarts @4 :UInt32;
   # How many processes have taken their place before this one.
+  isSpare @5 :Bool;
+  # Waits to take the place of the one of the same name.
+  isDown @6 :Bool;
+  # Its process has ended, and another one begins when the guest's driver resets the device.
 }
 
 struct VmStatus {
@@ -316,6 +320,10 @@ interface Vm {
   resume @8 () -> ();
   reset @9 () -> ();
   # These return when it is so.
+  replaceDevice @14 (device :Text, binary :Text, profilePath :Text, profile :Data) -> ();
+  # Another process takes the place of the one of this device, and the guest does not notice. `binary`:
+  # the absolute path of the program, or empty for that of before. `profile`: the text of another
+  # profile for it, read from `profilePath`; empty for that of before. Returns when it serves.
   graph @10 () -> (graph :VmGraph);
   # Looks from outside, now, at what every process holds, and compares it with what was handed out.
   load @11 () -> (load :VmLoad);

@@ -5,6 +5,9 @@
 #
 # Order of calls: describe, attach, then any number of (activate, reset). writeConfig and hostEvent
 # may come at any time after attach. The broker never waits for an answer on a vCPU thread.
+#
+# A successor of one that serves is described and attached beside it, and activated (`resumed`) once
+# that one has answered a reset, or is dead.
 
 using Cxx = import "/capnp/c++.capnp";
 using Handle = import "handle.capnp".Handle;
@@ -171,10 +174,11 @@ interface DeviceHost {
 interface Device {
   describe @0 () -> (info :DeviceInfo);
 
-  attach @1 (memory :GuestRam, queues :List(QueueEvents), host :DeviceHost) -> ();
+  attach @1 (memory :GuestRam, queues :List(QueueEvents), host :DeviceHost, place :UInt8) -> ();
   # Hands over all the device will ever hold, once: one `QueueEvents` per entry of
   # `DeviceInfo.queueSizes`. It returns when the memory is mapped and the process has narrowed its
-  # own system calls to its serving filter: the answer is the device's `ready`.
+  # own system calls to its serving filter: the answer is the device's `ready`. `place`: 0 or 1, and
+  # not that of another process of the device that lives: where it shows its vital signs.
 
   activate @2 (features :UInt64, queues :List(QueueLayout), number :UInt64, resumed :Bool,
                ownFault :Bool) -> ();

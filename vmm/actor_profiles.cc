@@ -58,6 +58,13 @@ ActorProfiles::ActorProfiles(kj::StringPtr folder, CompileResult::Reader result)
   }
 }
 
+kj::Maybe<const sandbox::Profile&> builtInOf(kj::StringPtr actor) {
+  for (auto profile : PLAYERS) {
+    if (actor == profile->actor) return *profile;
+  }
+  return nullptr;
+}
+
 const sandbox::Profile& ActorProfiles::of(const sandbox::Profile& builtIn) const {
   for (auto& one : overridden) {
     if (one.path == builtIn.source) return one.loaded->profile();

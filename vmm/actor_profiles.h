@@ -31,4 +31,7 @@ class ActorProfiles {
   kj::Vector<Overridden> overridden;
 };
 
+// The profile built in of the actor with this name in its profile.
+kj::Maybe<const sandbox::Profile&> builtInOf(kj::StringPtr actor);
+
 }  // namespace troupe

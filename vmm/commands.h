@@ -24,6 +24,8 @@ ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode netCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode replayCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode deviceCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode gcCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode diskCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode policyCommand(kj::ArrayPtr<const kj::StringPtr> words);  // by another program
 ExitCode versionCommand(kj::ArrayPtr<const kj::StringPtr> words);

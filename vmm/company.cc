@@ -157,7 +157,9 @@ class Launching {
     KJ_IF_MAYBE (memory, kept) {
       start.fds.add(HandedFd{"kept", 0, memory->writable});
     }
-    return device(kj::mv(start));
+    // What is kept changes under whoever read it before.
+    auto beside = kept == nullptr ? Succession::Beside::ALLOWED : Succession::Beside::NOT_ALLOWED;
+    return device(kj::mv(start), /*mayBeReplaced=*/true, /*line=*/nullptr, beside);
   }
 
   DeviceActor console(kj::ArrayPtr<const ConsolePlan> plans,
@@ -242,7 +244,8 @@ class Launching {
                    "rng",
                    kj::str("the random number generator"),
                    {},
-                   message.getRoot<capnp::AnyPointer>().asReader()});
+                   message.getRoot<capnp::AnyPointer>().asReader()},
+                  /*mayBeReplaced=*/true, /*line=*/nullptr, Succession::Beside::ALLOWED);
   }
 
   DeviceActor vsock(const VsockPlan& plan, const VsockFiles& files) {
@@ -261,21 +264,25 @@ class Launching {
 
  private:
   // `line`: see Succession. `mayBeReplaced`: another process can go on where it stops; its profile
-  // says whether one does.
+  // says whether one does. `beside`: it can be started before that one stops, since nothing is kept
+  // for it to read.
   DeviceActor device(ActorStart start, bool mayBeReplaced = true,
-                     kj::Maybe<kj::StringPtr> line = nullptr) {
+                     kj::Maybe<kj::StringPtr> line = nullptr,
+                     Succession::Beside beside = Succession::Beside::NOT_ALLOWED) {
     for (auto& recording : recordings) {
       if (recording.device != start.name) continue;
       recording.begin(start.kind, start.argv0, start.config);
       start.fds.add(HandedFd{"flight", 0, recording.memory, recording.limitBytes});
+      beside = Succession::Beside::NOT_ALLOWED;  // one process writes at a time
     }
     if (mayBeReplaced && isReplaced(start.profile)) {
-      auto succession = kj::heap<Succession>(start, line);
+      auto succession = kj::heap<Succession>(start, beside, line);
       auto counters = kj::heap<CountersView>(succession->counters());
       auto first = succession->launch(io, launcher);
-      DeviceActor device = {kj::mv(first.actor),        kj::mv(first.brokerEnd),
-                            kj::mv(first.brokerObject), kj::mv(first.witness),
-                            kj::mv(succession),         kj::mv(first.line)};
+      DeviceActor device = {kj::mv(first.build),     kj::mv(first.actor),
+                            kj::mv(first.brokerEnd), kj::mv(first.brokerObject),
+                            kj::mv(first.witness),   kj::mv(succession),
+                            kj::mv(first.line)};
       device.counters = kj::mv(counters);
       return device;
     }
@@ -291,7 +298,8 @@ class Launching {
     auto kept = sandbox::makeSharedMemory("counters", CountersView::BYTES);
     bool counts = hasFd(start.profile, "journal");
     if (counts) start.fds.add(HandedFd{"journal", 0, kept.writable});
-    DeviceActor device = {kj::heap<Actor>(io, launcher, kj::mv(start)),
+    DeviceActor device = {{},
+                          kj::heap<Actor>(io, launcher, kj::mv(start)),
                           kj::mv(pipe.ours),
                           kj::mv(object),
                           {},

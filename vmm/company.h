@@ -23,13 +23,16 @@ struct DeviceHelper {
 
 // A device on PCI: its process, and the broker's end of the pipe to it until the broker has it.
 struct DeviceActor {
+  kj::Own<Succession::Build> build;  // of one that is replaced
   kj::Own<Actor> actor;
   kj::AutoCloseFd brokerEnd;
   kj::String brokerObject;                              // which socket that is (sandbox/fd_view.h)
   kj::AutoCloseFd witness;                              // see Succession
   kj::Maybe<kj::Own<Succession>> succession = nullptr;  // of one that is replaced when it ends
   kj::AutoCloseFd line;  // on which its process calls `troupe`, until that is taken
+  kj::Maybe<Succession::Member> spare = nullptr;        // that waits to take its place
   uint32_t restarts = 0;
+  bool isDown = false;       // until the driver resets it
   bool mayGiveBack = false;  // pages of the guest's RAM, by the broker
   kj::Maybe<kj::Own<CountersView>> counters = nullptr;
   kj::Maybe<DeviceHelper> helper = nullptr;
@@ -70,6 +73,9 @@ struct Company {
     if (serial.get() != nullptr) function(*serial);
     for (auto& device : devices) {
       if (device.actor.get() != nullptr) function(*device.actor);
+      KJ_IF_MAYBE (spare, device.spare) {
+        function(*spare->actor);
+      }
     }
     for (auto& helper : helpers) {
       if (helper.get() != nullptr) function(*helper);

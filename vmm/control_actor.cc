@@ -83,6 +83,16 @@ kj::Promise<void> ControlActor::net(NetContext context) {
       done.then([context](kj::String device) mutable { context.getResults().setDevice(device); }));
 }
 
+kj::Promise<void> ControlActor::replaceDevice(ReplaceDeviceContext context) {
+  requireRoom();
+  auto params = context.getParams();
+  KJ_REQUIRE(params.getDevice().size() <= LONGEST_DISK_ID, "no device has such a name");
+  return bounded(
+      vm.replaceDevice(params.getDevice(),
+                       {kj::heapString(params.getBinary()), kj::heapString(params.getProfilePath()),
+                        kj::heapArray<kj::byte>(params.getProfile())}));
+}
+
 kj::Promise<void> ControlActor::pause(PauseContext) {
   requireRoom();
   return bounded(vm.pause());

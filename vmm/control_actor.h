@@ -34,6 +34,7 @@ class ControlActor final: public Vm::Server {
   kj::Promise<void> load(LoadContext context) override;
   kj::Promise<void> events(EventsContext context) override;
   kj::Promise<void> net(NetContext context) override;
+  kj::Promise<void> replaceDevice(ReplaceDeviceContext context) override;
 
  private:
   static constexpr size_t LONGEST_DISK_ID = 256;

@@ -21,6 +21,7 @@ class FakeVm final: public RunningVm {
   kj::Promise<void> reset() override { return kj::NEVER_DONE; }
   kj::Promise<BrokerCounters> counters() override { return kj::NEVER_DONE; }
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr, uint64_t) override { return kj::NEVER_DONE; }
+  kj::Promise<void> replaceDevice(kj::StringPtr, NewBuild) override { return kj::NEVER_DONE; }
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(BalloonRequest::Reader) override {
     return kj::NEVER_DONE;
   }

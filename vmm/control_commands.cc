@@ -48,7 +48,14 @@ void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
     copies[i].setPid(actors[i].getPid());
     copies[i].setJail(escape(actors[i].getJail(), 20));
     copies[i].setRestarts(actors[i].getRestarts());
+    copies[i].setIsSpare(actors[i].getIsSpare());
+    copies[i].setIsDown(actors[i].getIsDown());
   }
+}
+
+kj::String restartsText(ActorStatus::Reader actor) {
+  if (actor.getIsSpare()) return kj::str("spare");
+  return kj::str(actor.getRestarts(), actor.getIsDown() ? ", down" : "");
 }
 
 void askStatus(kj::AsyncIoContext& io, kj::StringPtr name, VmStatus::Builder status) {
@@ -118,7 +125,7 @@ ExitCode statusCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     Table table(HEADINGS);
     for (auto actor : status.getActors()) {
       table.add(kj::arr(kj::str(actor.getName()), kj::str(actor.getKind()), kj::str(actor.getPid()),
-                        kj::str(actor.getJail()), kj::str(actor.getRestarts())));
+                        kj::str(actor.getJail()), restartsText(actor)));
     }
     printOut(kj::str(
         status.getName(), ": ", status.getState(), " for ", durationText(status.getUptimeMs()),

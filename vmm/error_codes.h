@@ -61,6 +61,13 @@ constexpr ErrorCode IMAGE_NOT_GROWN{"TRP-blk-012", ExitCode::HOST};
 
 constexpr ErrorCode TOO_MANY_DEVICES{"TRP-cfg-038", ExitCode::USAGE};
 
+// Devices and their processes.
+constexpr ErrorCode NO_SUCH_DEVICE{"TRP-dev-001", ExitCode::USAGE};
+constexpr ErrorCode NOT_REPLACEABLE{"TRP-dev-002", ExitCode::USAGE};
+constexpr ErrorCode NOT_EXCHANGED{"TRP-dev-003", ExitCode::HOST};
+constexpr ErrorCode DEVICE_PROGRAM{"TRP-dev-004", ExitCode::USAGE};
+constexpr ErrorCode DEVICE_PROFILE{"TRP-dev-005", ExitCode::USAGE};
+
 // The network. Numbers from 101 on are said by the device's actor.
 constexpr ErrorCode NET_OPTION{"TRP-net-001", ExitCode::USAGE};
 constexpr ErrorCode NET_MAC{"TRP-net-002", ExitCode::USAGE};
@@ -239,6 +246,11 @@ constexpr ErrorCode ALL[] = {
     DISK_CLUSTERS,
     DISK_CHOICE,
     NO_SUCH_DISK,
+    NO_SUCH_DEVICE,
+    NOT_REPLACEABLE,
+    NOT_EXCHANGED,
+    DEVICE_PROGRAM,
+    DEVICE_PROFILE,
     VM_DISK_RESIZE,
     DISK_SHRINKS,
     IMAGE_NOT_GROWN,
@@ -300,6 +312,7 @@ constexpr AreaExit AREAS[] = {
     {"host", ExitCode::HOST},     // the machine
     {"kvm", ExitCode::HOST},      // its hypervisor
     {"jail", ExitCode::JAIL},     // the sandbox
+    {"dev", ExitCode::USAGE},     // a device that was named to `troupe device`
     {"disk", ExitCode::USAGE},    // a disk that was named to `troupe disk`
     {"blk", ExitCode::START},     // a device could not begin
     {"con", ExitCode::START},     //

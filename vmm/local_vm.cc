@@ -14,6 +14,7 @@
 #include "vmm/number_text.h"
 #include "vmm/profile_override.h"
 #include "vmm/quote.h"
+#include "vmm/thread_look.h"
 #include "vmm/user_error.h"
 #include "vmm/verdict.h"
 #include "vmm/wait_status.h"
@@ -30,6 +31,7 @@ constexpr kj::Duration READERS_DEADLINE = 1 * kj::SECONDS;
 constexpr kj::Duration LEAVE_DEADLINE = 2 * kj::SECONDS;
 // The same for what is recorded and not yet in its file.
 constexpr kj::Duration RECORDING_DEADLINE = 10 * kj::SECONDS;
+constexpr kj::Duration STOPPED_LOOK = 100 * kj::MILLISECONDS;
 
 bool isGuestsOwnEnd(EndReason reason) {
   return reason == EndReason::POWERED_OFF || reason == EndReason::RESET ||
@@ -173,8 +175,11 @@ kj::Promise<uint64_t> LocalVm::resizeDisk(kj::StringPtr id, uint64_t bytes) {
       .ignoreResult()
       .attach(kj::mv(over))
       .then(
-          [this, &disk, size]() {
+          [this, &disk, index, size]() {
             notebook.resized(disk.id, size);
+            KJ_IF_MAYBE (one, supervisor) {
+              (*one)->refreshSpare(company.firstDisk + index);
+            }
             return size;
           },
           [&disk](kj::Exception&& failure) -> uint64_t {
@@ -354,6 +359,9 @@ bool LocalVm::isSupervised(Actor& actor) const {
   if (supervisor == nullptr) return false;
   for (auto& device : company.devices) {
     bool isIts = device.actor.get() == &actor;
+    KJ_IF_MAYBE (spare, device.spare) {
+      isIts = isIts || spare->actor.get() == &actor;
+    }
     KJ_IF_MAYBE (helper, device.helper) {
       isIts = isIts || company.helpers[helper->index].get() == &actor;
     }
@@ -364,7 +372,8 @@ bool LocalVm::isSupervised(Actor& actor) const {
 
 void LocalVm::supervise() {
   supervisor = kj::heap<Supervisor>(
-      Supervisor::Ground{io, launcher, inspection, company}, KJ_ASSERT_NONNULL(broker),
+      Supervisor::Ground{io, launcher, inspection, company, place.name()},
+      KJ_ASSERT_NONNULL(broker),
       [this](uint16_t device) {
         if (company.terminalConsole == device) terminalResized();
         if (company.vsock == device) connectVsock(device);
@@ -373,7 +382,9 @@ void LocalVm::supervise() {
         auto& one = company.devices[device];
         notebook.replaced(*one.actor, one.restarts);
       },
-      [this](Actor& actor, bool isReplaced) { notebook.died(actor, isReplaced); });
+      [this](Actor& actor, bool isReplaced) { notebook.died(actor, isReplaced); },
+      // Calls that are reported make actors slow beyond any measure.
+      [this]() { return !onlyReports && !KJ_ASSERT_NONNULL(guest)->isPaused(); });
 }
 
 kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
@@ -467,6 +478,7 @@ kj::Promise<void> LocalVm::letEveryoneLeave() {
     exits.add(actor.onExit().ignoreResult());
   });
   return kj::joinPromises(exits.releaseAsArray())
+      .exclusiveJoin(killStopped())
       .exclusiveJoin(timer.afterDelay(LEAVE_DEADLINE))
       .then([toldReaders = kj::mv(toldReaders)]() mutable { return kj::mv(toldReaders); })
       .then([this]() {
@@ -507,6 +519,14 @@ kj::Promise<void> LocalVm::finishRecordings(kj::Vector<Recorder> recorders) {
   return kj::joinPromises(exits.releaseAsArray())
       .exclusiveJoin(kj::mv(late))
       .attach(kj::mv(recorders));
+}
+
+// Those that a signal has stopped see no pipe close.
+kj::Promise<void> LocalVm::killStopped() {
+  company.forEach([](Actor& actor) {
+    if (actor.waitStatus() == nullptr && isStopped(actor.child().pid())) actor.child().kill();
+  });
+  return io.provider->getTimer().afterDelay(STOPPED_LOOK).then([this]() { return killStopped(); });
 }
 
 }  // namespace troupe

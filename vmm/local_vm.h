@@ -48,6 +48,7 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> reset() override;
   kj::Promise<BrokerCounters> counters() override;
   kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) override;
+  kj::Promise<void> replaceDevice(kj::StringPtr device, NewBuild build) override;
   kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
       BalloonRequest::Reader request) override;
   kj::Promise<kj::String> net(kj::StringPtr device, NetWish::Reader wish) override;
@@ -78,6 +79,7 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> letEveryoneLeave();
   kj::Promise<void> watchRecorder(size_t index);
   kj::Promise<void> finishRecordings(kj::Vector<Recorder> recorders);
+  kj::Promise<void> killStopped();
 
   template <typename Request>
   kj::Promise<void> step(kj::String description, Request&& request);
@@ -90,6 +92,7 @@ class LocalVm final: public RunningVm {
   enum class NetEvent { LINK_UP, LINK_DOWN, ANNOUNCE };
   kj::Promise<void> tellNet(uint16_t device, NetEvent what);
   void tellNetAgain(uint16_t device);
+  uint16_t deviceNamed(kj::StringPtr name);
   kj::StringPtr jailState() const;
   // What its jails lack because their profiles let it be missing.
   kj::Vector<kj::String> missingLayers();

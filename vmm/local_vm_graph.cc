@@ -58,7 +58,11 @@ GraphPlan LocalVm::graphPlan() {
   auto devices = KJ_MAP(device, company.devices) {
     // One whose successor could not be launched is on its way to end the VM.
     auto name = device.actor.get() == nullptr ? nullptr : device.actor->name();
-    return GraphPlan::Device{name, device.brokerObject};
+    kj::StringPtr spare;
+    KJ_IF_MAYBE (member, device.spare) {
+      spare = member->brokerObject;
+    }
+    return GraphPlan::Device{name, device.brokerObject, spare};
   };
   kj::Vector<kj::String> bootFiles;
   bootFiles.add(sandbox::objectOf(files.kernel.fd));

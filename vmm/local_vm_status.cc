@@ -58,7 +58,13 @@ void LocalVm::describe(VmStatus::Builder status) {
     list[i].setPid(actors[i]->child().pid());
     list[i].setJail(jailState());
     for (auto& device : company.devices) {
-      if (device.actor.get() == actors[i]) list[i].setRestarts(device.restarts);
+      if (device.actor.get() == actors[i]) {
+        list[i].setRestarts(device.restarts);
+        list[i].setIsDown(device.isDown);
+      }
+      KJ_IF_MAYBE (spare, device.spare) {
+        if (spare->actor.get() == actors[i]) list[i].setIsSpare(true);
+      }
     }
   }
 }

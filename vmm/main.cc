@@ -42,6 +42,8 @@ constexpr Verb VERBS[] = {
     {"balloon"_kj, &balloonCommand, "shows and sets how much memory a VM's balloon holds"_kj},
     {"net"_kj, &netCommand,
      "plugs a VM's network cable in or out, or has its guest announce itself"_kj},
+    {"device"_kj, &deviceCommand, "gives a device of a running VM another process"_kj},
+    {"gc"_kj, &gcCommand, "removes what VMs left behind that were killed"_kj},
     {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj},
     {"replay"_kj, &replayCommand, "has a device see again what was recorded, without a VM"_kj},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},

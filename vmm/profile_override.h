@@ -2,6 +2,7 @@
 
 #include <kj/async-io.h>
 
+#include "sandbox/launcher.h"
 #include "vmm/actor_profiles.h"
 
 namespace troupe {
@@ -12,5 +13,13 @@ namespace troupe {
 // for whatever is wrong with the profiles.
 kj::Promise<ActorProfiles> overrideProfiles(kj::AsyncIoContext& io, int program,
                                             kj::StringPtr folder);
+
+// The same for one profile of a VM that runs, by its launcher, which is the only one of its thread.
+// `path`: where `text` was read from. `builtIn`: which profile it is to replace.
+kj::Promise<kj::Own<ActorProfiles>> compileProfile(kj::AsyncIoContext& io,
+                                                   sandbox::Launcher& launcher, int program,
+                                                   kj::StringPtr path,
+                                                   kj::ArrayPtr<const kj::byte> text,
+                                                   const sandbox::Profile& builtIn);
 
 }  // namespace troupe

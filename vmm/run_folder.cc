@@ -23,6 +23,7 @@ namespace {
 
 constexpr kj::StringPtr LOCK = ".lock"_kj;
 constexpr kj::StringPtr SOCKET = ".sock"_kj;
+constexpr kj::StringPtr CID = "cid-"_kj;
 
 kj::String chooseFolder() {
   if (geteuid() == 0) return kj::str("/run/troupe");
@@ -54,6 +55,32 @@ void checkFolder(kj::StringPtr path) {
       .advice("see", kj::str("ls -ld ", path))
       .advice("mend", "remove it, or set XDG_RUNTIME_DIR to a folder of your own")
       .raise();
+}
+
+kj::Vector<kj::String> filesIn(kj::StringPtr folder) {
+  DIR* dir = opendir(folder.cStr());
+  KJ_REQUIRE(dir != nullptr, "cannot list the run-time folder", folder, errnoText(errno));
+  KJ_DEFER(closedir(dir));
+  kj::Vector<kj::String> names;
+  while (auto* entry = readdir(dir))
+    names.add(kj::heapString(entry->d_name));
+  return names;
+}
+
+// The VM whose file this is; none of a file that is nobody's, or that is to stay.
+kj::Maybe<kj::String> vmOf(kj::StringPtr file, Leftovers which) {
+  auto before = [&](kj::StringPtr end) {
+    return kj::heapString(file.slice(0, file.size() - end.size()));
+  };
+  if (file.endsWith(LOCK) && file.size() > LOCK.size()) return before(LOCK);
+  if (file.endsWith(SOCKET) && file.size() > SOCKET.size()) return before(SOCKET);
+  if (which == Leftovers::ALL_OF_THEM && file.endsWith(QUARANTINE)) {
+    auto device = before(QUARANTINE);
+    KJ_IF_MAYBE (dot, device.findLast('.')) {
+      if (*dot > 0) return kj::heapString(device.slice(0, *dot));
+    }
+  }
+  return nullptr;
 }
 
 kj::String generateName() {
@@ -98,6 +125,7 @@ kj::String runFolder() {
 }
 
 VmPlace::VmPlace(kj::StringPtr name) : folder(runFolder()) {
+  removeDead(Leftovers::BUT_FOR_QUARANTINES);
   if (name.size() > 0) {
     if (take(name)) return;
     UserError(codes::NAME_IN_USE, kj::str("a VM named ", quote(name),
@@ -134,27 +162,49 @@ int VmPlace::socket() const {
 }
 
 kj::Array<kj::String> livingVms() {
-  auto folder = runFolder();
-  DIR* dir = opendir(folder.cStr());
-  KJ_REQUIRE(dir != nullptr, "cannot list the run-time folder", folder, errnoText(errno));
-  KJ_DEFER(closedir(dir));
+  removeDead(Leftovers::BUT_FOR_QUARANTINES);
   kj::Vector<kj::String> names;
-  while (auto* entry = readdir(dir)) {
-    kj::StringPtr file = entry->d_name;
-    if (!file.endsWith(LOCK) || file.size() == LOCK.size()) continue;
-    auto name = kj::heapString(file.slice(0, file.size() - LOCK.size()));
-    auto path = kj::str(folder, "/", file);
-    KJ_IF_MAYBE (fd, takeLock(path, 0)) {
-      unlink(kj::str(folder, "/", name, SOCKET).cStr());
-      unlink(path.cStr());
-    } else {
-      struct stat info;
-      if (stat(path.cStr(), &info) == 0) names.add(kj::mv(name));
+  for (auto& file : filesIn(runFolder())) {
+    if (file.endsWith(LOCK) && file.size() > LOCK.size()) {
+      names.add(kj::heapString(file.slice(0, file.size() - LOCK.size())));
     }
   }
   std::sort(names.begin(), names.end(),
             [](const kj::String& a, const kj::String& b) { return a < b; });
   return names.releaseAsArray();
+}
+
+kj::Vector<kj::String> removeDead(Leftovers which) {
+  auto folder = runFolder();
+  kj::Vector<kj::String> removed;
+  auto remove = [&](kj::StringPtr path) {
+    if (unlink(path.cStr()) == 0) removed.add(kj::heapString(path));
+  };
+  for (auto& file : filesIn(folder)) {
+    auto path = kj::str(folder, "/", file);
+    KJ_IF_MAYBE (vm, vmOf(file, which)) {
+      // Made if it is missing, so that none of this name begins meanwhile.
+      auto lockPath = kj::str(folder, "/", *vm, LOCK);
+      bool hadLock = access(lockPath.cStr(), F_OK) == 0;
+      if (file.endsWith(LOCK) && !hadLock) continue;  // it went with another file of this VM
+      KJ_IF_MAYBE (lock, takeLock(lockPath, O_CREAT)) {
+        (void)lock;
+        remove(kj::str(folder, "/", *vm, SOCKET));
+        if (!path.endsWith(LOCK) && !path.endsWith(SOCKET)) remove(path);
+        if (hadLock) {
+          remove(lockPath);
+        } else {
+          unlink(lockPath.cStr());
+        }
+      }
+    } else if (file.startsWith(CID)) {
+      KJ_IF_MAYBE (lock, takeLock(path, 0)) {
+        (void)lock;
+        remove(path);
+      }
+    }
+  }
+  return removed;
 }
 
 }  // namespace troupe

@@ -3,6 +3,7 @@
 #include <kj/array.h>
 #include <kj/io.h>
 #include <kj/string.h>
+#include <kj/vector.h>
 
 #include "vmm/endpoint_files.h"
 
@@ -38,7 +39,17 @@ class VmPlace {
 // to take only one that exists.
 kj::Maybe<kj::AutoCloseFd> takeLock(kj::StringPtr path, int createFlag);
 
-// The names of the user's living VMs, sorted. Removes what dead ones left behind.
+// The end of the name of a file with requests that processes of a device died of.
+constexpr kj::StringPtr QUARANTINE = ".quarantine"_kj;
+
+// The names of the user's living VMs, sorted. Removes what dead ones left behind, as removeDead()
+// does.
 kj::Array<kj::String> livingVms();
+
+// Removes what VMs left in the folder that were killed, by their locks: nothing of one that lives,
+// nor of one that begins meanwhile. ALL_OF_THEM: also what was written down for people to look at.
+// The paths of what it removed.
+enum class Leftovers { BUT_FOR_QUARANTINES, ALL_OF_THEM };
+kj::Vector<kj::String> removeDead(Leftovers which);
 
 }  // namespace troupe

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <kj/debug.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "devices/virtio/kept_memory.h"
 #include "sandbox/fd_view.h"
 #include "sandbox/shared_memory.h"
 
@@ -15,6 +17,8 @@ namespace {
 // A MiB for counters, a page, and the journals of any device's queues; and what the device itself
 // keeps: a console of eight ports 8 MiB. Pages that nobody writes do not exist.
 constexpr uint64_t JOURNAL_BYTES = 16 << 20;
+constexpr uint64_t SHOWN_BYTES =
+    virtio::KeptMemory::QUARANTINE_BYTES + virtio::KeptMemory::SIGNS_BYTES;
 
 kj::AutoCloseFd duplicate(int fd) {
   int copy;
@@ -57,9 +61,9 @@ struct Watched {
 
 }  // namespace
 
-Succession::Succession(const ActorStart& start, kj::Maybe<kj::StringPtr> line)
-    : profile(start.profile),
-      executable(start.executable),
+Succession::Succession(const ActorStart& start, Beside beside, kj::Maybe<kj::StringPtr> line)
+    : build(kj::refcounted<Build>(start.executable, start.profile)),
+      beside(beside),
       argv0(start.argv0),
       name(kj::heapString(start.name)),
       kind(start.kind),
@@ -72,8 +76,47 @@ Succession::Succession(const ActorStart& start, kj::Maybe<kj::StringPtr> line)
     copy.setRoot(*given);
   }
   auto journals = sandbox::makeSharedMemory("journals", JOURNAL_BYTES);
+  mapJournals(journals.readOnly);
   fds.add(KeptFd{"journal", 0, kj::mv(journals.writable), 0});
   countersFile = kj::mv(journals.readOnly);
+}
+
+Succession::~Succession() noexcept(false) {
+  if (mapped.size() > 0) munmap(mapped.begin(), mapped.size());
+}
+
+// No access to it ever faults: the file keeps its size for good.
+void Succession::mapJournals(int file) {
+  void* place = mmap(nullptr, SHOWN_BYTES, PROT_READ, MAP_SHARED, file,
+                     virtio::KeptMemory::END - SHOWN_BYTES);
+  if (place == MAP_FAILED) KJ_FAIL_SYSCALL("mmap", errno, "the journals");
+  mapped = kj::arrayPtr(static_cast<kj::byte*>(place), SHOWN_BYTES);
+  requests = &requestsMemory.emplace(virtio::KeptMemory(mapped).quarantine);
+}
+
+virtio::VitalSigns Succession::signs(uint8_t place) const {
+  return virtio::VitalSigns(virtio::KeptMemory(mapped).signs, place);
+}
+
+kj::Own<Succession::Build> Succession::changed(Change change) {
+  kj::AutoCloseFd executable = kj::mv(change.executable);
+  if (executable == nullptr) executable = duplicate(build->executable);
+  const sandbox::Profile* profile = &build->profile;
+  kj::Maybe<kj::Own<Build>> keeper;  // of a profile that another change brought
+  KJ_IF_MAYBE (profiles, change.profiles) {
+    profile = &(*profiles)->of(KJ_REQUIRE_NONNULL(builtInOf(profile->actor), "no such actor"));
+  } else if (build->ownProfiles != nullptr) {
+    keeper = kj::addRef(*build);
+  } else {
+    KJ_IF_MAYBE (owner, build->before) {
+      keeper = kj::addRef(**owner);
+    }
+  }
+  auto next = kj::refcounted<Build>(executable.get(), *profile);
+  next->ownExecutable = kj::mv(executable);
+  next->ownProfiles = kj::mv(change.profiles);
+  next->before = kj::mv(keeper);
+  return next;
 }
 
 void Succession::keep(const sandbox::HandedFd& fd) {
@@ -97,7 +140,13 @@ bool hasFd(const sandbox::Profile& profile, kj::StringPtr wanted) {
 }
 
 Succession::Member Succession::launch(kj::AsyncIoContext& io, ActorLauncher& launcher) {
-  ActorStart start = {profile, executable, argv0, name, kind, kj::heapString(role), {}, nullptr};
+  return launch(io, launcher, *build);
+}
+
+Succession::Member Succession::launch(kj::AsyncIoContext& io, ActorLauncher& launcher,
+                                      Build& with) {
+  ActorStart start = {with.profile, with.executable,      argv0, name,
+                      kind,         kj::heapString(role), {},    nullptr};
   for (auto& kept : fds)
     start.fds.add(sandbox::HandedFd{kept.name, kept.index, kept.fd, kept.memory});
   KJ_IF_MAYBE (message, config) {
@@ -106,14 +155,15 @@ Succession::Member Succession::launch(kj::AsyncIoContext& io, ActorLauncher& lau
   auto rpc = makeSocketPair();
   start.fds.add(sandbox::HandedFd{"rpc", 0, rpc.theirs});
   auto witness = makePipe();
-  if (hasFd(profile, "witness")) start.fds.add(sandbox::HandedFd{"witness", 0, witness.write});
+  if (hasFd(with.profile, "witness")) start.fds.add(sandbox::HandedFd{"witness", 0, witness.write});
   SocketPair called;
   KJ_IF_MAYBE (fd, line) {
     called = makeSocketPair();
     start.fds.add(sandbox::HandedFd{*fd, 0, called.theirs});
   }
   auto object = sandbox::objectOf(rpc.ours);
-  return {kj::heap<Actor>(io, launcher, kj::mv(start)), kj::mv(rpc.ours), kj::mv(object),
+  return {kj::addRef(with),     kj::heap<Actor>(io, launcher, kj::mv(start)),
+          kj::mv(rpc.ours),     kj::mv(object),
           kj::mv(witness.read), kj::mv(called.ours)};
 }
 

@@ -4,9 +4,13 @@
 #include <kj/async-io.h>
 #include <kj/debug.h>
 #include <kj/memory.h>
+#include <kj/refcount.h>
 #include <kj/vector.h>
 
+#include "devices/virtio/quarantine.h"
+#include "devices/virtio/vital_signs.h"
 #include "vmm/actor.h"
+#include "vmm/actor_profiles.h"
 
 namespace troupe {
 
@@ -15,12 +19,43 @@ namespace troupe {
 // journals that say what was in flight.
 class Succession {
  public:
+  // Whether a process may be started while another one serves, and take its place later: not when
+  // it learns at its start what the other one changes.
+  enum class Beside { ALLOWED, NOT_ALLOWED };
+
   // Of a device whose first process is to get `start`, beside pipe and kept memory. `line`: the
   // name of an fd by which each process calls `troupe`, over a socket pair of its own.
-  explicit Succession(const ActorStart& start, kj::Maybe<kj::StringPtr> line = nullptr);
+  explicit Succession(const ActorStart& start, Beside beside = Beside::NOT_ALLOWED,
+                      kj::Maybe<kj::StringPtr> line = nullptr);
+  ~Succession() noexcept(false);
   KJ_DISALLOW_COPY(Succession);
 
+  // The program and the profile of a process. Lives as long as the process.
+  struct Build: public kj::Refcounted {
+    Build(int executable, const sandbox::Profile& profile)
+        : executable(executable), profile(profile) {}
+    kj::AutoCloseFd ownExecutable;                  // where it is not the VM's
+    kj::Maybe<kj::Own<ActorProfiles>> ownProfiles;  // the same
+    kj::Maybe<kj::Own<Build>> before;               // whose profile it has
+    const int executable;
+    const sandbox::Profile& profile;
+  };
+
+  // What the next processes are made of in place of what the last ones were; what is none stays.
+  struct Change {
+    kj::AutoCloseFd executable;
+    kj::Maybe<kj::Own<ActorProfiles>> profiles;
+  };
+  kj::Own<Build> changed(Change change);
+  // The one before.
+  kj::Own<Build> adopt(kj::Own<Build> next) {
+    auto before = kj::mv(build);
+    build = kj::mv(next);
+    return before;
+  }
+
   struct Member {
+    kj::Own<Build> build;
     kj::Own<Actor> actor;
     kj::AutoCloseFd brokerEnd;
     kj::String brokerObject;  // which socket that is (sandbox/fd_view.h)
@@ -28,8 +63,11 @@ class Succession {
     kj::AutoCloseFd witness;
     kj::AutoCloseFd line;  // `troupe`'s end, if there is one
   };
-  // Starts a process. The one before is reaped.
+  // Starts a process.
   Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher);
+  Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher, Build& with);
+
+  bool mayStandBeside() const { return beside == Beside::ALLOWED; }
 
   // What its processes count, in memory that can only be read.
   int counters() const { return countersFile; }
@@ -43,7 +81,11 @@ class Succession {
   }
 
   // How often it may be replaced, and within how many seconds.
-  const sandbox::ProfileRestart& policy() const { return profile.layers.restart; }
+  const sandbox::ProfileRestart& policy() const { return build->profile.layers.restart; }
+
+  // What its processes show of themselves. They may be in a guest's hands.
+  virtio::VitalSigns signs(uint8_t place) const;
+  const virtio::Quarantine& quarantine() const { return *requests; }
 
  private:
   struct KeptFd {
@@ -53,9 +95,10 @@ class Succession {
     uint64_t memory;
   };
   void keep(const sandbox::HandedFd& fd);
+  void mapJournals(int file);
 
-  const sandbox::Profile& profile;
-  const int executable;
+  kj::Own<Build> build;
+  const Beside beside;
   const kj::StringPtr argv0;
   const kj::String name;
   const kj::StringPtr kind;
@@ -64,11 +107,14 @@ class Succession {
   kj::Vector<KeptFd> fds;
   kj::AutoCloseFd countersFile;
   kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> config;
+  kj::ArrayPtr<kj::byte> mapped;  // the end of the journals' memory, to read
+  kj::Maybe<virtio::Quarantine> requestsMemory;
+  const virtio::Quarantine* requests = nullptr;
 };
 
 // Whether the profile says that the actor is replaced when it ends by itself.
 inline bool isReplaced(const sandbox::Profile& profile) {
-  return profile.layers.restart.restarts > 0;
+  return profile.layers.restart.always;
 }
 
 // Whether processes of this profile may be handed an fd of that name.

@@ -11,14 +11,12 @@
 #include "vmm/refusal.h"
 #include "vmm/user_error.h"
 #include "vmm/wait_status.h"
+#include "vmm/ward.h"
 
 namespace troupe {
 
 namespace {
 
-// One that ends without a word has lost its pipe, most often because the broker is on its way out;
-// the kernel takes its time with a VM.
-constexpr kj::Duration BROKER_WAIT = 2 * kj::SECONDS;
 // What a death breaks may be seen before the death.
 constexpr kj::Duration DEATH_WAIT = 500 * kj::MILLISECONDS;
 // A helper's end may be its device's.
@@ -32,49 +30,58 @@ constexpr kj::Duration HELPER_DEADLINE = 10 * kj::SECONDS;
 // Between the deaths of one that keeps dying of itself: this, doubled each time.
 constexpr kj::Duration FIRST_PAUSE = 10 * kj::MILLISECONDS;
 constexpr uint32_t MOST_DOUBLINGS = 7;
+// So many deaths of its own within this time leave a device down until its driver resets it.
+constexpr size_t MOST_OWN_DEATHS = 3;
+constexpr kj::Duration OWN_DEATHS_WITHIN = 10 * kj::SECONDS;
 
 // A death is its own but for a SIGKILL: from its user, the host that is out of memory, or `troupe`.
 bool isOwnFault(int status) {
   return !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+void forgetBefore(kj::Vector<kj::TimePoint>& times, kj::TimePoint first) {
+  kj::Vector<kj::TimePoint> recent;
+  for (auto time : times) {
+    if (time > first) recent.add(time);
+  }
+  times = kj::mv(recent);
+}
+
 }  // namespace
 
-struct Supervisor::Ward {
-  Ward(uint16_t index, DeviceActor& device, Succession& succession)
-      : index(index), device(device), succession(succession), life(nullptr) {}
-
-  const uint16_t index;
-  DeviceActor& device;
-  Succession& succession;
-  kj::Vector<kj::TimePoint> deaths;  // within the time its profile speaks of
-  uint32_t ownDeaths = 0;            // in a row
-  bool isHung = false;               // and was killed for it
-  kj::Promise<void> life;
-  kj::Promise<void> helperLife = nullptr;
-};
-
 Supervisor::Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced,
-                       kj::Function<void(Actor&, bool)> died)
+                       kj::Function<void(Actor&, bool)> died, kj::Function<bool()> isJudging)
     : ground(ground),
       broker(kj::mv(broker)),
       replaced(kj::mv(replaced)),
       died(kj::mv(died)),
+      isJudging(kj::mv(isJudging)),
       abandoned(kj::newPromiseAndFulfiller<void>()),
       abandonment(abandoned.promise.fork()),
-      losses(watchLosses().eagerlyEvaluate([](kj::Exception&&) {})) {
+      losses(watchLosses().eagerlyEvaluate([](kj::Exception&&) {})),
+      beats(nullptr) {
   auto& devices = ground.company.devices;
   for (uint16_t i = 0; i < devices.size(); i++) {
     KJ_IF_MAYBE (succession, devices[i].succession) {
-      auto& ward = *wards.add(kj::heap<Ward>(i, devices[i], **succession));
+      auto& ward = *wards.add(kj::heap<Ward>(ground.vm, i, devices[i], **succession));
       watchHelper(ward);
       ward.life = watch(ward).eagerlyEvaluate(
           [this, &ward](kj::Exception&& failure) { abandon(ward, hostileReason(failure)); });
+      wantSpare(ward);
     }
+  }
+  if (wards.size() > 0) {
+    beats = watchBeats().eagerlyEvaluate([](kj::Exception&& failure) { KJ_LOG(ERROR, failure); });
   }
 }
 
-Supervisor::~Supervisor() noexcept(false) {}
+Supervisor::~Supervisor() noexcept(false) {
+  for (auto& ward : wards) {
+    ward->life = nullptr;
+    dropSpare(*ward);
+    tellOfQuarantine(*ward);
+  }
+}
 
 void Supervisor::abandon(Ward& ward, kj::String why) {
   if (ground.company.abandoned == nullptr) {
@@ -90,69 +97,124 @@ kj::Promise<void> Supervisor::watch(Ward& ward) {
       return kj::READY_NOW;
     }
     if (blame(status) > 0) return succeed(ward, status);
-    auto brokerLives =
-        ground.io.provider->getTimer().afterDelay(BROKER_WAIT).then([]() { return true; });
-    return ground.company.broker->onExit()
-        .then([](int) { return false; })
-        .exclusiveJoin(kj::mv(brokerLives))
-        .then([this, &ward, status](bool lives) -> kj::Promise<void> {
-          if (!lives) return kj::READY_NOW;
-          return succeed(ward, status);
-        });
+    return brokerLives().then([this, &ward, status](bool lives) -> kj::Promise<void> {
+      if (!lives) return kj::READY_NOW;
+      return succeed(ward, status);
+    });
   });
 }
 
+// A device that ends without a word has lost its pipe, most often because the broker is on its way
+// out, whose pipe to `troupe` was closed before the devices'.
+kj::Promise<bool> Supervisor::brokerLives() {
+  auto answer = broker.countersRequest().send().then([](auto&&) { return true; },
+                                                     [](kj::Exception&&) { return false; });
+  return ground.company.broker->onExit()
+      .then([](int) { return false; })
+      .exclusiveJoin(kj::mv(answer));
+}
+
 kj::Promise<void> Supervisor::succeed(Ward& ward, int status) {
-  // Whatever its jail killed is a break-in or a mistake of its profile, and is to be seen.
-  if (explainRefusal(*ward.device.actor, nullptr) != nullptr) {
-    abandon(ward, kj::str("its jail killed it"));
-    return kj::READY_NOW;
-  }
-  auto& policy = ward.succession.policy();
-  auto now = ground.io.provider->getTimer().now();
-  kj::Vector<kj::TimePoint> recent;
-  for (auto death : ward.deaths) {
-    if (now - death < policy.seconds * kj::SECONDS) recent.add(death);
-  }
-  ward.deaths = kj::mv(recent);
-  if (ward.deaths.size() >= policy.restarts) {
+  bool isOwn = isOwnFault(status) || ward.hung != nullptr;
+  // One that died before it was told to go on had nothing in flight.
+  if (ward.isServing) ward.isBlamed = isOwn;
+  ward.isServing = false;
+  if (!countDeath(ward, isOwn)) {
+    auto& policy = ward.succession.policy();
+    tellOfDeath(ward, status, "and is not replaced any more");
     abandon(ward, kj::str("it was replaced ", policy.restarts, " times within ", policy.seconds,
                           " s, as often as its profile lets it be"));
     return kj::READY_NOW;
   }
-  ward.deaths.add(now);
-
-  bool ownFault = isOwnFault(status) || ward.isHung;
-  ward.isHung = false;
-  ward.ownDeaths = ownFault ? ward.ownDeaths + 1 : 0;
-  died(*ward.device.actor, true);
-  printError(kj::str("troupe: ", ward.device.actor->describe(), " ", describeWaitStatus(status),
-                     "; another process takes its place\n"));
-  if (ward.ownDeaths < 2) return replace(ward, ownFault);
-  auto pause = FIRST_PAUSE * (1u << kj::min(ward.ownDeaths - 2, MOST_DOUBLINGS));
-  return ground.io.provider->getTimer().afterDelay(pause).then(
-      [this, &ward, ownFault]() { return replace(ward, ownFault); });
+  bool staysDown = isOwn && ward.ownDeaths.size() >= MOST_OWN_DEATHS;
+  tellOfDeath(ward, status,
+              staysDown ? "for the third time within 10 s; it stays down until its driver resets it"
+                        : "; another process takes its place");
+  ward.hung = nullptr;
+  died(*ward.device.actor, !staysDown);
+  if (staysDown) return leaveDown(ward);
+  if (ward.inARow < 2) return replace(ward);
+  auto pause = FIRST_PAUSE * (1u << kj::min(ward.inARow - 2, MOST_DOUBLINGS));
+  return timer().afterDelay(pause).then([this, &ward]() { return replace(ward); });
 }
 
-kj::Promise<void> Supervisor::replace(Ward& ward, bool ownFault) {
+// False when its profile allows no other process.
+bool Supervisor::countDeath(Ward& ward, bool isOwn) {
+  auto now = timer().now();
+  auto& policy = ward.succession.policy();
+  if (policy.restarts > 0) {
+    forgetBefore(ward.deaths, now - policy.seconds * kj::SECONDS);
+    if (ward.deaths.size() >= policy.restarts) return false;
+    ward.deaths.add(now);
+  }
+  forgetBefore(ward.ownDeaths, now - OWN_DEATHS_WITHIN);
+  if (ward.ownDeaths.size() == 0) ward.inARow = 0;
+  ward.inARow = isOwn ? ward.inARow + 1 : 0;
+  if (isOwn) ward.ownDeaths.add(now);
+  return true;
+}
+
+void Supervisor::tellOfDeath(Ward& ward, int status, kj::StringPtr consequence) {
+  auto& actor = *ward.device.actor;
+  // Whatever its jail killed is a break-in or a mistake of its profile, and is to be seen.
+  KJ_IF_MAYBE (refusal, explainRefusal(actor, kj::str(actor.describe(), " died"))) {
+    printError(kj::str("troupe: ", refusal->render(), "\n"));
+  }
+  auto how = describeWaitStatus(status);
+  KJ_IF_MAYBE (why, ward.hung) {
+    how = kj::str("hung (", *why, ") and was killed");
+  }
+  auto gap = consequence.startsWith(";") ? ""_kj : " "_kj;
+  printError(kj::str("troupe: ", actor.describe(), " ", how, gap, consequence, "\n"));
+}
+
+kj::Promise<void> Supervisor::leaveDown(Ward& ward) {
+  dropSpare(ward);
+  ward.device.isDown = true;
+  auto request = broker.leaveDownRequest();
+  request.setDevice(ward.index);
+  return request.send().ignoreResult().then([this, &ward]() {
+    ward.device.isDown = false;
+    printError(kj::str("troupe: the driver of ", ward.device.actor->describe(),
+                       " resets it; another process takes its place\n"));
+    return replace(ward);
+  });
+}
+
+kj::Promise<void> Supervisor::replace(Ward& ward) {
   auto& device = ward.device;
   // A read or write that came late would undo what the successor does.
   auto quiet =
       untilAllHaveLetGo(ground.io.unixEventPort, device.witness).attach(kj::mv(device.witness));
   ground.inspection.forget(*device.actor);
+  if (ward.isSpareReady) {
+    auto spare = kj::mv(KJ_ASSERT_NONNULL(device.spare));
+    device.spare = nullptr;
+    ward.isSpareReady = false;
+    ward.preparing = nullptr;
+    endExchange(ward, "it died before it had handed over; the new process takes its place");
+    install(ward, kj::mv(spare));
+    ward.process = ward.spareProcess;
+    ward.place ^= 1;
+    return quiet.then([this, &ward]() { return resume(ward); }).then([this, &ward]() {
+      return watch(ward);
+    });
+  }
+  dropSpare(ward);
   device.actor = nullptr;  // its control group has the name that the next one's is to have
   renewHelper(ward);
   auto next = ward.succession.launch(ground.io, ground.launcher);
-  device.actor = kj::mv(next.actor);
-  device.brokerObject = kj::mv(next.brokerObject);
-  device.witness = kj::mv(next.witness);
-  device.line = kj::mv(next.line);
-  device.restarts++;
-  return begin(ward, kj::mv(next.brokerEnd))
-      .then([this, &ward, ownFault, quiet = kj::mv(quiet)](bool isReady) mutable {
-        return quiet.then([this, &ward, ownFault, isReady]() -> kj::Promise<void> {
-          if (!isReady) return kj::READY_NOW;
-          return resume(ward, ownFault);
+  auto pipe = kj::mv(next.brokerEnd);
+  install(ward, kj::mv(next));
+  ward.place = 0;
+  return prepare(ward, *device.actor, kj::mv(pipe), /*isBeside=*/false)
+      .then([this, &ward, quiet = kj::mv(quiet)](kj::Maybe<uint32_t> process) mutable {
+        return quiet.then([this, &ward, process]() -> kj::Promise<void> {
+          KJ_IF_MAYBE (number, process) {
+            ward.process = *number;
+            return resume(ward);
+          }
+          return kj::READY_NOW;
         });
       })
       .then([this, &ward]() { return watch(ward); });
@@ -194,8 +256,8 @@ void Supervisor::watchHelper(Ward& ward) {
   }
 }
 
-kj::Promise<void> Supervisor::attest(Ward& ward) {
-  auto attested = ground.inspection.attest(*ward.device.actor);
+kj::Promise<void> Supervisor::attest(Ward& ward, Actor& device) {
+  auto attested = ground.inspection.attest(device);
   KJ_IF_MAYBE (helper, ward.device.helper) {
     auto& actor = *ground.company.helpers[helper->index];
     return attested.then([this, &actor]() {
@@ -206,70 +268,143 @@ kj::Promise<void> Supervisor::attest(Ward& ward) {
   return attested;
 }
 
-// False when it has ended.
-kj::Promise<bool> Supervisor::begin(Ward& ward, kj::AutoCloseFd pipe) {
-  auto& timer = ground.io.provider->getTimer();
-  auto& actor = *ward.device.actor;
+void Supervisor::install(Ward& ward, Succession::Member member) {
+  auto& device = ward.device;
+  device.actor = kj::mv(member.actor);
+  device.build = kj::mv(member.build);
+  device.brokerObject = kj::mv(member.brokerObject);
+  device.witness = kj::mv(member.witness);
+  device.line = kj::mv(member.line);
+  device.restarts++;
+  ward.heartbeat.forget();
+}
+
+// The broker's number for it; none when it has ended.
+kj::Promise<kj::Maybe<uint32_t>> Supervisor::prepare(Ward& ward, Actor& actor, kj::AutoCloseFd pipe,
+                                                     bool isBeside) {
+  using Prepared = kj::Maybe<uint32_t>;
   auto ready = actor.started()
-                   .then([this, &ward, pipe = kj::mv(pipe)]() mutable {
+                   .then([this, &ward, isBeside, pipe = kj::mv(pipe)]() mutable {
                      auto request = broker.replaceDeviceRequest();
                      request.setDevice(ward.index);
                      request.setPipe(kj::heap<FdHandle>(kj::mv(pipe)));
-                     return request.send().ignoreResult();
+                     request.setBeside(isBeside);
+                     return request.send();
                    })
-                   .then([this, &ward]() { return attest(ward); })
-                   .then([]() { return kj::Promise<bool>(true); },
-                         [&timer](kj::Exception&& failure) -> kj::Promise<bool> {
-                           // If it has died, that is why, and it is seen in a moment.
-                           return timer.afterDelay(DEATH_WAIT)
-                               .then([failure = kj::mv(failure)]() mutable -> bool {
-                                 kj::throwFatalException(kj::mv(failure));
-                               });
+                   .then([this, &ward, &actor](auto&& response) {
+                     uint32_t process = response.getProcess();
+                     return attest(ward, actor).then([process]() { return Prepared(process); });
+                   })
+                   .catch_([this](kj::Exception&& failure) -> kj::Promise<Prepared> {
+                     // If it has died, that is why, and it is seen in a moment.
+                     return timer()
+                         .afterDelay(DEATH_WAIT)
+                         .then([failure = kj::mv(failure)]() mutable -> Prepared {
+                           kj::throwFatalException(kj::mv(failure));
                          });
+                   });
   auto deadline = START_DEADLINE;
   if (ward.device.helper != nullptr) deadline += HELPER_DEADLINE;
-  auto hung = timer.afterDelay(deadline).then([&ward]() -> kj::Promise<bool> {
-    ward.isHung = true;
-    ward.device.actor->child().kill();
+  auto hung = timer().afterDelay(deadline).then([&ward, &actor]() -> kj::Promise<Prepared> {
+    if (ward.device.actor.get() == &actor) ward.hung = "it did not come to serve"_kj;
+    actor.child().kill();
     return kj::NEVER_DONE;
   });
-  auto died = actor.onExit().then([](int) { return false; });
+  auto died = actor.onExit().then([](int) -> Prepared { return nullptr; });
   return ready.exclusiveJoin(kj::mv(hung)).exclusiveJoin(kj::mv(died));
 }
 
-kj::Promise<void> Supervisor::resume(Ward& ward, bool ownFault) {
+kj::Promise<void> Supervisor::resume(Ward& ward) {
   auto request = broker.resumeDeviceRequest();
   request.setDevice(ward.index);
-  request.setOwnFault(ownFault);
+  request.setOwnFault(ward.isBlamed);
   return request.send().ignoreResult().then(
       [this, &ward]() -> kj::Promise<void> {
-        ward.device.actor->log().live();
-        replaced(ward.index);
+        serves(ward);
         return kj::READY_NOW;
       },
       [this, &ward](kj::Exception&& failure) -> kj::Promise<void> {
         // One that has died since is replaced in its turn.
-        auto late = ground.io.provider->getTimer().afterDelay(DEATH_WAIT);
+        auto late = timer().afterDelay(DEATH_WAIT);
         return ward.device.actor->onExit().ignoreResult().exclusiveJoin(late.then(
             [failure = kj::mv(failure)]() mutable { kj::throwFatalException(kj::mv(failure)); }));
       });
 }
 
+// The process that was installed goes on.
+void Supervisor::serves(Ward& ward) {
+  ward.isServing = true;
+  ward.isBlamed = false;
+  ward.device.actor->log().live();
+  replaced(ward.index);
+  wantSpare(ward);
+}
+
 // The broker also loses those that live on: they do not let go of their queues, or closed the pipe.
 kj::Promise<void> Supervisor::watchLosses() {
   return broker.nextLossRequest().send().then([this](auto&& loss) {
-    for (auto& ward : wards) {
-      auto& device = ward->device;
-      if (ward->index != loss.getDevice() || device.restarts != loss.getSuccessors()) continue;
-      if (device.actor->waitStatus() != nullptr) continue;
-      ward->isHung = loss.getWhy() != "closed its pipe";
-      device.actor->child().kill();
-    }
+    noteLoss(loss.getDevice(), loss.getProcess(), loss.getWhy());
     // Whoever broke into the broker may have as many as it likes.
-    return ground.io.provider->getTimer().afterDelay(LOSS_PAUSE).then([this]() {
-      return watchLosses();
-    });
+    return timer().afterDelay(LOSS_PAUSE).then([this]() { return watchLosses(); });
   });
+}
+
+void Supervisor::noteLoss(uint16_t device, uint32_t process, kj::StringPtr why) {
+  for (auto& ward : wards) {
+    // Of one that died before, the number is known until another one serves.
+    if (ward->index != device || ward->process != process || !ward->isServing) continue;
+    auto& actor = *ward->device.actor;
+    if (actor.waitStatus() != nullptr) continue;
+    if (why != "closed its pipe") ward->hung = "it did not let go of its queues"_kj;
+    actor.child().kill();
+  }
+}
+
+kj::Promise<void> Supervisor::watchBeats() {
+  bool isSuspect = false;
+  auto now = timer().now();
+  for (auto& ward : wards)
+    isSuspect |= judge(*ward, now);
+  auto pause = isSuspect ? Heartbeat::SOON : Heartbeat::LOOK;
+  return timer().afterDelay(pause).then([this]() { return watchBeats(); });
+}
+
+void Supervisor::tellOfQuarantine(Ward& ward) {
+  KJ_IF_MAYBE (message, ward.quarantine.writeNew()) {
+    printError(kj::str("troupe: ", *message, "\n"));
+  }
+}
+
+// Whether it is to be looked at again soon.
+bool Supervisor::judge(Ward& ward, kj::TimePoint now) {
+  tellOfQuarantine(ward);
+  if (!isJudging()) {
+    ward.heartbeat.forget();
+    ward.spareHeartbeat.forget();
+    return false;
+  }
+  if (ward.device.actor.get() == nullptr) return false;  // the VM is about to end for that
+  bool isSuspect = false;
+  auto& actor = *ward.device.actor;
+  if (ward.isServing && actor.waitStatus() == nullptr) {
+    KJ_IF_MAYBE (why, ward.heartbeat.look(now, ward.succession.signs(ward.place).beats())) {
+      if (!isDebugged(actor.child().pid())) {
+        ward.hung = *why;
+        actor.child().kill();
+      }
+    }
+    isSuspect |= ward.heartbeat.isSuspect();
+  }
+  if (ward.isSpareReady) {
+    auto signs = ward.succession.signs(ward.place ^ 1).beats();
+    bool isHung = ward.spareHeartbeat.look(now, signs) != nullptr;
+    if (isHung && ward.exchange == nullptr) {
+      dropSpare(ward);
+      wantSpare(ward);
+    }
+    isSuspect |= ward.spareHeartbeat.isSuspect();
+  }
+  return isSuspect;
 }
 
 }  // namespace troupe

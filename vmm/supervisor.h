@@ -10,13 +10,16 @@
 
 namespace troupe {
 
-// Replaces the devices of one running VM that end by themselves, as their profiles say (`restart`):
-// another process with the same jail and the same files takes the dead one's place, and goes on
-// with what that had in flight. Its guest sees a pause.
+// Replaces the devices of one running VM that end by themselves, or hang, as their profiles say
+// (`restart`): another process with the same jail and the same files takes the dead one's place,
+// and goes on with what that had in flight. Its guest sees a pause.
 //
 //   death ─► reaped ─► another process launched ─► broker: replaceDevice ─► attested ─┐
 //      └──► every request it had in the kernel has ended ─────────────────────────────┴►
 //      resumeDevice
+//
+// With a spare, all of the first line was done before. By its user's wish a process is prepared in
+// the same way beside the one that serves, and that one hands over to it.
 //
 // Exists from when the guest runs until the VM is to end.
 class Supervisor {
@@ -27,11 +30,13 @@ class Supervisor {
     ActorLauncher& launcher;
     Inspection& inspection;
     Company& company;
+    kj::StringPtr vm;
   };
   // `replaced` is told which device has a new process that serves, `died` of each that has ended
-  // and whether another is to take its place.
+  // and whether another is to take its place. `isJudging`: whether devices that do not move are
+  // hung; those of a paused VM may be looked at by whoever paused it.
   Supervisor(Ground ground, Broker::Client broker, kj::Function<void(uint16_t)> replaced,
-             kj::Function<void(Actor&, bool)> died);
+             kj::Function<void(Actor&, bool)> died, kj::Function<bool()> isJudging);
   ~Supervisor() noexcept(false);
   KJ_DISALLOW_COPY(Supervisor);
 
@@ -39,28 +44,58 @@ class Supervisor {
   // not by its user's wish.
   kj::Promise<void> onAbandoned() { return abandonment.addBranch(); }
 
+  // Another process, made as `change` says, takes the place of the one that serves, which is no
+  // death. Throws a user error, and then all is as it was.
+  kj::Promise<void> exchange(uint16_t device, Succession::Change change);
+
+  // What the spare of this device knows of its host is out of date.
+  void refreshSpare(uint16_t device);
+
  private:
   struct Ward;  // a device
 
   kj::Promise<void> watch(Ward& ward);
+  kj::Promise<bool> brokerLives();
   kj::Promise<void> succeed(Ward& ward, int status);
-  kj::Promise<void> replace(Ward& ward, bool ownFault);
+  bool countDeath(Ward& ward, bool isOwn);
+  void tellOfDeath(Ward& ward, int status, kj::StringPtr consequence);
+  kj::Promise<void> leaveDown(Ward& ward);
+  kj::Promise<void> replace(Ward& ward);
   void renewHelper(Ward& ward);
   void watchHelper(Ward& ward);
-  kj::Promise<void> attest(Ward& ward);
-  kj::Promise<bool> begin(Ward& ward, kj::AutoCloseFd pipe);
-  kj::Promise<void> resume(Ward& ward, bool ownFault);
+  kj::Promise<void> attest(Ward& ward, Actor& actor);
+  void install(Ward& ward, Succession::Member member);
+  kj::Promise<kj::Maybe<uint32_t>> prepare(Ward& ward, Actor& actor, kj::AutoCloseFd pipe,
+                                           bool isBeside);
+  kj::Promise<void> resume(Ward& ward);
+  void serves(Ward& ward);
+
+  void wantSpare(Ward& ward);
+  kj::Promise<void> keepSpare(Ward& ward);
+  void dropSpare(Ward& ward);
+  kj::Promise<void> handOver(Ward& ward, kj::Own<Succession::Build> before);
+  void finishExchange(Ward& ward);
+  void endExchange(Ward& ward, kj::StringPtr why);
+  void retire(Ward& ward);
+
   kj::Promise<void> watchLosses();
+  void noteLoss(uint16_t device, uint32_t process, kj::StringPtr why);
+  kj::Promise<void> watchBeats();
+  void tellOfQuarantine(Ward& ward);
+  bool judge(Ward& ward, kj::TimePoint now);
   void abandon(Ward& ward, kj::String why);
+  kj::Timer& timer() { return ground.io.provider->getTimer(); }
 
   Ground ground;
   Broker::Client broker;
   kj::Function<void(uint16_t)> replaced;
   kj::Function<void(Actor&, bool)> died;
+  kj::Function<bool()> isJudging;
   kj::PromiseFulfillerPair<void> abandoned;
   kj::ForkedPromise<void> abandonment;
   kj::Vector<kj::Own<Ward>> wards;
   kj::Promise<void> losses;
+  kj::Promise<void> beats;
 };
 
 }  // namespace troupe

@@ -14,11 +14,9 @@ namespace troupe {
 namespace {
 
 VmEnd deviceAbandoned(kj::StringPtr name, Actor& actor, kj::StringPtr why) {
-  auto lost = kj::str("the VM ", quote(name), " lost ", actor.describe());
-  KJ_IF_MAYBE (refusal, explainRefusal(actor, lost)) {
-    return {ExitCode::DEVICE_LOST, refusal->render()};
-  }
-  UserError error(codes::DEVICE_ABANDONED, kj::str(lost, " for good: ", why));
+  // What its jail had to do with it was told when it died.
+  UserError error(codes::DEVICE_ABANDONED,
+                  kj::str("the VM ", quote(name), " lost ", actor.describe(), " for good: ", why));
   KJ_IF_MAYBE (status, actor.waitStatus()) {
     error.cause(kj::str("it ", describeWaitStatus(*status)));
   }

@@ -87,11 +87,15 @@ class Comparison {
   };
 
   // Who else has an fd that leads to the same.
+  // Processes of one device, which take turns, have a name in common; what one of them shares with
+  // `partner` all do.
   kj::Maybe<const Holder&> otherHolder(const GraphSubject& subject, const SeenFd& fd,
-                                       const SeenFd* expected = nullptr) {
+                                       const SeenFd* expected = nullptr,
+                                       kj::StringPtr partner = nullptr) {
     KJ_IF_MAYBE (all, holders.find(fd.object)) {
       for (auto& one : *all) {
-        if (one.subject != &subject && one.fd != expected) return one;
+        bool isPartner = expected != nullptr && one.subject->name == partner;
+        if (one.subject->name != subject.name && one.fd != expected && !isPartner) return one;
       }
     }
     return nullptr;
@@ -223,7 +227,8 @@ class Comparison {
 
   Finding judgeEventFd(const GraphSubject& subject, const SeenFd& fd) {
     auto partner = partnerOf(subject, fd);
-    KJ_IF_MAYBE (other, otherHolder(subject, fd, partner)) {
+    auto partnersName = subject.name == BROKER ? deviceOf(fd) : BROKER;
+    KJ_IF_MAYBE (other, otherHolder(subject, fd, partner, partnersName)) {
       return extra(other->subject->name, "shares the eventfd ", nameOf(fd), " (", fd.object,
                    ") with ", other->subject->name, ", fd ", other->fd->number);
     }
@@ -254,12 +259,13 @@ class Comparison {
   }
 
   Finding judgeSocket(const GraphSubject& subject, const SeenFd& fd) {
-    if (subject.name == BROKER && kj::StringPtr(fd.entry->name) == "device") {
+    if (subject.name == BROKER && isDevicePipe(fd)) {
       auto device = fd.index() < plan.devices.size()
                         ? kj::Maybe<const GraphPlan::Device&>(plan.devices[fd.index()])
                         : nullptr;
       KJ_IF_MAYBE (known, device) {
-        if (known->brokerObject == fd.object) return asked(known->name);
+        bool isSpares = known->spareObject.size() > 0 && known->spareObject == fd.object;
+        if (known->brokerObject == fd.object || isSpares) return asked(known->name);
       }
       return stray(
           subject, fd,
@@ -299,6 +305,12 @@ class Comparison {
                    "'s fd ", other->fd->number);
     }
     return extra(fd.link, why, ": ", shown);
+  }
+
+  // By turns: a successor's pipe has the place that the one before did not have.
+  static bool isDevicePipe(const SeenFd& fd) {
+    kj::StringPtr name = fd.entry->name;
+    return name == "device" || name == "successor";
   }
 
   bool isRam(const SeenFd& fd) const { return ramObject.size() > 0 && fd.object == ramObject; }
@@ -343,7 +355,7 @@ class Comparison {
       addEdge(subject.name, to, "log lines", true);
     } else if (name == "connector") {
       addEdge(subject.name, to, "calls Connector", true);
-    } else if (subject.name == BROKER && name == "device") {
+    } else if (subject.name == BROKER && isDevicePipe(fd)) {
       // Its device's "rpc" tells.
     } else if (name == "uart" || (subject.name == BROKER && name == "serial")) {
       addEdge(subject.name, to, "bytes of the serial port", true);

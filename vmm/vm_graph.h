@@ -26,7 +26,8 @@ struct GraphSubject {
 struct GraphPlan {
   struct Device {
     kj::StringPtr name;
-    kj::StringPtr brokerObject;  // the broker's end of its pipe
+    kj::StringPtr brokerObject;                   // the broker's end of its pipe
+    kj::StringPtr spareObject = kj::StringPtr();  // and of that of who waits to take its place
   };
   kj::Array<Device> devices;        // in the order of their slots
   kj::Array<kj::String> bootFiles;  // objects: kernel and initrd

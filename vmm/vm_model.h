@@ -63,6 +63,16 @@ class RunningVm {
   // Resolves with what it has then. Throws a user error.
   virtual kj::Promise<uint64_t> resizeDisk(kj::StringPtr id, uint64_t bytes) = 0;
 
+  // Another process takes the place of the one of this device: of another program, or with another
+  // profile, where these are given. Resolves when it serves. Throws a user error; then the device
+  // goes on as before.
+  struct NewBuild {
+    kj::String binary;            // an absolute path; empty: that of before
+    kj::String profilePath;       // for messages
+    kj::Array<kj::byte> profile;  // its text; empty: that of before
+  };
+  virtual kj::Promise<void> replaceDevice(kj::StringPtr device, NewBuild build) = 0;
+
   // Does what is asked of its balloon and resolves with a BalloonStatus. Throws a user error.
   virtual kj::Promise<kj::Own<capnp::MallocMessageBuilder>> balloon(
       BalloonRequest::Reader request) = 0;

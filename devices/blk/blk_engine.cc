@@ -130,6 +130,7 @@ virtio::DeviceDescription BlkEngine::describe() {
     description.configWriteMask[offsetof(virtio::BlkConfigSpace, writeback)] = 1;
   }
   description.resetDeadlineMs = RESET_DEADLINE_MS;
+  description.suspects = virtio::Suspects::ALONE;
   return description;
 }
 
@@ -223,6 +224,14 @@ void BlkEngine::tellCapacity() {
 kj::Promise<void> BlkEngine::finish() {
   if (settings.image == nullptr || active == nullptr) return kj::READY_NOW;
   return stop();
+}
+
+kj::Maybe<uint32_t> BlkEngine::stuckThread() {
+  kj::Maybe<uint32_t> stuck;
+  for (uint32_t i = 0; i < queues.size(); i++) {
+    if (!queues[i].queue->moves()) stuck = i;
+  }
+  return stuck;
 }
 
 kj::Promise<void> BlkEngine::watch() {

@@ -61,6 +61,7 @@ class BlkEngine final: public virtio::DeviceEngine {
   // TRP-blk-….
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   // Marks an image clean.
+  kj::Maybe<uint32_t> stuckThread() override;
   kj::Promise<void> finish() override;
 
  private:

@@ -61,12 +61,24 @@ void BlkQueue::haveDone(kj::Function<void()> newChore) {
   eventfd_write(wake, 1);
 }
 
+bool BlkQueue::moves() {
+  uint64_t before = turnsSeen;
+  turnsSeen = turns.load(std::memory_order_relaxed);
+  return turnsSeen != before || resting.load(std::memory_order_relaxed);
+}
+
 void BlkQueue::moveTo(State next) {
   state.store(next);
   eventfd_write(wake, 1);
 }
 
 // The thread, from here on.
+void BlkQueue::rest(kj::ArrayPtr<const int> eventFds, uint64_t limitNs) {
+  resting.store(true, std::memory_order_relaxed);
+  waitFor(eventFds, limitNs);
+  resting.store(false, std::memory_order_relaxed);
+}
+
 void BlkQueue::report(State next) {
   state.store(next);
   eventfd_write(events, 1);
@@ -92,10 +104,11 @@ void BlkQueue::run(kj::Function<void()>& confine) {
 
 void BlkQueue::serveUntilEnded(BlkWorker& worker) {
   for (;;) {
+    countTurn();
     if (hasChore.load()) doChore();
     switch (state.load(std::memory_order_acquire)) {
       case State::AT_REST:
-        waitFor({wake});
+        rest({wake});
         break;
       case State::SERVING:
         worker.begin(work);
@@ -125,6 +138,7 @@ void BlkQueue::serve(BlkWorker& worker) {
   virtio::AdaptiveSpin<> spin(settings.spinMicros);
   worker.setNotifications(false);
   while (serving()) {
+    countTurn();
     worker.turn();
     if (worker.ringIsBroken() && !reported) {
       reported = true;
@@ -144,11 +158,11 @@ void BlkQueue::sleep(BlkWorker& worker) {
   if (!worker.hasWork()) {
     // Nothing a driver does after it broke the ring matters, and it shall not keep us awake.
     if (worker.ringIsBroken()) {
-      waitFor({wake});
+      rest({wake});
     } else if (uint64_t limitNs = worker.throttledNs()) {
-      waitFor({wake}, limitNs);  // a kick would change nothing
+      rest({wake}, limitNs);  // a kick would change nothing
     } else {
-      waitFor({wake, work.kick});
+      rest({wake, work.kick});
     }
   }
   worker.setNotifications(false);
@@ -157,7 +171,8 @@ void BlkQueue::sleep(BlkWorker& worker) {
 // Also without any work before, when it has nothing to wait for.
 void BlkQueue::comeToRest(BlkWorker& worker) {
   while (!worker.abandon()) {
-    if (!worker.hasDiskWork()) waitFor({wake});
+    countTurn();
+    if (!worker.hasDiskWork()) rest({wake});
   }
   State expected = State::STOPPING;
   state.compare_exchange_strong(expected, State::AT_REST);

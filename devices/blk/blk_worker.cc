@@ -95,6 +95,12 @@ void BlkWorker::reap() {
 }
 
 void BlkWorker::take(virtio::Chain&& chain) {
+  if (chain.isDeadly()) {
+    // Nothing of it is looked at but where its status goes.
+    if (!chain.reserveTail(1)) return finished(kj::mv(chain), 0);
+    Request refused{Request::Kind::REFUSED, virtio::BLK_S_IOERR, 0, 0};
+    return complete(Transfer{kj::mv(chain), refused}, refused.status);
+  }
   KJ_IF_MAYBE (request, parse(chain, settings.shape())) {
     if (!settings.limit.unlimited()) {
       uint64_t moved = request->kind == Request::Kind::DISCARD ? 0 : request->bytes;

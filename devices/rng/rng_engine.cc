@@ -38,10 +38,10 @@ virtio::RateLimit limitOf(const RngRate& rate) {
 // edge-triggered, each notification is an edge of its own, and the count means nothing.
 struct RngEngine::Active {
   Active(kj::UnixEventPort& events, virtio::ActiveQueue queueParam, virtio::RateLimit& limit,
-         virtio::DriverLink& link)
+         virtio::DriverLink& link, kj::Maybe<RandomSource&> source)
       : queue(kj::mv(queueParam)),
         limit(limit),
-        requests(*queue.ring, random, limit),
+        requests(*queue.ring, source.orDefault(random), limit),
         link(link),
         timer(events.getTimer()),
         kick(events, queue.kick, kj::UnixEventPort::FdObserver::OBSERVE_READ),
@@ -77,8 +77,9 @@ struct RngEngine::Active {
   kj::Promise<void> serving;
 };
 
-RngEngine::RngEngine(kj::UnixEventPort& events, const RngRate& rate)
-    : events(events), limit(limitOf(rate)) {}
+RngEngine::RngEngine(kj::UnixEventPort& events, const RngRate& rate,
+                     kj::Maybe<RandomSource&> source)
+    : events(events), source(source), limit(limitOf(rate)) {}
 
 RngEngine::~RngEngine() noexcept(false) {}
 
@@ -87,13 +88,14 @@ virtio::DeviceDescription RngEngine::describe() {
   description.deviceType = virtio::ID_ENTROPY;
   description.features = virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX;
   description.queueSizes = kj::heapArray<uint16_t>({QUEUE_SIZE});
+  description.suspects = virtio::Suspects::ALONE;
   return description;  // no configuration space, §5.4.4
 }
 
 void RngEngine::start(const virtio::GuestMemory&, uint64_t, kj::Array<virtio::ActiveQueue> queues,
                       virtio::DriverLink& link) {
   if (queues.size() == 0) return;  // a driver that enabled no queue gets no bytes
-  active = kj::heap<Active>(events, kj::mv(queues[0]), limit, link);
+  active = kj::heap<Active>(events, kj::mv(queues[0]), limit, link, source);
 }
 
 kj::Promise<void> RngEngine::stop() {

@@ -28,7 +28,9 @@ struct RngRate {
 class RngEngine final: public virtio::DeviceEngine {
  public:
   // Throws TRP-rng-001 for a rate that cannot be.
-  explicit RngEngine(kj::UnixEventPort& events, const RngRate& rate = {});
+  // `source`: in place of the kernel's generator, for tests; outlives the engine.
+  explicit RngEngine(kj::UnixEventPort& events, const RngRate& rate = {},
+                     kj::Maybe<RandomSource&> source = nullptr);
   ~RngEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
@@ -39,6 +41,7 @@ class RngEngine final: public virtio::DeviceEngine {
  private:
   struct Active;  // the queue, what watches it and the promise that serves it
   kj::UnixEventPort& events;
+  kj::Maybe<RandomSource&> source;
   virtio::RateLimit limit;  // of the process: a driver that comes anew finds no full bucket
   kj::Maybe<kj::Own<Active>> active;
 };

@@ -8,7 +8,8 @@ bool RngQueue::serve(uint64_t now) {
   ring.disableNotifications();
   while (limit.waitNs(now) == 0) {
     KJ_IF_MAYBE (chain, ring.pop()) {
-      uint32_t written = fill(*chain);
+      // What processes keep dying of gets no bytes.
+      uint32_t written = chain->isDeadly() ? 0 : fill(*chain);
       limit.take(written, now);
       ring.push(kj::mv(*chain), written);
     } else {

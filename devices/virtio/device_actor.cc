@@ -66,14 +66,17 @@ void requireNonBlocking(int fd, uint32_t queue) {
 }  // namespace
 
 DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals,
-                         kj::Maybe<CounterPage&> counters, kj::Maybe<FlightLog&> flight)
+                         kj::Maybe<CounterPage&> counters, kj::Maybe<FlightLog&> flight,
+                         kj::Maybe<Quarantine&> quarantine)
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
       journals(journalsIn(journals, description.queueSizes, engine)),
       counters(countersIn(counters, description.queueSizes.size())),
       flight(flight),
+      quarantine(quarantine),
       stopped(kj::Promise<void>(kj::READY_NOW).fork()),
+      ready(kj::newPromiseAndFulfiller<uint8_t>()),
       failure(kj::newPromiseAndFulfiller<void>()),
       calls(*this) {
   KJ_IF_MAYBE (log, flight) {
@@ -138,6 +141,7 @@ void DeviceActor::takeHold(AttachContext& context, kj::ArrayPtr<const kj::Maybe<
   attached =
       kj::heap<Attached>(mapRam(params.getMemory(), lent[0]), fds.finish(), params.getHost());
   jail.enter("ready");
+  ready.fulfiller->fulfill(params.getPlace());
 }
 
 int DeviceActor::take(kj::StringPtr name, uint32_t index, const kj::Maybe<int>& lent) {
@@ -249,7 +253,9 @@ kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
 
   QueueJournal& journal = *journals[index];
   if (params.getResumed() && journal.isOf(params.getNumber())) {
-    if (!ring->resume(params.getOwnFault(), queue.getReturned())) return nullptr;
+    bool goesOn = ring->resume(params.getOwnFault(), queue.getReturned(), description.suspects,
+                               quarantine, index);
+    if (!goesOn) return nullptr;
   } else {
     // A process that never began has returned nothing.
     if (params.getResumed() && !ring->isFresh(queue.getReturned())) return nullptr;

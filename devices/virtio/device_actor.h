@@ -39,8 +39,13 @@ class DeviceActor final: public Device::Server,
   // successor what it has in flight (queue_journal.h), and behind that the engine what it likes;
   // empty: there will be none. Throws when it is too small for the engine's queues. `counters`:
   // where it counts what its queues do, if anybody is to see that. `flight`: what records it.
+  // `quarantine`: where requests go that processes die of.
   DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr,
-              kj::Maybe<CounterPage&> counters = nullptr, kj::Maybe<FlightLog&> flight = nullptr);
+              kj::Maybe<CounterPage&> counters = nullptr, kj::Maybe<FlightLog&> flight = nullptr,
+              kj::Maybe<Quarantine&> quarantine = nullptr);
+
+  // Resolves with this process's place once it is ready. To be called once.
+  kj::Promise<uint8_t> onReady() { return kj::mv(ready.promise); }
 
   // Rejected when the broker can no longer be told something: then the process has no use any more.
   kj::Promise<void> onFailure();
@@ -92,11 +97,13 @@ class DeviceActor final: public Device::Server,
   kj::Array<kj::Own<QueueJournal>> journals;   // by queue, or none
   kj::Array<kj::Own<QueueCounters>> counters;  // by queue, or none
   kj::Maybe<FlightLog&> flight;
+  kj::Maybe<Quarantine&> quarantine;
   bool attachBegan = false;
   kj::Maybe<kj::Own<Attached>> attached;
   State state = State::INACTIVE;
   bool askedForReset = false;       // since the last activate()
   kj::ForkedPromise<void> stopped;  // of the last stop()
+  kj::PromiseFulfillerPair<uint8_t> ready;
   kj::PromiseFulfillerPair<void> failure;
   kj::TaskSet calls;  // to the broker, unanswered
 };

@@ -22,6 +22,7 @@ struct DeviceDescription {
   kj::Array<kj::byte> configWriteMask;      // as long as `config`
   uint32_t resetDeadlineMs = 500;           // how long stop() may take; longer ends the VM
   UsedRing usedRings = UsedRing::IN_GUEST;  // COPY: returned through DriverLink::returnChains()
+  Suspects suspects = Suspects::TOGETHER;   // ALONE: no chain waits for another one
 };
 
 // One enabled queue, handed to an engine at DRIVER_OK.
@@ -102,6 +103,10 @@ class DeviceEngine {
 
   // Writes down what there is to tell; `report` lives until the promise resolves.
   virtual kj::Promise<void> report(DeviceReport::Builder /*report*/) { return kj::READY_NOW; }
+
+  // The queue whose thread, named "…-qN", has got nowhere since this was last asked, though it has
+  // something to do. None when there is no such queue, or no such threads.
+  virtual kj::Maybe<uint32_t> stuckThread() { return nullptr; }
 
   // The broker is gone and the process is about to end. Resolves, within seconds at most, when what
   // the guest has handed over has reached the host.

@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include "devices/virtio/device_actor.h"
+#include "devices/virtio/kept_memory.h"
+#include "devices/virtio/quarantine.h"
 #include "devices/virtio/ram_mapping.h"
+#include "devices/virtio/vital_signs.h"
 #include "protos/handle.capnp.h"
 #include "sandbox/last_words.h"
 
@@ -49,8 +52,9 @@ void prepareProcess() {
   }
 }
 
-// The memory that outlives this process: a page in which it counts what its queues do, the journals
-// in which it notes what they have in flight, and what its engine keeps.
+// The memory that outlives this process: a page in which it counts what its queues do; if somebody
+// takes its place, the journals in which it notes what they have in flight, how it is, and what its
+// engine keeps.
 class JournalMemory {
  public:
   explicit JournalMemory(sandbox::ActorSetup& setup) {
@@ -63,8 +67,14 @@ class JournalMemory {
     auto all = kj::arrayPtr(mapped.begin(), size);
     counters = *reinterpret_cast<CounterPage*>(all.begin());
     size_t begin = kj::min(all.size(), QUEUE_JOURNALS_BYTES);
-    journals = all.slice(sizeof(CounterPage), begin);
     kept = all.slice(begin, all.size());
+    auto rest = all.slice(sizeof(CounterPage), begin);
+    if (rest.size() == 0) return;
+    static_assert(KeptMemory::END == QUEUE_JOURNALS_BYTES, "`troupe` looks for its part there");
+    KeptMemory parts(rest);
+    journals = parts.journals;
+    quarantine.emplace(parts.quarantine);
+    signs = parts.signs;
   }
   KJ_DISALLOW_COPY(JournalMemory);
 
@@ -74,6 +84,8 @@ class JournalMemory {
   kj::Maybe<CounterPage&> counters;
   kj::ArrayPtr<kj::byte> journals;  // empty: nobody takes this process's place
   EngineMemory kept;                // likewise
+  kj::Maybe<Quarantine> quarantine;
+  kj::ArrayPtr<kj::byte> signs;
 
  private:
   kj::AutoCloseFd file;
@@ -110,6 +122,14 @@ class FlightMemory {
   kj::Maybe<Mapping> answers;
   kj::Maybe<FlightLog> log;
 };
+
+// For as long as the loop turns.
+kj::Promise<void> keepBeating(kj::Timer& timer, DeviceEngine& engine, VitalSigns signs) {
+  signs.beat(engine.stuckThread());
+  return timer.afterDelay(VitalSigns::BEAT).then([&timer, &engine, signs]() {
+    return keepBeating(timer, engine, signs);
+  });
+}
 
 // The broker's messages, up to their end. The end is told to the process and not to Cap'n Proto,
 // which would throw, trace the stack and answer into the closed pipe, all just before the exit.
@@ -157,8 +177,17 @@ class MessagesToTheEnd final: public capnp::MessageStream {
 [[noreturn]] void serve(kj::AsyncIoContext& io, DeviceEngine& engine, sandbox::ActorSetup& setup,
                         JournalMemory& kept, kj::Maybe<FlightLog&> flight) {
   SetupJail jail(setup);
-  auto actor = kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters, flight);
+  auto quarantine = kept.quarantine.map([](Quarantine& one) -> Quarantine& { return one; });
+  auto actor =
+      kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters, flight, quarantine);
   auto failure = actor->onFailure();
+  auto beating =
+      actor->onReady()
+          .then([&](uint8_t place) -> kj::Promise<void> {
+            if (kept.signs.size() == 0) return kj::READY_NOW;
+            return keepBeating(io.provider->getTimer(), engine, VitalSigns(kept.signs, place));
+          })
+          .eagerlyEvaluate(nullptr);
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
   MessagesToTheEnd messages(*stream);

@@ -20,7 +20,8 @@ void QueueJournal::clear(uint16_t size, uint64_t activation) {
 }
 
 kj::Maybe<kj::Array<QueueJournal::Pending>> QueueJournal::recover(uint16_t size, uint16_t usedIndex,
-                                                                  bool ownFault) {
+                                                                  bool ownFault,
+                                                                  Suspects suspects) {
   KJ_REQUIRE(bytesFor(size) <= length, "a journal too small for its queue", size);
   uint64_t told = load(memory + TOLD);
   if (told > SEQUENCE_MASK) return nullptr;
@@ -44,7 +45,10 @@ kj::Maybe<kj::Array<QueueJournal::Pending>> QueueJournal::recover(uint16_t size,
     if (returnedAt > told && returnedAt <= told + ahead) ++noted;
     if (returnedAt != 0 && returnedAt <= told + ahead) continue;
     uint8_t deaths = word >> DEATHS_SHIFT;
-    if (ownFault && deaths < UINT8_MAX) ++deaths;
+    // One that was done, or waited for its turn while another was tried, had nothing to do with it.
+    bool isGuilty = ownFault && returnedAt == 0 &&
+                    (suspects == Suspects::TOGETHER || deaths == 0 || (word & TRIED));
+    if (isGuilty && deaths < UINT8_MAX) ++deaths;
     pending.add(Pending{sequence, uint16_t(head), deaths});
   }
   if (noted != ahead || last >= SEQUENCE_MASK - UINT32_MAX) return nullptr;

@@ -44,7 +44,11 @@ struct Fixture {
 struct Process {
   explicit Process(Fixture& f)
       : journal(f.words.asBytes()), queue(f.memory, f.driver.layout(), FEATURES, journal) {}
-  Process(Fixture& f, bool ownFault) : Process(f) { resumed = queue.resume(ownFault); }
+  Process(Fixture& f, bool ownFault, Suspects suspects = Suspects::TOGETHER,
+          kj::Maybe<Quarantine&> quarantine = nullptr)
+      : Process(f) {
+    resumed = queue.resume(ownFault, 0, suspects, quarantine, 3);
+  }
   Chain pop() {
     auto chain = queue.pop();
     return kj::mv(KJ_REQUIRE_NONNULL(chain));
@@ -135,6 +139,102 @@ TEST(QueueJournal, CountsDeathsInARowThatWereTheProcesssOwnFault) {
   Chain next = fourth.pop();
   EXPECT_EQ(next.head(), fresh);
   EXPECT_EQ(next.deaths(), 0);
+}
+
+TEST(QueueJournal, OneThatWasDoneIsNotBlamedForADeathBeforeTheDriverWasTold) {
+  Fixture f;
+  f.add();
+  f.add();
+  {
+    Process first(f);
+    Chain done = first.pop();
+    first.pop();
+    first.queue.push(kj::mv(done), 0);
+  }
+  Process second(f, true);
+  EXPECT_EQ(second.pop().deaths(), 0);
+  EXPECT_EQ(second.pop().deaths(), 1);
+}
+
+TEST(QueueJournal, ASuspectIsTriedAlone) {
+  Fixture f;
+  for (int i = 0; i < 3; i++)
+    f.add();
+  {
+    Process first(f);
+    for (int i = 0; i < 3; i++)
+      first.pop();
+  }
+  uint16_t fresh = f.add();
+  Process second(f, true, Suspects::ALONE);
+  for (int i = 0; i < 3; i++) {
+    Chain suspect = second.pop();
+    EXPECT_EQ(suspect.deaths(), 1);
+    EXPECT_FALSE(second.queue.hasWork());
+    EXPECT_TRUE(second.queue.pop() == nullptr);
+    second.queue.push(kj::mv(suspect), 0);
+    EXPECT_TRUE(second.queue.hasWork());
+  }
+  EXPECT_EQ(second.pop().head(), fresh);
+  EXPECT_FALSE(second.queue.broken());
+}
+
+TEST(QueueJournal, TheNextDeathIsTheFaultOfWhoWasTriedAlone) {
+  Fixture f;
+  uint16_t heads[3];
+  for (auto& head : heads)
+    head = f.add();
+  {
+    Process first(f);
+    for (int i = 0; i < 3; i++)
+      first.pop();
+  }
+  {
+    Process second(f, true, Suspects::ALONE);
+    second.queue.push(second.pop(), 0);
+    second.queue.publish();
+    second.pop();  // and dies of it
+  }
+  auto memory = kj::heapArray<uint64_t>(2048);
+  memset(memory.begin(), 0, memory.asBytes().size());
+  Quarantine quarantine(memory.asBytes());
+  Process third(f, true, Suspects::ALONE, quarantine);
+  Chain deadly = third.pop();
+  EXPECT_EQ(deadly.head(), heads[1]);
+  EXPECT_TRUE(deadly.isDeadly());
+  third.queue.push(kj::mv(deadly), 0);
+  Chain innocent = third.pop();
+  EXPECT_EQ(innocent.head(), heads[2]);
+  EXPECT_FALSE(innocent.isDeadly());
+  third.queue.push(kj::mv(innocent), 0);
+  ASSERT_EQ(quarantine.count(), 1);
+  auto kept = quarantine.read(0);
+  auto& found = KJ_ASSERT_NONNULL(kept);
+  EXPECT_EQ(found.request.queue, 3);
+  EXPECT_EQ(found.request.head, heads[1]);
+  EXPECT_EQ(found.request.sequence, 2);
+  EXPECT_EQ(found.request.readableBytes, 16);
+  EXPECT_EQ(found.request.writableBytes, 64);
+  EXPECT_EQ(found.bytes.size(), 16);
+}
+
+TEST(QueueJournal, ADeathThatWasNotTheSuspectsFaultDoesNotCount) {
+  Fixture f;
+  f.add();
+  {
+    Process first(f);
+    first.pop();
+  }
+  {
+    Process second(f, true, Suspects::ALONE);
+    EXPECT_EQ(second.pop().deaths(), 1);
+  }
+  {
+    Process third(f, false, Suspects::ALONE);  // somebody killed the second
+    EXPECT_EQ(third.pop().deaths(), 1);
+  }
+  Process fourth(f, true, Suspects::ALONE);
+  EXPECT_TRUE(fourth.pop().isDeadly());
 }
 
 TEST(QueueJournal, KnowsTheActivationItBelongsTo) {

@@ -214,11 +214,15 @@ uint16_t Virtqueue::usedIndexSoFar(uint16_t returned) const {
   return ownUsedRing == nullptr ? loadIndex(usedRing + USED_INDEX_OFFSET) : returned;
 }
 
-bool Virtqueue::resume(bool ownFault, uint16_t returned) {
+bool Virtqueue::resume(bool ownFault, uint16_t returned, Suspects how,
+                       kj::Maybe<Quarantine&> deadly, uint16_t index) {
+  suspects = how;
+  quarantine = deadly;
+  queueIndex = index;
   auto& kept = KJ_REQUIRE_NONNULL(journal, "nothing was kept of this queue");
   // recover() takes only what the journal bears out.
   uint16_t usedIndex = usedIndexSoFar(returned);
-  KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault)) {
+  KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault, how)) {
     recovered = kj::mv(*pending);
     leftBehind = recovered;
     nextUsed = usedPublished = usedIndex;
@@ -231,7 +235,7 @@ bool Virtqueue::resume(bool ownFault, uint16_t returned) {
 }
 
 kj::Maybe<Chain> Virtqueue::take() {
-  if (isBroken) return nullptr;
+  if (isBroken || !mayTake()) return nullptr;
   return leftBehind.size() > 0 ? takeLeftBehind() : takeNew();
 }
 
@@ -252,12 +256,21 @@ kj::Maybe<Chain> Virtqueue::takeNew() {
 kj::Maybe<Chain> Virtqueue::takeLeftBehind() {
   const QueueJournal::Pending& pending = leftBehind.front();
   if (flightLog.get() != nullptr) flightLog->leftBehind();
+  triesOne = isNextSuspect();
   leftBehind = leftBehind.slice(1, leftBehind.size());
+  if (triesOne) KJ_ASSERT_NONNULL(journal).tryAgain(pending.head);
   Chain chain;
   chain.headIndex = pending.head;
   chain.deathCount = pending.deaths;
   chain.wasLeftBehind = true;
   if (!takeHead(chain)) return nullptr;
+  KJ_IF_MAYBE (kept, quarantine) {
+    if (chain.isDeadly()) {
+      kept->keep(
+          {pending.sequence, chain.readableLeft, chain.writableLeft, 0, queueIndex, pending.head},
+          chain.readPieces);
+    }
+  }
   return kj::mv(chain);
 }
 
@@ -372,6 +385,7 @@ void Virtqueue::push(Chain&& chain, uint32_t written) {
              chain.writableTotal);
   headInFlight[chain.headIndex] = false;
   --chainsInFlight;
+  triesOne = false;  // if one was tried, it was this
   watch::returned(this, chain.headIndex, written);
   storeUsed(chain.headIndex, written);
   KJ_IF_MAYBE (j, journal) {

@@ -9,6 +9,7 @@
 #include "devices/virtio/guest_memory.h"
 #include "devices/virtio/guest_word.h"
 #include "devices/virtio/piece_arena.h"
+#include "devices/virtio/quarantine.h"
 #include "devices/virtio/queue_counters.h"
 #include "devices/virtio/queue_journal.h"
 #include "devices/virtio/wire.h"
@@ -67,6 +68,9 @@ class Chain {
   // died of their own fault while they had it (queue_journal.h).
   bool isLeftBehind() const { return wasLeftBehind; }
   uint8_t deaths() const { return deathCount; }
+
+  // Whether it is to be answered with an error, since processes keep dying of it.
+  bool isDeadly() const { return deathCount >= DEADLY; }
 
   // What is left to read and to write. iov_base points into guest RAM, for system calls only.
   kj::ArrayPtr<const iovec> readable() const { return readPieces; }
@@ -133,8 +137,9 @@ class Virtqueue {
   // flight, in the order it was taken, and then what is new. Before anything else, once.
   // `ownFault`: that process died of itself. `returned`: with COPY, the used index that stands in
   // the guest's ring, from whoever stores it. False, and broken(), when that index and the journal
-  // contradict each other.
-  bool resume(bool ownFault, uint16_t returned = 0);
+  // contradict each other. Deadly chains go into `quarantine`, as those of queue `index`.
+  bool resume(bool ownFault, uint16_t returned = 0, Suspects suspects = Suspects::TOGETHER,
+              kj::Maybe<Quarantine&> quarantine = nullptr, uint16_t index = 0);
 
   // Whether nobody has returned a chain yet. `returned` as above.
   bool isFresh(uint16_t returned = 0) const { return usedIndexSoFar(returned) == 0; }
@@ -150,8 +155,9 @@ class Virtqueue {
 
   // True when pop() would find something: one load of the available index. For a spinning reader.
   bool hasWork() const {
-    return !isBroken && (leftBehind.size() > 0 ||
-                         loadIndex(availableRing + AVAIL_INDEX_OFFSET) != nextAvailable);
+    return !isBroken && mayTake() &&
+           (leftBehind.size() > 0 ||
+            loadIndex(availableRing + AVAIL_INDEX_OFFSET) != nextAvailable);
   }
 
   // Returns `chain` to the driver (§2.7.8). `written`: bytes stored, from its first writable byte;
@@ -190,6 +196,11 @@ class Virtqueue {
 
  private:
   struct Table;
+  // A chain that is tried alone waits for all others, and they for it.
+  bool mayTake() const { return !triesOne && (chainsInFlight == 0 || !isNextSuspect()); }
+  bool isNextSuspect() const {
+    return suspects == Suspects::ALONE && leftBehind.size() > 0 && leftBehind.front().deaths > 0;
+  }
   kj::Maybe<Chain> take();
   kj::Maybe<Chain> takeNew();
   kj::Maybe<Chain> takeLeftBehind();
@@ -221,6 +232,10 @@ class Virtqueue {
   kj::Own<QueueFlight> flightLog;  // null: nobody records
   kj::Array<QueueJournal::Pending> recovered;
   kj::ArrayPtr<const QueueJournal::Pending> leftBehind;  // of `recovered`, not yet given out
+  Suspects suspects = Suspects::TOGETHER;
+  bool triesOne = false;  // what is in flight is a suspect, ALONE
+  kj::Maybe<Quarantine&> quarantine;
+  uint16_t queueIndex = 0;
 };
 
 }  // namespace troupe::virtio

@@ -62,12 +62,12 @@ bool removeGroup(kj::StringPtr path) {
   return false;
 }
 
-void removeVm(kj::StringPtr path) {
+bool removeVm(kj::StringPtr path) {
   // Nobody is left; if somebody is, it is a process of this VM that outlived who watches it.
   writeSmallFile(kj::str(path, "/cgroup.kill"), "1");
   for (kj::StringPtr actor : foldersIn(path))
     removeGroup(kj::str(path, "/", actor));
-  removeGroup(path);
+  return removeGroup(path);
 }
 
 // The open and locked folder, or none when a living process holds it or it is not there any more.
@@ -83,19 +83,23 @@ kj::Maybe<kj::AutoCloseFd> lockFolder(kj::StringPtr path) {
   return kj::mv(folder);
 }
 
-void removeStale(kj::StringPtr ground, kj::StringPtr base) {
+kj::Vector<kj::String> removeStale(kj::StringPtr ground, kj::StringPtr base) {
+  kj::Vector<kj::String> removed;
   for (kj::StringPtr name : foldersIn(base)) {
     if (!name.startsWith(VM_PREFIX)) continue;
     auto path = kj::str(base, "/", name);
     KJ_IF_MAYBE (lock, lockFolder(path)) {
       (void)lock;
-      removeVm(path);
+      if (removeVm(path)) removed.add(kj::mv(path));
     }
   }
   // Nobody lives in them, or they stay.
   for (kj::StringPtr name : foldersIn(ground)) {
-    if (name.startsWith(LEAF_PREFIX)) rmdir(kj::str(ground, "/", name).cStr());
+    if (!name.startsWith(LEAF_PREFIX)) continue;
+    auto path = kj::str(ground, "/", name);
+    if (rmdir(path.cStr()) == 0) removed.add(kj::mv(path));
   }
+  return removed;
 }
 
 // Lets groups in `folder` have the controllers; which of them they have then.
@@ -125,6 +129,19 @@ bool hasLine(kj::StringPtr text, kj::StringPtr line) {
 }
 
 }  // namespace
+
+kj::Vector<kj::String> removeDeadGroups(const CgroupView& view) {
+  uint32_t all = 0;
+  for (Controller one : CONTROLLERS)
+    all |= setOf(one);
+  auto found = findCgroupGround(all, view);
+  if (found.is<CgroupShortage>()) return {};
+  auto land = found.get<CgroupGround>().folder();
+  auto base = kj::str(land, "/troupe");
+  auto removed = removeStale(land, base);
+  if (rmdir(base.cStr()) == 0) removed.add(kj::mv(base));
+  return removed;
+}
 
 VmCgroups::VmCgroups(kj::StringPtr vm, uint32_t wanted, uint64_t guestMemory,
                      const CgroupView& view)

@@ -112,4 +112,8 @@ class VmCgroups {
   uint64_t vmMemory = 0;
 };
 
+// Removes the groups of VMs that were killed, by their locks, where VmCgroups makes its own; which
+// these were.
+kj::Vector<kj::String> removeDeadGroups(const CgroupView& view = {});
+
 }  // namespace troupe::sandbox

@@ -199,22 +199,28 @@ class Graph(unittest.TestCase):
         self.assertIn("color=red", self.graph("--dot", expect=4)[0])
         return out
 
-    def testAnFdThatNobodyAskedForIsMarked(self):
-        out = self.plant(DUPLICATE_RPC, "--jail", "off")
-        self.assertRegex(out, r"1\. rng0 holds fd \d+, for which its profile has no name: socket:")
-        self.stop()
-
-    def testAnFdInAnothersPlaceIsMarkedThroughTheJail(self):
+    def profiles(self, rule=""):
+        """rng's, which lets it be in an endless loop, and with `rule` for its last stage."""
         profiles = self.folder.file("guest/profiles")
         os.makedirs(os.path.join(profiles, "devices/rng"))
         with open("devices/rng/rng.profile") as file:
             text = re.sub(r"(?m)^budget.*\n", "", file.read())
-        rule = ('rule { syscall: "dup3" fd: "rpc" arg { index: 1 fd: "call" } '
-                'arg { index: 2 value: "O_CLOEXEC" } reason: "planted by a test" }')
         text = re.sub(r"(?m)^run \{", "run { " + rule, text)
+        text, count = re.subn(r"restart \{[^}]*\}", "restart { policy: NEVER }", text)
+        self.assertEqual(count, 1)
         with open(os.path.join(profiles, "devices/rng/rng.profile"), "w") as file:
             file.write(text)
-        out = self.plant(RPC_AS_CALL, "--profile-dir", profiles)
+        return profiles
+
+    def testAnFdThatNobodyAskedForIsMarked(self):
+        out = self.plant(DUPLICATE_RPC, "--jail", "off", "--profile-dir", self.profiles())
+        self.assertRegex(out, r"1\. rng0 holds fd \d+, for which its profile has no name: socket:")
+        self.stop()
+
+    def testAnFdInAnothersPlaceIsMarkedThroughTheJail(self):
+        rule = ('rule { syscall: "dup3" fd: "rpc" arg { index: 1 fd: "call" } '
+                'arg { index: 2 value: "O_CLOEXEC" } reason: "planted by a test" }')
+        out = self.plant(RPC_AS_CALL, "--profile-dir", self.profiles(rule))
         self.assertRegex(out, r"1\. rng0 holds fd 18, for which its profile has no name: socket:")
         self.assertEqual(self.folder.run("inspect", self.name, "jail")[0], 4)
         self.stop()

@@ -92,7 +92,7 @@ class Folder:
             err += b"\n(killed by the test: it took too long)"
         return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
 
-    def status(self, name, seconds=20):
+    def status(self, name, seconds=20, state="running"):
         """`troupe status NAME --json` once the VM runs."""
         until = time.monotonic() + seconds
         said = ""
@@ -100,7 +100,7 @@ class Folder:
             code, out, said = self.run("status", name, "--json")
             if code == 0:
                 status = json.loads(out)
-                if status["state"] == "running":
+                if status["state"] == state:
                     return status
             time.sleep(0.05)
         raise AssertionError(f"VM {name} did not come to run: {said}")

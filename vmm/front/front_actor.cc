@@ -2,6 +2,7 @@
 
 #include <capnp/rpc-twoparty.h>
 #include <kj/debug.h>
+#include <limits.h>
 
 #include "vmm/front/metrics_session.h"
 
@@ -17,6 +18,7 @@ constexpr size_t UNTAKEN_LIMIT_BYTES = 256
                                        << 10;  // answers waiting for a client that does not read
 constexpr size_t LONGEST_DISK_ID = 256;
 constexpr size_t LONGEST_DEVICE_NAME = 32;
+constexpr size_t LONGEST_PROFILE = 16 << 10;  // a call with it is within FLOW_LIMIT_WORDS
 constexpr uint32_t CALLS_PER_CONNECTION = 10000;
 constexpr kj::Duration LONGEST_CONNECTION = 1 * kj::HOURS;  // idle clients give their place back
 
@@ -59,6 +61,21 @@ class BoundedVm final: public Vm::Server {
   kj::Promise<void> resume(ResumeContext) override {
     count();
     return vm.resumeRequest().send().ignoreResult();
+  }
+
+  kj::Promise<void> replaceDevice(ReplaceDeviceContext context) override {
+    count();
+    auto params = context.getParams();
+    KJ_REQUIRE(params.getDevice().size() <= LONGEST_DISK_ID, "no device has such a name");
+    KJ_REQUIRE(params.getBinary().size() <= PATH_MAX && params.getProfilePath().size() <= PATH_MAX,
+               "a path is too long");
+    KJ_REQUIRE(params.getProfile().size() <= LONGEST_PROFILE, "a profile is too long");
+    auto request = vm.replaceDeviceRequest();
+    request.setDevice(params.getDevice());
+    request.setBinary(params.getBinary());
+    request.setProfilePath(params.getProfilePath());
+    request.setProfile(params.getProfile());
+    return request.send().ignoreResult();
   }
 
   kj::Promise<void> graph(GraphContext context) override {

@@ -1,0 +1,203 @@
+// Processes that are prepared beside the one that serves: spares, and those of their user's wish.
+
+#include <kj/debug.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/refusal.h"
+#include "vmm/supervisor.h"
+#include "vmm/user_error.h"
+#include "vmm/wait_status.h"
+#include "vmm/ward.h"
+
+namespace troupe {
+
+namespace {
+
+// Until a spare that ended is followed by another one: this, doubled each time in a row.
+constexpr kj::Duration SPARE_PAUSE = 1 * kj::SECONDS;
+constexpr uint32_t MOST_DOUBLINGS = 6;
+// One that has handed over delivers what it has to deliver, and ends.
+constexpr kj::Duration LAST_WORDS = 5 * kj::SECONDS;
+
+kj::Exception notExchanged(Actor& serving, kj::StringPtr why) {
+  return UserError(codes::NOT_EXCHANGED, kj::str(serving.describe(), " is not replaced: ", why))
+      .toException();
+}
+
+// Of the process that was to take `serving`'s place, when it came to nothing.
+kj::Exception didNotBegin(Actor& serving, Actor& next, kj::Maybe<kj::Exception&> failure) {
+  auto what = kj::str(serving.describe(), " goes on as it was; the new process");
+  KJ_IF_MAYBE (refusal, explainRefusal(next, kj::str(what, " died"))) {
+    return refusal->toException();
+  }
+  KJ_IF_MAYBE (exception, next.startFailure()) {
+    return wrapActorError(*exception, codes::NOT_EXCHANGED, kj::str(what, " could not be started"))
+        .toException();
+  }
+  KJ_IF_MAYBE (status, next.waitStatus()) {
+    UserError error(codes::NOT_EXCHANGED,
+                    kj::str(what, " ", describeWaitStatus(*status), " before it was ready"));
+    addLastWords(error, next, next.log().lastWords());
+    return error.toException();
+  }
+  KJ_IF_MAYBE (exception, failure) {
+    return wrapActorError(*exception, codes::NOT_EXCHANGED, kj::str(what, " is not fit to serve"))
+        .toException();
+  }
+  return notExchanged(serving, "the new process ended");
+}
+
+}  // namespace
+
+void Supervisor::wantSpare(Ward& ward) {
+  bool isWanted = ward.succession.policy().spares > 0 && ward.succession.mayStandBeside();
+  if (!isWanted || ward.device.spare != nullptr) return;
+  ward.preparing = keepSpare(ward).eagerlyEvaluate(
+      [](kj::Exception&& failure) { KJ_LOG(ERROR, "there will be no spare process", failure); });
+}
+
+// Makes one, and another one when that has ended.
+kj::Promise<void> Supervisor::keepSpare(Ward& ward) {
+  auto& spare = ward.device.spare.emplace(ward.succession.launch(ground.io, ground.launcher));
+  auto& actor = *spare.actor;
+  return prepare(ward, actor, kj::mv(spare.brokerEnd), /*isBeside=*/true)
+      .then([&ward, &actor](kj::Maybe<uint32_t> process) -> kj::Promise<void> {
+        ward.spareProcess = KJ_REQUIRE_NONNULL(process, "it ended");
+        ward.spareHeartbeat.forget();
+        ward.isSpareReady = true;
+        ward.spareFailures = 0;
+        return actor.onExit().ignoreResult();
+      })
+      .catch_([](kj::Exception&&) {})
+      .then([this, &ward]() {
+        ward.isSpareReady = false;
+        ward.device.spare = nullptr;
+        auto pause = SPARE_PAUSE * (1u << kj::min(ward.spareFailures++, MOST_DOUBLINGS));
+        return timer().afterDelay(pause).then([this, &ward]() { return keepSpare(ward); });
+      });
+}
+
+// Also one by its user's wish, who is told.
+void Supervisor::dropSpare(Ward& ward) {
+  ward.preparing = nullptr;
+  ward.isSpareReady = false;
+  endExchange(ward, "it died meanwhile, and is replaced for that");
+  ward.device.spare = nullptr;
+}
+
+void Supervisor::endExchange(Ward& ward, kj::StringPtr why) {
+  KJ_IF_MAYBE (told, ward.exchange) {
+    (*told)->reject(notExchanged(*ward.device.actor, why));
+    ward.exchange = nullptr;
+  }
+}
+
+void Supervisor::refreshSpare(uint16_t device) {
+  for (auto& ward : wards) {
+    if (ward->index != device || ward->exchange != nullptr) continue;
+    dropSpare(*ward);
+    wantSpare(*ward);
+  }
+}
+
+kj::Promise<void> Supervisor::exchange(uint16_t device, Succession::Change change) {
+  for (auto& one : wards) {
+    auto& ward = *one;
+    if (ward.index != device) continue;
+    bool isBusy =
+        !ward.isServing || ward.exchange != nullptr || ward.device.actor->waitStatus() != nullptr;
+    if (isBusy) return notExchanged(*ward.device.actor, "it is being replaced already, or is down");
+    if (ward.retired != nullptr) {
+      return ward.retiring.addBranch().then([this, device, change = kj::mv(change)]() mutable {
+        return exchange(device, kj::mv(change));
+      });
+    }
+    dropSpare(ward);
+    auto build = ward.succession.changed(kj::mv(change));
+    auto& next =
+        ward.device.spare.emplace(ward.succession.launch(ground.io, ground.launcher, *build));
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    ward.exchange = kj::mv(paf.fulfiller);
+    auto& actor = *next.actor;
+    ward.preparing = prepare(ward, actor, kj::mv(next.brokerEnd), /*isBeside=*/true)
+                         .then([this, &ward, &actor, build = kj::mv(build)](
+                                   kj::Maybe<uint32_t> process) mutable -> kj::Promise<void> {
+                           KJ_IF_MAYBE (number, process) {
+                             ward.spareProcess = *number;
+                             ward.spareHeartbeat.forget();
+                             ward.isSpareReady = true;
+                             return handOver(ward, ward.succession.adopt(kj::mv(build)));
+                           }
+                           return didNotBegin(*ward.device.actor, actor, nullptr);
+                         })
+                         .catch_([this, &ward, &actor](kj::Exception&& failure) {
+                           if (ward.exchange == nullptr) return;  // told already
+                           auto reason = ward.isSpareReady
+                                             ? kj::mv(failure)
+                                             : didNotBegin(*ward.device.actor, actor, failure);
+                           auto told = kj::mv(KJ_ASSERT_NONNULL(ward.exchange));
+                           ward.exchange = nullptr;
+                           told->reject(kj::mv(reason));
+                           // Not from inside of the promise that it ends.
+                           ward.clearing = kj::evalLater([this, &ward]() {
+                                             dropSpare(ward);
+                                             wantSpare(ward);
+                                           }).eagerlyEvaluate(nullptr);
+                         })
+                         .eagerlyEvaluate(nullptr);
+    return kj::mv(paf.promise);
+  }
+  KJ_FAIL_REQUIRE("this device has no successors", device);
+}
+
+// `before`: what its processes were made of.
+kj::Promise<void> Supervisor::handOver(Ward& ward, kj::Own<Succession::Build> before) {
+  auto request = broker.handOverRequest();
+  request.setDevice(ward.index);
+  return request.send().ignoreResult().then(
+      [this, &ward]() { finishExchange(ward); },
+      [&ward, before = kj::mv(before)](kj::Exception&& failure) mutable {
+        ward.succession.adopt(kj::mv(before));
+        auto& actor = *ward.device.actor;
+        kj::throwFatalException(
+            wrapActorError(failure, codes::NOT_EXCHANGED,
+                           kj::str(actor.describe(), " did not hand over to the new process"))
+                .toException());
+      });
+}
+
+// The new process serves already.
+void Supervisor::finishExchange(Ward& ward) {
+  retire(ward);
+  auto next = kj::mv(KJ_ASSERT_NONNULL(ward.device.spare));
+  ward.device.spare = nullptr;
+  ward.isSpareReady = false;
+  install(ward, kj::mv(next));
+  ward.process = ward.spareProcess;
+  ward.place ^= 1;
+  ward.life = watch(ward).eagerlyEvaluate(
+      [this, &ward](kj::Exception&& failure) { abandon(ward, hostileReason(failure)); });
+  auto told = kj::mv(KJ_ASSERT_NONNULL(ward.exchange));
+  ward.exchange = nullptr;
+  told->fulfill();
+  ward.device.actor->log().live();
+  replaced(ward.index);
+}
+
+// The process before has lost its pipe, and ends by itself.
+void Supervisor::retire(Ward& ward) {
+  auto& device = ward.device;
+  auto& old = ward.retired.emplace();
+  old.build = kj::mv(device.build);
+  old.actor = kj::mv(device.actor);
+  old.actor->log().mute();
+  auto ended = old.actor->onExit().ignoreResult();
+  ward.retiring = ended.exclusiveJoin(timer().afterDelay(LAST_WORDS))
+                      .then([this, &ward]() {
+                        ward.retired = nullptr;  // kills it if it is still there
+                        wantSpare(ward);
+                      })
+                      .fork();
+}
+
+}  // namespace troupe

@@ -1,0 +1,55 @@
+#pragma once
+
+#include "vmm/heartbeat.h"
+#include "vmm/quarantine_file.h"
+#include "vmm/supervisor.h"
+
+namespace troupe {
+
+// What the supervisor knows of one device.
+struct Supervisor::Ward {
+  Ward(kj::StringPtr vm, uint16_t index, DeviceActor& device, Succession& succession)
+      : index(index),
+        device(device),
+        succession(succession),
+        heartbeat([this]() { return lookAtThreads(this->device.actor->child().pid()); }),
+        spareHeartbeat([this]() {
+          return lookAtThreads(KJ_ASSERT_NONNULL(this->device.spare).actor->child().pid());
+        }),
+        quarantine(vm, device.actor->name(), succession.quarantine()) {}
+  KJ_DISALLOW_COPY(Ward);
+
+  const uint16_t index;
+  DeviceActor& device;
+  Succession& succession;
+
+  // The process that serves, or did last.
+  uint32_t process = 0;           // the broker's number for it
+  uint8_t place = 0;              // protos/device.capnp, attach
+  bool isServing = true;          // it has been told to go on
+  kj::Maybe<kj::StringPtr> hung;  // why it was killed
+  Heartbeat heartbeat;
+
+  // Deaths.
+  kj::Vector<kj::TimePoint> deaths;     // within the time its profile speaks of
+  kj::Vector<kj::TimePoint> ownDeaths;  // of its own fault, the last few
+  uint32_t inARow = 0;                  // of its own fault
+  bool isBlamed = false;                // the last process that served died of itself
+
+  // The spare, or the process that is to take this one's place by its user's wish.
+  uint32_t spareProcess = 0;
+  bool isSpareReady = false;
+  uint32_t spareFailures = 0;  // in a row
+  Heartbeat spareHeartbeat;
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> exchange;  // under way
+
+  QuarantineFile quarantine;
+  kj::Maybe<DeviceActor> retired;  // its build and its actor, until that has ended
+  kj::ForkedPromise<void> retiring = nullptr;
+  kj::Promise<void> clearing = nullptr;   // away what an exchange left
+  kj::Promise<void> preparing = nullptr;  // the spare
+  kj::Promise<void> helperLife = nullptr;
+  kj::Promise<void> life = nullptr;
+};
+
+}  // namespace troupe
