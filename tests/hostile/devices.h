@@ -10,7 +10,7 @@ namespace troupe::hostile {
 constexpr const char* DEVICES[] = {"balloon", "blk", "console", "net", "rng", "vsock"};
 
 // Those whose profiles let another process take a dead one's place.
-constexpr const char* REPLACED_DEVICES[] = {"balloon", "blk", "console", "rng", "vsock"};
+constexpr const char* REPLACED_DEVICES[] = {"balloon", "blk", "console", "net", "rng", "vsock"};
 
 inline std::string deviceName(const ::testing::TestParamInfo<const char*>& info) {
   return info.param;
