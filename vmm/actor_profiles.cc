@@ -8,6 +8,7 @@
 #include "devices/console/console_profile.h"
 #include "devices/console/serial_profile.h"
 #include "devices/net/net_profile.h"
+#include "devices/recorder/recorder_profile.h"
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
 #include "vmm/front/front_profile.h"
@@ -19,9 +20,10 @@ namespace troupe {
 
 namespace {
 
-const sandbox::Profile* const PLAYERS[] = {
-    &BROKER_PROFILE, &BLK_PROFILE, &CONSOLE_PROFILE, &SERIAL_PROFILE,  &RNG_PROFILE,
-    &FRONT_PROFILE,  &NET_PROFILE, &PASST_PROFILE,   &BALLOON_PROFILE, &VSOCK_PROFILE};
+const sandbox::Profile* const PLAYERS[] = {&BROKER_PROFILE, &BLK_PROFILE,     &CONSOLE_PROFILE,
+                                           &SERIAL_PROFILE, &RNG_PROFILE,     &FRONT_PROFILE,
+                                           &NET_PROFILE,    &PASST_PROFILE,   &BALLOON_PROFILE,
+                                           &VSOCK_PROFILE,  &RECORDER_PROFILE};
 
 const sandbox::Profile& builtInAt(kj::StringPtr path) {
   for (auto profile : PLAYERS) {
