@@ -168,6 +168,18 @@ bool ProgramSymbols::jumps(const Function& from, const Function& to) const {
   return false;
 }
 
+const ProgramSymbols::Function* ProgramSymbols::onlyJumperOfOurs(const Function& to) const {
+  const Function* found = nullptr;
+  for (const Function& function : functions) {
+    // As it is mangled: what has its own name in the namespace `troupe`.
+    bool ours = function.name.find("6troupe") != std::string::npos;
+    if (!ours || function.begin == to.begin || !jumps(function, to)) continue;
+    if (found != nullptr) return nullptr;
+    found = &function;
+  }
+  return found;
+}
+
 std::vector<std::string> ProgramSymbols::callers(const std::vector<uint64_t>& stack) const {
   std::vector<std::string> names;
   const Function* current = stack.empty() ? nullptr : at(stack[0]);
@@ -184,6 +196,10 @@ std::vector<std::string> ProgramSymbols::callers(const std::vector<uint64_t>& st
       bool isIt =
           called != nullptr && (called->begin == current->begin || jumps(*called, *current));
       if (!isIt) continue;
+    } else if (names.size() == 1) {
+      // Nobody calls the C library's wrapper by a pointer: a method did that ends in a jump to it.
+      const Function* jumper = onlyJumperOfOurs(*current);
+      if (jumper != nullptr) names.push_back(shortened(demangled(jumper->name)));
     }
     current = caller;
     names.push_back(shortened(demangled(caller->name)));

@@ -34,6 +34,8 @@ class ProgramSymbols {
   Call callBefore(uint64_t address, uint64_t& target) const;
   // Whether `from` ends in `to` as if it had been called instead (a tail call).
   bool jumps(const Function& from, const Function& to) const;
+  // The one function of ours that ends so in `to`; null if none does, or several.
+  const Function* onlyJumperOfOurs(const Function& to) const;
 
   std::vector<Function> functions;  // in the order of their addresses
   std::vector<Code> code;

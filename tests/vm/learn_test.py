@@ -125,6 +125,9 @@ class Learn(unittest.TestCase):
         with open(profile, "w") as file:
             file.write('actor: "rng"  # mine\ninclude: "devices/virtio/device.profile"\n'
                        'include: "devices/virtio/journal.profile"\n'
+                       'include: "devices/virtio/flight.profile"\n'
+                       'fd { name: "answers" number: 13 kind: MEMFD closed: true optional: true }\n'
+                       'fd { name: "flight" number: 14 kind: MEMFD closed: true optional: true }\n'
                        'fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }\n'
                        'fd { name: "kick" number: 17 kind: EVENTFD from: PLACED }\n'
                        'fd { name: "call" number: 18 kind: EVENTFD from: PLACED }\n'
