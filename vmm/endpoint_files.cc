@@ -19,7 +19,7 @@ namespace troupe {
 
 namespace {
 
-constexpr int WAITING_CLIENTS = 64;
+constexpr int WAITING_CLIENTS = 1024;  // a thousand that come at once, before one is accepted
 
 kj::AutoCloseFd newSocket() {
   int fd;

@@ -55,8 +55,8 @@ class Vsock(Part):
         streams = []
         for number in range(STREAMS):
             stream = socket.socket(socket.AF_UNIX)
+            stream.connect(self.echo)  # one with a time limit does not wait for its turn
             stream.settimeout(120)
-            stream.connect(self.echo)
             stream.sendall(b"%06d" % number)
             streams.append(stream)
         wrong = [number for number, stream in enumerate(streams)
@@ -78,8 +78,8 @@ class Vsock(Part):
         until = time.monotonic() + seconds
         while True:
             stream = socket.socket(socket.AF_UNIX)
-            stream.settimeout(240)
             stream.connect(self.path)
+            stream.settimeout(240)
             stream.sendall(b"CONNECT %d\n" % port)
             answer = b""
             while not answer.endswith(b"\n"):
