@@ -48,7 +48,7 @@ class Part:
     def check(self, name, passed, why=""):
         check(f"{self.name}: {name}", passed, why)
 
-    def wait(self, step, seconds=240):
+    def wait(self, step, seconds=480):
         """The words behind "PART name: step" once the guest's script has said them."""
         until = time.monotonic() + seconds
         while True:
