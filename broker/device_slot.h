@@ -26,9 +26,10 @@ using ProcessLost =
 //
 // A successor is prepared before it serves: after the death of the process before, or beside it.
 //
-//   the process before dies:     letGo() ─ prepare() ─ resume()     or prepare() … letGo() ─
-//   resume() it lives and is to go:       prepare() ─ handOver() nobody is to follow for now:
-//   leaveDown() … the driver resets ─ prepare() ─ resume()
+//   the process before dies        letGo() ─ prepare() ─ resume()
+//   the same, with one prepared    prepare() … letGo() ─ resume()
+//   it lives and is to go          prepare() ─ handOver()
+//   nobody is to follow for now    leaveDown() … the driver resets ─ prepare() ─ resume()
 //
 // While a device that can be replaced is away, what the driver asks for waits: a reset ends only
 // when there is a successor, for until then nobody knows whether the dead process's requests still

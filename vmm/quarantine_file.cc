@@ -44,18 +44,21 @@ QuarantineFile::QuarantineFile(kj::StringPtr vm, kj::StringPtr device,
 
 kj::Maybe<kj::String> QuarantineFile::writeNew() {
   uint64_t count = requests.count();
-  if (count == seen) return nullptr;
+  if (isFull || count == seen) return nullptr;
   // The device may have written any number there.
-  uint64_t first = count - kj::min(count - seen, requests.capacity());
+  uint64_t number = count - kj::min(count - seen, requests.capacity());
   kj::Vector<char> text;
   uint32_t kept = 0;
-  for (uint64_t number = first; number != count; number++) {
+  for (; number != count; number++) {
     KJ_IF_MAYBE (request, requests.read(number)) {
       addRequest(text, *request);
       kept++;
+    } else if (number + 1 == count) {
+      break;  // it may be written just now
     }
   }
-  seen = count;
+  seen = number;
+  if (kept == 0) return nullptr;
   return kj::str("two processes in a row of ", device, " died of ", kept == 1 ? "a" : "each of ",
                  kept == 1 ? kj::str() : kj::str(kept), " request", kept == 1 ? "" : "s",
                  " of its driver, which got an error for an answer; ", append(text));
@@ -72,6 +75,7 @@ kj::String QuarantineFile::append(kj::ArrayPtr<const char> text) {
   struct stat info;
   KJ_SYSCALL(fstat(file, &info));
   if (info.st_size + off_t(text.size()) > LARGEST) {
+    isFull = true;
     return kj::str("its bytes are not kept: ", quote(path), " is as large as it may become");
   }
   ssize_t written = write(file, text.begin(), text.size());

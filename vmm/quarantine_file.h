@@ -16,7 +16,7 @@ class QuarantineFile {
   KJ_DISALLOW_COPY(QuarantineFile);
 
   // Writes down what has come since it was last asked; what to tell the user of it, if anything
-  // has.
+  // has. That the file is as large as it may become is told once, and nothing after it.
   kj::Maybe<kj::String> writeNew();
 
  private:
@@ -26,6 +26,7 @@ class QuarantineFile {
   kj::String device;
   kj::String path;
   uint64_t seen = 0;
+  bool isFull = false;
 };
 
 }  // namespace troupe

@@ -40,12 +40,13 @@ void Quarantine::keep(QuarantinedRequest request, kj::ArrayPtr<const iovec> read
 
 kj::Maybe<Quarantine::Kept> Quarantine::read(uint64_t number) const {
   const Slot& slot = *slotOf(number);
-  if (__atomic_load_n(&slot.done, __ATOMIC_ACQUIRE) != number + 1) return nullptr;
+  uint64_t done = number + 1;
+  if (done == 0 || __atomic_load_n(&slot.done, __ATOMIC_ACQUIRE) != done) return nullptr;
   // Whoever wrote it may write on: what is checked is a copy.
   auto copy = kj::heap<Slot>();
   memcpy(copy.get(), &slot, sizeof(Slot));
   __atomic_thread_fence(__ATOMIC_ACQUIRE);
-  if (__atomic_load_n(&slot.done, __ATOMIC_RELAXED) != number + 1) return nullptr;
+  if (__atomic_load_n(&slot.done, __ATOMIC_RELAXED) != done) return nullptr;
   if (copy->request.keptBytes > QuarantinedRequest::MOST_BYTES) return nullptr;
   return Kept{copy->request,
               kj::heapArray<kj::byte>(kj::arrayPtr(copy->bytes, copy->request.keptBytes))};
