@@ -183,11 +183,11 @@ check("third: its own stay when another VM starts",
 
 # Real ends: the limit is lowered below what the actor has.
 disk = third.actors["blk0"]["pid"]
-limit = read(third.group_of("blk0"), "memory.max")
+of_profile = read(third.group_of("blk0"), "memory.max")
 write("4096", third.group_of("blk0"), "memory.max")
 check("third: a disk that died of its memory limit is replaced", until(lambda: third.is_running() and
       third.actors["blk0"]["pid"] != disk))
-check("third: the limit is its profile's again", read(third.group_of("blk0"), "memory.max") == limit)
+check("third: the limit is its profile's again", read(third.group_of("blk0"), "memory.max") == of_profile)
 status, said = third.stop()
 check("third: it goes on until it is stopped", status == 18, status)
 check("third: one message tells it", said.count("TRP-") == 1 and re.search(
