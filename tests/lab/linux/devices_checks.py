@@ -58,7 +58,7 @@ for slot, part in enumerate(parts):
     extra += part.options()
     words += part.words()
 # Two CPUs where something is dealt to them: each more is one more that the emulation may lose.
-cpus = 2 if "net" in names else 1
+cpus = 2 if "net" in names or "replaced" in names else 1
 run = Run("devices", cpus=cpus, memory="512M", user=USER, words=" ".join(words), extra=extra)
 threads = []
 for part in parts:
