@@ -40,15 +40,39 @@ uint64_t clockOffset() {
 
 }  // namespace
 
-Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found)
+Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes)
     : fd(fd),
-      found(found),
       maxBytes(maxBytes),
       frameBytes(frameBytes),
       clockOffsetNs(clockOffset()),
       used(FILE_HEADER_BYTES),
-      ended(found > 0) {
-  if (found == 0) begin();
+      ended(false),
+      end(nullptr) {
+  begin();
+}
+
+Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found, uint64_t& end)
+    : fd(fd),
+      maxBytes(maxBytes),
+      frameBytes(frameBytes),
+      clockOffsetNs(clockOffset()),
+      used(FILE_HEADER_BYTES),
+      ended(false),
+      end(&end) {
+  uint64_t kept = __atomic_load_n(&end, __ATOMIC_RELAXED);
+  if (kept == 0) {
+    KJ_REQUIRE(found <= FILE_HEADER_BYTES, "TRP-net-107: the file for captured frames is not empty",
+               found);
+    if (found > 0) cut(0);  // of a process that did not come to note it
+    begin();
+    kept = FILE_HEADER_BYTES;
+  } else {
+    KJ_REQUIRE(kept >= FILE_HEADER_BYTES && kept <= found,
+               "TRP-net-107: the file for captured frames is not as it was left", kept, found);
+    cut(kept);
+  }
+  used = kept;
+  __atomic_store_n(&end, kept, __ATOMIC_RELEASE);
 }
 
 void Capture::begin() {
@@ -60,28 +84,6 @@ void Capture::begin() {
              "TRP-net-109: the file of captured frames cannot be written");
   KJ_REQUIRE(written == sizeof(header),
              "TRP-net-109: the file of captured frames cannot be written: it has no room");
-}
-
-void Capture::keepIn(kj::ArrayPtr<kj::byte> place) {
-  KJ_REQUIRE(place.size() == sizeof(*end) && uintptr_t(place.begin()) % alignof(uint64_t) == 0);
-  end = reinterpret_cast<uint64_t*>(place.begin());
-  uint64_t kept = __atomic_load_n(end, __ATOMIC_RELAXED);
-  if (kept == 0) {
-    KJ_REQUIRE(found <= FILE_HEADER_BYTES, "TRP-net-107: the file for captured frames is not empty",
-               found);
-    if (found > 0) {  // of a process that did not come to note it
-      cut(0);
-      begin();
-    }
-    kept = FILE_HEADER_BYTES;
-  } else {
-    KJ_REQUIRE(kept >= FILE_HEADER_BYTES && kept <= found,
-               "TRP-net-107: the file for captured frames is not as it was left", kept, found);
-    cut(kept);
-  }
-  used = kept;
-  ended = false;
-  __atomic_store_n(end, kept, __ATOMIC_RELEASE);
 }
 
 void Capture::cut(uint64_t size) {

@@ -17,16 +17,16 @@ namespace troupe::net {
 // Frames may come from any thread.
 class Capture {
  public:
-  // `fd`: a regular file at its end, borrowed, with `found` bytes in it: none, or what a process
-  // before this one has written; then keepIn() comes next. `maxBytes`: of the whole file. Of each
-  // frame at most `frameBytes` are kept.
-  Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found = 0);
-  KJ_DISALLOW_COPY(Capture);
+  // `fd`: an empty regular file, borrowed. `maxBytes`: of the whole file. Of each frame at most
+  // `frameBytes` are kept.
+  Capture(int fd, uint64_t maxBytes, uint32_t frameBytes);
 
-  // Has a successor know, by memory that outlives this process, where the last whole frame ends:
-  // zero, or another Capture's of this file, which may have been hostile. What is behind that goes.
-  // Before the first frame. `place`: aligned to 8, 8 bytes.
-  void keepIn(kj::ArrayPtr<kj::byte> place);
+  // The same for a file at its end, with `found` bytes in it: none, or what a process before this
+  // one has written. `end` outlives the process and tells a successor where the last whole frame
+  // ends: zero, or another Capture's of this file, which may have been hostile. What is behind that
+  // goes.
+  Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found, uint64_t& end);
+  KJ_DISALLOW_COPY(Capture);
 
   void add(kj::ArrayPtr<const kj::byte> frame);
 
@@ -40,14 +40,13 @@ class Capture {
   bool write(kj::ArrayPtr<const iovec> pieces, size_t size);
 
   const int fd;
-  const uint64_t found;
   const uint64_t maxBytes;
   const uint32_t frameBytes;
   const uint64_t clockOffsetNs;  // CLOCK_REALTIME less CLOCK_MONOTONIC
   std::atomic<uint64_t> used;    // of the file, and of what is being written to it
   std::atomic<bool> ended;
-  std::mutex mutex;         // of two threads' records one is whole and noted before the other
-  uint64_t* end = nullptr;  // of the last whole frame, for a successor
+  std::mutex mutex;  // of two threads' records one is whole and noted before the other
+  uint64_t* end;     // of the last whole frame, for a successor; null: there is none
 };
 
 }  // namespace troupe::net

@@ -97,6 +97,33 @@ TEST(Capture, AFileThatTakesNothingIsRefused) {
   EXPECT_ANY_THROW(Capture(full, 1000, 65535));
 }
 
+TEST(Capture, ASuccessorGoesOnBehindTheLastWholeFrame) {
+  auto file = makeFile();
+  uint64_t end = 0;
+  {
+    Capture capture(file, 1 << 20, 65535, 0, end);
+    capture.add(FRAME);
+  }
+  EXPECT_EQ(end, 24 + 116);
+  KJ_SYSCALL(write(file, "half of a record", 16));
+  Capture capture(file, 1 << 20, 65535, 24 + 116 + 16, end);
+  capture.add(FRAME);
+  auto bytes = contentOf(file);
+  EXPECT_EQ(bytes.size(), 24 + 2 * 116);
+  EXPECT_EQ(wordAt(bytes, 24 + 116 + 8), sizeof(FRAME));
+  EXPECT_EQ(end, 24 + 2 * 116);
+}
+
+TEST(Capture, AnEndThatCannotBeIsRefused) {
+  for (uint64_t left : {uint64_t(1), uint64_t(23), uint64_t(24 + 116 + 1), UINT64_MAX}) {
+    auto file = makeFile();
+    Capture(file, 1 << 20, 65535).add(FRAME);
+    uint64_t end = left;
+    EXPECT_ANY_THROW(Capture(file, 1 << 20, 65535, 24 + 116, end)) << left;
+    EXPECT_EQ(contentOf(file).size(), 24 + 116);
+  }
+}
+
 TEST(Capture, RecordsOfTwoThreadsDoNotMix) {
   auto file = makeFile();
   Capture capture(file, 1 << 20, 65535);

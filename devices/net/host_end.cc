@@ -52,22 +52,26 @@ kj::Own<Backend> socketBackend(NetConfig::Reader config, int fd) {
   return kj::heap<FrameBackend>(fd, headers);
 }
 
-// `mayContinue`: what is in the file may be of a process before this one.
-kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, bool mayContinue) {
+kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, kj::Maybe<uint64_t&> end) {
   KJ_REQUIRE(config.getCaptureFrameBytes() >= LEAST_CAPTURED &&
                  config.getCaptureBytes() >= Capture::FILE_HEADER_BYTES,
              "TRP-net-108: of each frame at least 64 bytes are captured, into a file of 24 or more",
              config.getCaptureFrameBytes(), config.getCaptureBytes());
   off_t size;
   KJ_SYSCALL(size = lseek(fd, 0, SEEK_END), "TRP-net-107: captured frames go to a regular file");
-  KJ_REQUIRE(size == 0 || mayContinue, "TRP-net-107: the file for captured frames is not empty",
-             size);
-  return kj::heap<Capture>(fd, config.getCaptureBytes(), config.getCaptureFrameBytes(), size);
+  uint64_t most = config.getCaptureBytes();
+  uint32_t ofEach = config.getCaptureFrameBytes();
+  KJ_IF_MAYBE (kept, end) {
+    return kj::heap<Capture>(fd, most, ofEach, size, *kept);
+  }
+  KJ_REQUIRE(size == 0, "TRP-net-107: the file for captured frames is not empty", size);
+  return kj::heap<Capture>(fd, most, ofEach);
 }
 
 }  // namespace
 
-HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup) {
+HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup,
+                 kj::Maybe<uint64_t&> captureEnd) {
   auto fds = fdsOf(config, setup);
   bool isTap = config.getBackend() == NetConfig::Backend::TAP;
   auto made = kj::heapArrayBuilder<kj::Own<Backend>>(fds.size());
@@ -80,8 +84,7 @@ HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup) {
   }
   backends = made.finish();
   if (isTap) tap = kj::heap<TapQueues>(fds);
-  if (config.getCapture())
-    capture = makeCapture(config, setup.fd("pcap"), setup.fdCount("journal") > 0);
+  if (config.getCapture()) capture = makeCapture(config, setup.fd("pcap"), captureEnd);
 }
 
 NetEngine::Host HostEnd::host() {

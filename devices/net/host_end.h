@@ -1,7 +1,10 @@
 #pragma once
 
 #include <kj/array.h>
+#include <kj/common.h>
 #include <kj/memory.h>
+
+#include <cstdint>
 
 #include "devices/net/capture.h"
 #include "devices/net/net.capnp.h"
@@ -14,8 +17,9 @@ namespace troupe::net {
 // The host's side of a network device, made of the fds its process was handed.
 class HostEnd {
  public:
-  // Throws (TRP-net-…) when the fds are not what `config` says.
-  HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup);
+  // Throws (TRP-net-…) when the fds are not what `config` says. `captureEnd`: a Capture's, if
+  // another process may take this one's place.
+  HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup, kj::Maybe<uint64_t&> captureEnd);
   KJ_DISALLOW_COPY(HostEnd);
 
   // For an engine that this outlives.

@@ -26,7 +26,6 @@ constexpr uint16_t ALL_MODES = (1 << 8) - 1;
 
 // Numbers alone, any value of which can be looked at.
 struct KeptState::Record {
-  uint64_t activation;
   uint64_t offloads;
   uint16_t pairs;
   uint16_t modes;
@@ -46,10 +45,9 @@ kj::byte* KeptState::place(uint64_t number) const {
   return memory + FIRST_PLACE + (number - 1) * sizeof(Record);
 }
 
-void KeptState::note(uint64_t activation, const DriverSaid& said) {
+void KeptState::note(const DriverSaid& said) {
   auto& filter = said.filter;
   Record record{};
-  record.activation = activation;
   record.offloads = said.offloads;
   record.pairs = said.pairs;
   record.modes = (filter.promiscuous ? PROMISCUOUS : 0) |
@@ -71,15 +69,17 @@ void KeptState::note(uint64_t activation, const DriverSaid& said) {
   __atomic_store_n(current, other, __ATOMIC_RELEASE);
 }
 
-kj::Maybe<DriverSaid> KeptState::recall(uint64_t activation, const DriverSaid& initial) const {
+void KeptState::forget() {
+  __atomic_store_n(reinterpret_cast<uint64_t*>(memory + CURRENT), uint64_t(0), __ATOMIC_RELEASE);
+}
+
+kj::Maybe<DriverSaid> KeptState::recall(const DriverSaid& initial) const {
   uint64_t current =
       __atomic_load_n(reinterpret_cast<const uint64_t*>(memory + CURRENT), __ATOMIC_ACQUIRE);
   if (current == 0) return DriverSaid(initial);
   if (current > 2) return nullptr;
   Record record;
   memcpy(&record, place(current), sizeof(record));
-  if (record.activation < activation) return DriverSaid(initial);
-  if (record.activation != activation) return nullptr;
   if (record.pairs == 0 || record.mac.isGroup() || record.mac.isZero()) return nullptr;
   if (record.unicastCount > ReceiveFilter::MAX_ADDRESSES ||
       record.multicastCount > ReceiveFilter::MAX_ADDRESSES || (record.modes & ~ALL_MODES) != 0) {

@@ -28,13 +28,15 @@ class KeptState {
   // `memory`: BYTES of it, aligned to 8: zero, or written by another KeptState.
   explicit KeptState(kj::ArrayPtr<kj::byte> memory);
 
-  // `activation`: its number among all the times the device was started, at least 1.
-  void note(uint64_t activation, const DriverSaid& said);
+  void note(const DriverSaid& said);
 
-  // What was noted last, if that was in this activation. Whoever noted it may have been hostile:
-  // what comes back is sound in itself, and still to be held against what the driver may say. None
-  // for one that is not; `initial` when nothing was noted.
-  kj::Maybe<DriverSaid> recall(uint64_t activation, const DriverSaid& initial) const;
+  // A driver begins anew, and has said nothing.
+  void forget();
+
+  // What was noted last. Whoever noted it may have been hostile: what comes back is sound in
+  // itself, and still to be held against what the driver may say. None for one that is not;
+  // `initial` when nothing was noted.
+  kj::Maybe<DriverSaid> recall(const DriverSaid& initial) const;
 
  private:
   struct Record;

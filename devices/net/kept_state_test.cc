@@ -37,7 +37,7 @@ DriverSaid changed() {
 
 TEST(KeptState, WithoutANoteItIsAsAtFirst) {
   Memory memory;
-  auto said = KJ_ASSERT_NONNULL(KeptState(memory.all()).recall(1, initial()));
+  auto said = KJ_ASSERT_NONNULL(KeptState(memory.all()).recall(initial()));
   EXPECT_EQ(said.pairs, 1);
   EXPECT_EQ(said.mac, OWN);
   EXPECT_TRUE(said.filter.promiscuous);
@@ -47,10 +47,10 @@ TEST(KeptState, AnotherProcessFindsTheLastNote) {
   Memory memory;
   {
     KeptState kept(memory.all());
-    kept.note(7, initial());
-    kept.note(7, changed());
+    kept.note(initial());
+    kept.note(changed());
   }
-  auto said = KJ_ASSERT_NONNULL(KeptState(memory.all()).recall(7, initial()));
+  auto said = KJ_ASSERT_NONNULL(KeptState(memory.all()).recall(initial()));
   EXPECT_EQ(said.pairs, 3);
   EXPECT_EQ(said.offloads, 0x83);
   EXPECT_EQ(said.mac, NEW);
@@ -66,21 +66,24 @@ TEST(KeptState, AnotherProcessFindsTheLastNote) {
 TEST(KeptState, WhatAnEarlierDriverSaidIsForgotten) {
   Memory memory;
   KeptState kept(memory.all());
-  kept.note(7, changed());
-  EXPECT_EQ(KJ_ASSERT_NONNULL(kept.recall(8, initial())).pairs, 1);
-  EXPECT_TRUE(kept.recall(6, initial()) == nullptr);
+  kept.note(changed());
+  kept.note(changed());
+  kept.forget();
+  EXPECT_EQ(KJ_ASSERT_NONNULL(kept.recall(initial())).pairs, 1);
+  kept.note(changed());
+  EXPECT_EQ(KJ_ASSERT_NONNULL(kept.recall(initial())).pairs, 3);
 }
 
 // A process may die between any two of its stores: here before the one that makes a note count.
 TEST(KeptState, HalfANoteIsNone) {
   Memory memory;
   KeptState kept(memory.all());
-  kept.note(1, changed());
+  kept.note(changed());
   kj::byte current[8];
   memcpy(current, memory.bytes, sizeof(current));
-  kept.note(1, initial());
+  kept.note(initial());
   memcpy(memory.bytes, current, sizeof(current));
-  EXPECT_EQ(KJ_ASSERT_NONNULL(kept.recall(1, initial())).pairs, 3);
+  EXPECT_EQ(KJ_ASSERT_NONNULL(kept.recall(initial())).pairs, 3);
 }
 
 // Whoever wrote it may have been hostile: whatever is there, what comes back is sound in itself.
@@ -90,10 +93,10 @@ TEST(KeptState, EveryByteMayBeAnything) {
     for (kj::byte value : {0x00, 0x01, 0x41, 0xff}) {
       Memory memory;
       KeptState kept(memory.all());
-      kept.note(1, changed());
-      kept.note(1, changed());
+      kept.note(changed());
+      kept.note(changed());
       memory.bytes[at] = value;
-      auto recalled = kept.recall(1, initial());
+      auto recalled = kept.recall(initial());
       KJ_IF_MAYBE (said, recalled) {
         EXPECT_GT(said->pairs, 0);
         EXPECT_FALSE(said->mac.isGroup() || said->mac.isZero());

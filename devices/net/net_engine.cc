@@ -45,7 +45,7 @@ NetOptions checked(const NetOptions& options, const NetEngine::Host& host) {
 }  // namespace
 
 NetEngine::NetEngine(kj::UnixEventPort& port, Host hostParam, const NetOptions& optionsParam,
-                     NetProcess& process)
+                     NetProcess& process, kj::ArrayPtr<kj::byte> memory)
     : port(port),
       host(kj::mv(hostParam)),
       options(checked(optionsParam, host)),
@@ -57,6 +57,7 @@ NetEngine::NetEngine(kj::UnixEventPort& port, Host hostParam, const NetOptions& 
       linkUp(options.linkUp),
       observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       watching(nullptr) {
+  if (memory.size() > 0) kept.emplace(memory);
   told = {};
   memcpy(told.mac, options.mac.bytes, sizeof(told.mac));
   told.status = status();
@@ -104,28 +105,32 @@ virtio::DeviceDescription NetEngine::describe() {
   return description;
 }
 
-void NetEngine::keepIn(kj::ArrayPtr<kj::byte> memory) {
-  kept.emplace(memory.slice(0, KeptState::BYTES));
-  if (host.capture != nullptr) {
-    host.capture->keepIn(memory.slice(KeptState::BYTES, KeptState::BYTES + sizeof(uint64_t)));
+void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
+                      kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+  begin(Driver::NEW, features, kj::mv(queues), link);
+}
+
+void NetEngine::resume(const virtio::GuestMemory&, uint64_t features,
+                       kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+  begin(Driver::OF_A_DEAD_PROCESS, features, kj::mv(queues), link);
+}
+
+void NetEngine::forget() {
+  KJ_IF_MAYBE (memory, kept) {
+    memory->forget();
   }
 }
 
-void NetEngine::activating(uint64_t number, bool isResumed) {
-  activation = number;
-  resumed = isResumed;
-}
-
-void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
-                      kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
+void NetEngine::begin(Driver driver, uint64_t features, kj::Array<virtio::ActiveQueue> queues,
+                      virtio::DriverLink& link) {
   bool multiple = features & virtio::NET_F_MQ;
   uint16_t most = multiple ? pairs.size() : 1;
   Control::Limits limits{features, most, !options.spoofFilter};
   auto& now = *active.emplace(kj::heap<Active>(link, features, options.mac, limits));
-  bool isSound = !resumed || recall();
+  bool isSound = driver == Driver::NEW || recall();
   // Who takes another's place has lost frames, and its neighbours may have looked for the guest
   // meanwhile.
-  announce = resumed;
+  announce = driver == Driver::OF_A_DEAD_PROCESS;
   tellMac(now.control.mac);
   tellStatus();
   tellRules();
@@ -161,7 +166,7 @@ void NetEngine::start(const virtio::GuestMemory&, uint64_t features,
 bool NetEngine::recall() {
   auto& control = KJ_ASSERT_NONNULL(active)->control;
   auto& memory = KJ_REQUIRE_NONNULL(kept, "nothing was kept of what the driver said");
-  KJ_IF_MAYBE (said, memory.recall(activation, control.said())) {
+  KJ_IF_MAYBE (said, memory.recall(control.said())) {
     return control.restore(*said);
   }
   return false;
@@ -170,7 +175,7 @@ bool NetEngine::recall() {
 // So that a successor finds what the driver was told is so.
 void NetEngine::note() {
   KJ_IF_MAYBE (memory, kept) {
-    memory->note(activation, KJ_ASSERT_NONNULL(active)->control.said());
+    memory->note(KJ_ASSERT_NONNULL(active)->control.said());
   }
 }
 

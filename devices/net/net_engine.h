@@ -61,14 +61,17 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
     TapQueues* tap = nullptr;
     Capture* capture = nullptr;
   };
-  NetEngine(kj::UnixEventPort& port, Host host, const NetOptions& options, NetProcess& process);
+  // `kept`: memory for a KeptState, which outlives the engine, or none.
+  NetEngine(kj::UnixEventPort& port, Host host, const NetOptions& options, NetProcess& process,
+            kj::ArrayPtr<kj::byte> kept = nullptr);
   ~NetEngine() noexcept(false);
 
   virtio::DeviceDescription describe() override;
-  void keepIn(kj::ArrayPtr<kj::byte> memory) override;
-  void activating(uint64_t number, bool resumed) override;
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  void resume(const virtio::GuestMemory& memory, uint64_t features,
+              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
+  void forget() override;
   kj::Promise<void> stop() override;
   // The link goes up or down; the driver is to announce itself.
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
@@ -91,6 +94,10 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
     kj::Own<NetQueue> queue;  // above its fd: ends first
   };
 
+  enum class Driver { NEW, OF_A_DEAD_PROCESS };
+
+  void begin(Driver driver, uint64_t features, kj::Array<virtio::ActiveQueue> queues,
+             virtio::DriverLink& link);
   kj::Promise<bool> obey(const Control& control, Control::Command command) override;
   kj::Promise<bool> carryOut(const Control& control, Control::Command command);
   kj::Promise<bool> usePairs(uint16_t count);
@@ -116,8 +123,6 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   kj::AutoCloseFd events;
 
   kj::Maybe<KeptState> kept;    // for a successor of this process
-  uint64_t activation = 0;      // the number of start()
-  bool resumed = false;         // a process before this one was started with it
   bool linkUp;                  // as the user has it
   bool announce = false;        // the driver is to, and has not said that it did
   virtio::NetConfigSpace told;  // what the broker has

@@ -19,6 +19,7 @@
 #include "devices/net/net_profile.h"
 #include "devices/net/testing/net_driver.h"
 #include "devices/net/testing/test_tap.h"
+#include "devices/virtio/queue_journal.h"
 #include "devices/virtio/testing/process_bench.h"
 #include "sandbox/shared_memory.h"
 
@@ -40,7 +41,7 @@ constexpr uint32_t FRAME_BYTES = 100;  // testing::udpFrame
 constexpr uint32_t ROOM = 1536;
 constexpr size_t MARK = 50;  // where in a frame its number stands; what follows repeats it
 constexpr uint16_t FLOWS = 16;
-constexpr uint64_t JOURNAL_BYTES = 1 << 20;
+constexpr uint64_t JOURNAL_BYTES = 2 << 20;
 constexpr uint64_t FEATURES = testing::FEATURES | testing::OFFLOADS | virtio::NET_F_MQ;
 constexpr size_t HEADER = sizeof(virtio::NetHeader);
 
@@ -354,12 +355,11 @@ TEST(NetKilled, NonsenseInTheKeptMemoryAsksForAReset) {
     bench.workUntil(life.device, "no answer", [&] { return driver.commandAnswered(); });
     life.kill();
   }
-  // Behind a page of counters and the journals of four queues of 1024 and one of 64: a mad number
-  // of pairs in both places.
-  constexpr uint64_t KEPT = 4096 + 4 * (64 + 1024 * 16) + 64 + 64 * 16;
-  constexpr uint64_t PAIRS_AT = 16;
+  // A mad number of pairs in both places.
+  constexpr uint64_t KEPT = virtio::QUEUE_JOURNALS_BYTES;
+  constexpr uint64_t PAIRS_AT = 8;
   uint16_t many = 9;
-  for (uint64_t place : {64, 64 + 800}) {
+  for (uint64_t place : {64, 64 + 792}) {
     uint16_t found;
     KJ_SYSCALL(pread(bench.journal.writable, &found, sizeof(found), KEPT + place + PAIRS_AT));
     EXPECT_TRUE(found == 1 || found == 2) << found;

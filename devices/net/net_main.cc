@@ -64,20 +64,28 @@ NetOptions optionsOf(NetConfig::Reader config) {
   return options;
 }
 
+// Where a capture keeps its end: behind what the driver says.
+kj::Maybe<uint64_t&> captureEndIn(virtio::EngineMemory kept) {
+  if (kept.size() == 0) return nullptr;
+  KJ_REQUIRE(kept.size() >= KeptState::BYTES + sizeof(uint64_t), kept.size());
+  return *reinterpret_cast<uint64_t*>(kept.begin() + KeptState::BYTES);
+}
+
 }  // namespace
 
 int netMain() {
   // The pairs' threads need no heap of their own each.
   mallopt(M_ARENA_MAX, 1);
-  return virtio::deviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup) {
-    auto config = setup.config<NetConfig>();
-    auto options = optionsOf(config);
-    auto end = kj::heap<HostEnd>(config, setup);
-    JailedProcess process(setup);
-    kj::Own<virtio::DeviceEngine> engine =
-        kj::heap<NetEngine>(io.unixEventPort, end->host(), options, process);
-    return engine.attach(kj::mv(end));
-  });
+  return virtio::keepingDeviceMain(
+      [](kj::AsyncIoContext& io, sandbox::ActorSetup& setup, virtio::EngineMemory kept) {
+        auto config = setup.config<NetConfig>();
+        auto options = optionsOf(config);
+        auto end = kj::heap<HostEnd>(config, setup, captureEndIn(kept));
+        JailedProcess process(setup);
+        kj::Own<virtio::DeviceEngine> engine =
+            kj::heap<NetEngine>(io.unixEventPort, end->host(), options, process, kept);
+        return engine.attach(kj::mv(end));
+      });
 }
 
 }  // namespace troupe::net

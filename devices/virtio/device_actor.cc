@@ -22,11 +22,9 @@ DeviceDescription checked(DeviceDescription description) {
   return description;
 }
 
-// Each queue's at a place that every process of this device finds again. None in no memory. The
-// engine gets what is behind them.
+// Each queue's at a place that every process of this device finds again. None in no memory.
 kj::Array<kj::Own<QueueJournal>> journalsIn(kj::ArrayPtr<kj::byte> memory,
-                                            kj::ArrayPtr<const uint16_t> queueSizes,
-                                            DeviceEngine& engine) {
+                                            kj::ArrayPtr<const uint16_t> queueSizes) {
   if (memory.size() == 0) return nullptr;
   auto journals = kj::heapArrayBuilder<kj::Own<QueueJournal>>(queueSizes.size());
   size_t begin = 0;
@@ -36,7 +34,6 @@ kj::Array<kj::Own<QueueJournal>> journalsIn(kj::ArrayPtr<kj::byte> memory,
     journals.add(kj::heap<QueueJournal>(memory.slice(begin, end)));
     begin = end;
   }
-  engine.keepIn(memory.slice(begin, memory.size()));
   return journals.finish();
 }
 
@@ -71,7 +68,7 @@ DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<k
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
-      journals(journalsIn(journals, description.queueSizes, engine)),
+      journals(journalsIn(journals, description.queueSizes)),
       counters(countersIn(counters, description.queueSizes.size())),
       flight(flight),
       quarantine(quarantine),
@@ -183,7 +180,6 @@ kj::Promise<void> DeviceActor::activate(ActivateContext context) {
   if (!isResumed) engine.forget();
   KJ_IF_MAYBE (rings, makeRings(held, params)) {
     state = State::ACTIVE;
-    engine.activating(params.getNumber(), params.getResumed());
     if (isResumed) {
       engine.resume(held.ram.memory(), features, kj::mv(*rings), *this);
     } else {

@@ -36,10 +36,10 @@ class DeviceActor final: public Device::Server,
                          private kj::TaskSet::ErrorHandler {
  public:
   // All outlive the actor. `journals`: memory that outlives this process, in which it notes for its
-  // successor what it has in flight (queue_journal.h), and behind that the engine what it likes;
-  // empty: there will be none. Throws when it is too small for the engine's queues. `counters`:
-  // where it counts what its queues do, if anybody is to see that. `flight`: what records it.
-  // `quarantine`: where requests go that processes die of.
+  // successor what it has in flight (queue_journal.h); empty: there will be none. Throws when it is
+  // too small for the engine's queues. `counters`: where it counts what its queues do, if anybody
+  // is to see that. `flight`: what records it. `quarantine`: where requests go that processes die
+  // of.
   DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr,
               kj::Maybe<CounterPage&> counters = nullptr, kj::Maybe<FlightLog&> flight = nullptr,
               kj::Maybe<Quarantine&> quarantine = nullptr);

@@ -67,15 +67,6 @@ class DeviceEngine {
 
   virtual DeviceDescription describe() = 0;
 
-  // Memory that outlives this process, all zero at first: for what a successor has to know beside
-  // the journals of the queues. Whoever wrote it before may have been hostile. Comes once, before
-  // any start(), and only where another process would take this one's place.
-  virtual void keepIn(kj::ArrayPtr<kj::byte> /*memory*/) {}
-
-  // Which start() comes next: `number` is Device.activate's. `resumed`: a process before this one
-  // was started with it and has died; the rings give out what that one had in flight.
-  virtual void activating(uint64_t /*number*/, bool /*resumed*/) {}
-
   // The driver is ready. Look at each ring once without waiting for a kick.
   // `memory` and `link` outlive the time until stop() has answered.
   virtual void start(const GuestMemory& memory, uint64_t features, kj::Array<ActiveQueue> queues,
