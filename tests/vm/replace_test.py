@@ -143,7 +143,7 @@ class Replaced(supervised.SupervisedVm):
         """The benchmark counts its answers: one too many or too few, or an error, fails it."""
         vm = self.start("bench=blk depth=32 count=400000 mode=irq", "--disk",
                         self.folder.disk("a", 8 << 20))
-        time.sleep(0.5)
+        self.until(vm, "bench0    memory")
         self.kill_again_and_again(vm, "troupe-blk", KILLS, random.Random(3))
         self.end(vm)
         self.assertIn("bench blk", self.said())
@@ -195,7 +195,7 @@ class Replaced(supervised.SupervisedVm):
         self.until(vm, " 0 failed")
         killed = self.kill_again_and_again(vm, "troupe-rng", KILLS, random.Random(5))
         self.assertEqual(killed, KILLS)
-        time.sleep(0.3)
+        self.awaitReplaced("rng0", KILLS)
         self.assertEqual(self.actors()["rng0"]["restarts"], KILLS)
         vm.terminate()
         self.end(vm, 18)
