@@ -70,7 +70,10 @@ struct AnsweredChain {
 }
 
 struct HostCall {
-  # What a device had its host do for one chain, and what came of it.
+  # What a device had its host do for one chain, and what came of it. With `number` 0 it is for none
+  # of them: what a device sends, is sent or is told by its host beside its chains, in the order of
+  # one source (`queue` tells them apart). Of these, some the host does of itself: turn, input, news,
+  # tick, connected, gone, gaveUp.
   enum Kind {
     read @0;
     write @1;
@@ -81,6 +84,30 @@ struct HostCall {
     random @6;
     input @7;
     output @8;
+    turn @9;
+    # The device looks at its rings and its host once more, up to the next turn.
+    news @10;
+    # A socket has some; `offset`: the stream's slot, `result`: 1 when nobody is at its other end.
+    tick @11;
+    # A second is over.
+    connected @12;
+    # A connector has answered: `offset` as above, `result` 0 or -errno.
+    accept @13;
+    # A client is taken in; `offset` is the guest's port, or 0 where it has yet to say which.
+    endSending @14;
+    endReceiving @15;
+    # Half a socket is closed.
+    gone @16;
+    # The host's end, for good.
+    gaveUp @17;
+    # A frame waited too long for buffers.
+    giveBack @18;
+    # The broker is to give `bytes` of guest RAM to the host and to return chains; `result`: how many
+    # it gave.
+    setting @19;
+    # A tap is told `offset`.
+    connect @20;
+    # A connector is asked for the port in the low half of `offset`, of the cid in its high half.
   }
   queue @0 :UInt16;
   number @1 :UInt64;
@@ -97,6 +124,8 @@ struct HostCall {
   # Bytes, or -errno.
   sum @8 :UInt64;
   # Of the bytes that went to the host, to tell them from others.
+  data @9 :Data;
+  # What came from the host, with `number` 0: with another it is in the chain's answer.
 }
 
 struct FlightEvent {
@@ -128,6 +157,7 @@ struct FlightEvent {
     }
     needsReset @17 :Void;
     ended @18 :End;
+    reportAsked @19 :Void;
   }
 
   enum End {

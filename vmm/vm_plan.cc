@@ -100,6 +100,10 @@ kj::Array<kj::String> recordableDevices(const VmPlan& plan) {
     comesAndGoes = comesAndGoes || !console.replay;
   if (plan.consoles.size() > 0 && !comesAndGoes) names.add(kj::str("console0"));
   if (plan.rng) names.add(kj::str("rng0"));
+  for (size_t i = 0; i < plan.nets.size(); i++)
+    names.add(kj::str("net", i));
+  if (plan.balloon != nullptr) names.add(kj::str("balloon0"));
+  if (plan.vsock != nullptr) names.add(kj::str("vsock0"));
   return names.releaseAsArray();
 }
 

@@ -4,7 +4,10 @@
 actor: "balloon"
 include: "sandbox/common/actor.profile"
 include: "devices/virtio/journal.profile"
+include: "devices/virtio/flight.profile"
 
+fd { name: "answers" number: 13 kind: MEMFD closed: true optional: true }
+fd { name: "flight" number: 14 kind: MEMFD closed: true optional: true }
 fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "ram" number: 16 kind: MEMFD from: PLACED closed: true }
 fd { name: "kick" number: 17 count: 5 kind: EVENTFD from: PLACED }

@@ -101,8 +101,10 @@ struct BalloonEngine::Active {
 
  private:
   void begin(virtio::ActiveQueue queue, RingTurns::GivenBack givenBack, RingTurns::Turn turn) {
+    kj::Maybe<virtio::HostInputs&> flight;
+    if (engine.inputs.size() > 0) flight = *engine.inputs[queue.index];
     turns.add(kj::heap<RingTurns>(engine.events, kj::mv(queue), memory, link, kj::mv(turn),
-                                  kj::mv(givenBack)));
+                                  kj::mv(givenBack), flight));
   }
 
   RingTurns::GivenBack countPages() {
@@ -217,6 +219,11 @@ void BalloonEngine::forget() {
   kept.statistics = {};
   config.freePageHintCmdId = htole32(CMD_ID_STOP);
   keepConfig();
+}
+
+void BalloonEngine::recordIn(virtio::FlightLog& log) {
+  for (uint16_t queue = 0; queue < ROLE_COUNT; queue++)
+    inputs.add(kj::heap<virtio::HostInputs>(log, queue));
 }
 
 kj::Promise<void> BalloonEngine::stop() {

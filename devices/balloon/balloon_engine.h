@@ -8,6 +8,7 @@
 #include "devices/balloon/kept_balloon.h"
 #include "devices/balloon/wire.h"
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/host_inputs.h"
 
 namespace troupe::balloon {
 
@@ -30,6 +31,7 @@ class BalloonEngine final: public virtio::DeviceEngine {
   void resume(const virtio::GuestMemory& memory, uint64_t features,
               kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   void forget() override;
+  void recordIn(virtio::FlightLog& log) override;
   kj::Promise<void> stop() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
@@ -50,6 +52,7 @@ class BalloonEngine final: public virtio::DeviceEngine {
   KeptBalloon& kept;
   BalloonConfigSpace config = {};  // as it should be; what the driver writes included
   BalloonConfigSpace told = {};    // as the broker's copy is
+  kj::Vector<kj::Own<virtio::HostInputs>> inputs;  // by queue, or none
   kj::Maybe<kj::Own<Active>> active;
 };
 

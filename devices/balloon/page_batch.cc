@@ -31,6 +31,7 @@ void PageBatch::clear() {
 void PageBatch::addPage(uint32_t number) {
   KJ_REQUIRE(!isFull());
   --pagesLeft;
+  if (fuzz::isPlanted(fuzz::Bug::PAGE_FORGOTTEN) && number % 256 == 0) return;
   uint64_t address = number * PAGE_BYTES;
   bool isRam = memory.slice(address, PAGE_BYTES) != nullptr;
   if (isRam || fuzz::isPlanted(fuzz::Bug::PAGE_OUTSIDE_RAM)) add(address, PAGE_BYTES);

@@ -5,15 +5,18 @@
 
 #include <cstdlib>
 
+#include "devices/virtio/queue_flight.h"
+
 namespace troupe::balloon {
 
 RingTurns::RingTurns(kj::UnixEventPort& events, virtio::ActiveQueue queueParam,
                      const virtio::GuestMemory& memory, virtio::DriverLink& link, Turn turn,
-                     GivenBack givenBack)
+                     GivenBack givenBack, kj::Maybe<virtio::HostInputs&> flight)
     : queue(kj::mv(queueParam)),
       link(link),
       turn(kj::mv(turn)),
       givenBack(kj::mv(givenBack)),
+      flight(flight),
       batch(memory),
       timer(events.getTimer()),
       kick(events, queue.kick, kj::UnixEventPort::FdObserver::OBSERVE_READ),
@@ -35,11 +38,12 @@ void RingTurns::wake() {
 
 kj::Promise<void> RingTurns::serve() {
   isWoken = false;
+  if (!mayBegin()) return sleep();
   batch.clear();
   bool goesOn = turn(batch);
   auto returned = queue.ring->unpublished();
   if (returned.size() > 0 || !batch.isEmpty()) {
-    return link.returnChains(queue.index, returned, batch.ranges()).then([this](uint64_t bytes) {
+    return giveBack(returned).then([this](uint64_t bytes) {
       givenBack(bytes);
       // The only failure is a counter that is full: then the interrupt is pending anyway.
       if (queue.ring->publish()) eventfd_write(queue.call, 1);
@@ -52,6 +56,34 @@ kj::Promise<void> RingTurns::serve() {
   }
   if (goesOn || isWoken || queue.ring->hasWork()) return nextTurn();
   return sleep();
+}
+
+// A turn that is recorded; in a replay, each takes what it took then.
+bool RingTurns::mayBegin() {
+  KJ_IF_MAYBE (inputs, flight) {
+    if (inputs->isReplaying()) return inputs->takeArrived(HostCall::Kind::TURN);
+    inputs->called({HostCall::Kind::TURN}, 0);
+  }
+  return true;
+}
+
+kj::Promise<uint64_t> RingTurns::giveBack(kj::ArrayPtr<const virtio::UsedElement> returned) {
+  auto ranges = batch.ranges();
+  auto answer = link.returnChains(queue.index, returned, ranges);
+  KJ_IF_MAYBE (inputs, flight) {
+    virtio::HostInputs::Call call{HostCall::Kind::GIVE_BACK, returned.size()};
+    for (auto& range : ranges)
+      call.bytes += range.size;
+    iovec asked[] = {
+        {const_cast<virtio::UsedElement*>(returned.begin()), returned.asBytes().size()},
+        {const_cast<virtio::GuestRange*>(ranges.begin()), ranges.asBytes().size()}};
+    call.sum = virtio::sumOf(asked, asked[0].iov_len + asked[1].iov_len);
+    return answer.then([call, inputs](uint64_t bytes) {
+      inputs->called(call, bytes);
+      return bytes;
+    });
+  }
+  return kj::mv(answer);
 }
 
 // The kick is never read: the loop's interest is edge-triggered, and hasWork() was looked at since

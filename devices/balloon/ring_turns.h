@@ -5,6 +5,7 @@
 
 #include "devices/balloon/page_batch.h"
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/host_inputs.h"
 
 namespace troupe::balloon {
 
@@ -18,9 +19,10 @@ class RingTurns {
   // How many bytes of a turn's pages the host took.
   using GivenBack = kj::Function<void(uint64_t bytes)>;
 
-  // All that is passed outlives this.
+  // All that is passed outlives this. `flight`: where turns are recorded, or replayed.
   RingTurns(kj::UnixEventPort& events, virtio::ActiveQueue queue, const virtio::GuestMemory& memory,
-            virtio::DriverLink& link, Turn turn, GivenBack givenBack);
+            virtio::DriverLink& link, Turn turn, GivenBack givenBack,
+            kj::Maybe<virtio::HostInputs&> flight = nullptr);
   KJ_DISALLOW_COPY(RingTurns);
 
   virtio::Virtqueue& ring() { return *queue.ring; }
@@ -30,6 +32,8 @@ class RingTurns {
 
  private:
   kj::Promise<void> serve();
+  bool mayBegin();
+  kj::Promise<uint64_t> giveBack(kj::ArrayPtr<const virtio::UsedElement> returned);
   kj::Promise<void> sleep();
   kj::Promise<void> nextTurn();
 
@@ -37,6 +41,7 @@ class RingTurns {
   virtio::DriverLink& link;
   Turn turn;
   GivenBack givenBack;
+  kj::Maybe<virtio::HostInputs&> flight;
   PageBatch batch;
   kj::Timer& timer;
   kj::UnixEventPort::FdObserver kick;

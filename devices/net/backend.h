@@ -9,6 +9,7 @@
 #include "devices/net/frame.h"
 #include "devices/net/net_wire.h"
 #include "devices/net/spoof_filter.h"
+#include "devices/virtio/host_inputs.h"
 
 namespace troupe::net {
 
@@ -42,6 +43,7 @@ struct OutgoingFrame {
 struct IncomingRoom {
   virtio::NetHeader& header;
   kj::ArrayPtr<iovec> pieces;
+  uint32_t rules = 0;  // which of them it is for, for a recording (SharedRules)
 };
 
 // One queue pair's way to the host: frames, without any rule about what is in them. Never waits.
@@ -82,6 +84,9 @@ class Backend {
 
   // Whether receive() has frames that poll() does not know of.
   virtual bool hasInput() const = 0;
+
+  // Where what the host does is recorded, or replayed; null when nobody records.
+  virtual virtio::HostInputs* inputs() { return nullptr; }
 };
 
 }  // namespace troupe::net

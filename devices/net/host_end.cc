@@ -71,9 +71,25 @@ kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, kj::Maybe<uint64_
 }  // namespace
 
 HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup,
-                 kj::Maybe<uint64_t&> captureEnd) {
+                 kj::Maybe<uint64_t&> captureEnd)
+    : isTap(config.getBackend() == NetConfig::Backend::TAP) {
+  bool isReplayed = setup.fdCount("answers") > 0;
+  if (isReplayed) {
+    KJ_REQUIRE(config.getQueuePairs() >= 1 && config.getQueuePairs() <= MAX_PAIRS,
+               "TRP-net-102: a network device has 1 to 15 queue pairs", config.getQueuePairs());
+    for (uint16_t i = 0; i < config.getQueuePairs(); i++)
+      recorded.add(kj::heap<FlightBackend>(nullptr));
+    return;
+  }
+  openBackends(config, setup, captureEnd);
+  if (setup.fdCount("flight") == 0) return;
+  for (auto& backend : backends)
+    recorded.add(kj::heap<FlightBackend>(backend.get()));
+}
+
+void HostEnd::openBackends(NetConfig::Reader config, sandbox::ActorSetup& setup,
+                           kj::Maybe<uint64_t&> captureEnd) {
   auto fds = fdsOf(config, setup);
-  bool isTap = config.getBackend() == NetConfig::Backend::TAP;
   auto made = kj::heapArrayBuilder<kj::Own<Backend>>(fds.size());
   for (int fd : fds) {
     if (isTap) {
@@ -89,9 +105,14 @@ HostEnd::HostEnd(NetConfig::Reader config, sandbox::ActorSetup& setup,
 
 NetEngine::Host HostEnd::host() {
   NetEngine::Host result;
-  result.backends = kj::heapArray<Backend*>(backends.size());
-  for (size_t i = 0; i < backends.size(); i++)
-    result.backends[i] = backends[i].get();
+  bool isRecorded = recorded.size() > 0;
+  result.backends = kj::heapArray<Backend*>(isRecorded ? recorded.size() : backends.size());
+  for (size_t i = 0; i < result.backends.size(); i++)
+    result.backends[i] = isRecorded ? recorded[i].get() : backends[i].get();
+  result.recorded = KJ_MAP(one, recorded) {
+    return one.get();
+  };
+  result.isTap = isTap;
   KJ_IF_MAYBE (queues, tap) {
     result.tap = queues->get();
   }

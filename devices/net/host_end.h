@@ -3,10 +3,12 @@
 #include <kj/array.h>
 #include <kj/common.h>
 #include <kj/memory.h>
+#include <kj/vector.h>
 
 #include <cstdint>
 
 #include "devices/net/capture.h"
+#include "devices/net/flight_backend.h"
 #include "devices/net/net.capnp.h"
 #include "devices/net/net_engine.h"
 #include "devices/net/tap_queues.h"
@@ -26,7 +28,12 @@ class HostEnd {
   NetEngine::Host host();
 
  private:
+  void openBackends(NetConfig::Reader config, sandbox::ActorSetup& setup,
+                    kj::Maybe<uint64_t&> captureEnd);
+
   kj::Array<kj::Own<Backend>> backends;
+  kj::Vector<kj::Own<FlightBackend>> recorded;  // before them, or in a replay in their place
+  bool isTap = false;
   kj::Maybe<kj::Own<TapQueues>> tap;
   kj::Maybe<kj::Own<Capture>> capture;
 };

@@ -6,8 +6,11 @@
 actor: "net"
 include: "devices/virtio/device.profile"
 include: "devices/virtio/journal.profile"
+include: "devices/virtio/flight.profile"
 include: "sandbox/common/threads.profile"
 
+fd { name: "answers" number: 13 kind: MEMFD closed: true optional: true }
+fd { name: "flight" number: 14 kind: MEMFD closed: true optional: true }
 fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "events" number: 17 kind: EVENTFD from: PLACED }
 fd { name: "pcap" number: 18 kind: FILE optional: true }

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 
@@ -14,6 +15,9 @@ namespace {
 
 constexpr uint16_t LEAST_MTU = 68;  // §5.1.4.1
 constexpr uint32_t CAPTURE_DEADLINE_MS = 5000;
+
+// What a tap is told, for a recording: a pair's number, or this.
+constexpr uint64_t TAP_OFFLOADS = 1 << 16;
 
 kj::AutoCloseFd makeEventFd() {
   int fd;
@@ -121,12 +125,38 @@ void NetEngine::forget() {
   }
 }
 
+void NetEngine::recordIn(virtio::FlightLog& log) {
+  for (size_t i = 0; i < host.recorded.size(); i++)
+    host.recorded[i]->recordIn(log, 2 * i);
+  tapFlight.emplace(log, uint16_t(2 * pairs.size()));
+}
+
+bool NetEngine::isReplayed() {
+  KJ_IF_MAYBE (inputs, tapFlight) {
+    return inputs->isReplaying();
+  }
+  return false;
+}
+
+// Whether the kernel does what a tap's driver asks of it. Without a tap there is nothing to do.
+bool NetEngine::tapDoes(uint64_t what, kj::FunctionParam<bool()> ask) {
+  if (!host.isTap) return true;
+  KJ_IF_MAYBE (inputs, tapFlight) {
+    constexpr auto KIND = HostCall::Kind::SETTING;
+    bool done = inputs->isReplaying() ? inputs->answer(KIND).result >= 0 : ask();
+    inputs->called({KIND, what}, done ? 0 : -EINVAL);
+    return done;
+  }
+  return ask();
+}
+
 void NetEngine::begin(Driver driver, uint64_t features, kj::Array<virtio::ActiveQueue> queues,
                       virtio::DriverLink& link) {
   bool multiple = features & virtio::NET_F_MQ;
   uint16_t most = multiple ? pairs.size() : 1;
   Control::Limits limits{features, most, !options.spoofFilter};
-  auto& now = *active.emplace(kj::heap<Active>(link, features, options.mac, limits));
+  auto keeps = isReplayed() ? SharedRules::Keeps::ALL : SharedRules::Keeps::LAST;
+  auto& now = *active.emplace(kj::heap<Active>(link, features, options.mac, limits, keeps));
   bool isSound = driver == Driver::NEW || recall();
   // Who takes another's place has lost frames, and its neighbours may have looked for the guest
   // meanwhile.
@@ -187,11 +217,15 @@ bool NetEngine::startPairs(uint16_t from, uint16_t to) {
     if (!enabled) return false;
   }
   for (uint16_t i = from; i < to; i++) {
-    if (host.tap != nullptr && !host.tap->attach(i)) return false;
+    if (!attach(i)) return false;
     startPair(i);
     now.control.pairs = i + 1;
   }
   return true;
+}
+
+bool NetEngine::attach(uint16_t pair) {
+  return tapDoes(pair, [&] { return host.tap->attach(pair); });
 }
 
 void NetEngine::startPair(uint16_t index) {
@@ -247,7 +281,7 @@ kj::Promise<bool> NetEngine::carryOut(const Control& control, Control::Command c
       return true;
     case Control::Effect::OFFLOADS:
       tellRules();
-      return host.tap == nullptr || host.tap->setOffloads(control.rules.toGuest);
+      return tapDoes(TAP_OFFLOADS, [&] { return host.tap->setOffloads(control.rules.toGuest); });
     case Control::Effect::ANNOUNCED:
       announce = false;
       tellStatus();

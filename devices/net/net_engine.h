@@ -11,6 +11,7 @@
 #include "devices/net/backend.h"
 #include "devices/net/capture.h"
 #include "devices/net/control_server.h"
+#include "devices/net/flight_backend.h"
 #include "devices/net/kept_state.h"
 #include "devices/net/net_queue.h"
 #include "devices/net/pair_rules.h"
@@ -60,6 +61,8 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
     kj::Array<Backend*> backends;
     TapQueues* tap = nullptr;
     Capture* capture = nullptr;
+    kj::Array<FlightBackend*> recorded = nullptr;  // the backends, if the device is recorded
+    bool isTap = false;                            // in a replay too, which has none
   };
   // `kept`: memory for a KeptState, which outlives the engine, or none.
   NetEngine(kj::UnixEventPort& port, Host host, const NetOptions& options, NetProcess& process,
@@ -75,13 +78,14 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   kj::Promise<void> stop() override;
   // The link goes up or down; the driver is to announce itself.
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
+  void recordIn(virtio::FlightLog& log) override;
 
  private:
   // From start() until every queue is at rest.
   struct Active {
     Active(virtio::DriverLink& link, uint64_t features, const MacAddress& mac,
-           const Control::Limits& limits)
-        : link(link), features(features), control(mac, limits), rules(control.rules) {}
+           const Control::Limits& limits, SharedRules::Keeps keeps)
+        : link(link), features(features), control(mac, limits), rules(control.rules, keeps) {}
     virtio::DriverLink& link;
     const uint64_t features;
     Control control;
@@ -104,6 +108,9 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   bool recall();
   void note();
   bool startPairs(uint16_t from, uint16_t to);
+  bool tapDoes(uint64_t what, kj::FunctionParam<bool()> ask);
+  bool attach(uint16_t pair);
+  bool isReplayed();
   void startPair(uint16_t index);
   kj::Promise<void> rested(uint16_t from);
   void tellRules();
@@ -121,6 +128,7 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   virtio::RateLimit transmitLimit;
   const NetSettings settings;
   kj::AutoCloseFd events;
+  kj::Maybe<virtio::HostInputs> tapFlight;  // where the tap's answers are recorded, or replayed
 
   kj::Maybe<KeptState> kept;    // for a successor of this process
   bool linkUp;                  // as the user has it

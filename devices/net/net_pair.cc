@@ -4,6 +4,13 @@ namespace troupe::net {
 
 using Receiving = ReceiveRing::State;
 
+namespace {
+
+// How soon a replay is looked at again, which tells nobody when it goes on.
+constexpr uint64_t REPLAY_NS = 100000;
+
+}  // namespace
+
 NetPair::NetPair(const NetSettings& settings, Backend& backend)
     : settings(settings), backend(backend), rules(settings.mac) {}
 
@@ -31,16 +38,18 @@ void NetPair::end() {
 void NetPair::turn() {
   if (isBroken()) return;
   work.rules->refresh(rules, rulesSeen);
+  if (isReplayed()) goOn();
   transmitTurn();
   receiveTurn();
 }
 
 void NetPair::transmitTurn() {
   KJ_IF_MAYBE (ring, transmit) {
-    if (isOpen()) {
+    // In a replay the ring knows which frames were dropped.
+    if (isOpen() || isReplayed()) {
       auto outcome = (*ring)->turn();
       hostIsFull = outcome == Backend::Outcome::LATER;
-      gone = outcome == Backend::Outcome::GONE;
+      if (outcome == Backend::Outcome::GONE) hostIsGone();
     } else {
       (*ring)->drop();
     }
@@ -50,8 +59,24 @@ void NetPair::transmitTurn() {
 void NetPair::receiveTurn() {
   if (gone) return;
   KJ_IF_MAYBE (ring, receive) {
-    receiving = (*ring)->turn(rules);
-    gone = receiving == Receiving::GONE;
+    receiving = (*ring)->turn(rules, rulesSeen);
+    if (receiving == Receiving::GONE) hostIsGone();
+  }
+}
+
+void NetPair::hostIsGone() {
+  if (gone) return;
+  gone = true;
+  if (backend.inputs() != nullptr) backend.inputs()->called({HostCall::Kind::GONE}, 0);
+}
+
+// In a replay: what the host does next comes under the rules of then.
+void NetPair::goOn() {
+  auto& inputs = *backend.inputs();
+  KJ_IF_MAYBE (input, inputs.arrived()) {
+    if (input->kind == HostCall::Kind::GONE) hostIsGone();
+    bool isFrame = input->kind == HostCall::Kind::INPUT;
+    if (isFrame && work.rules->recall(input->offset, rules)) rulesSeen = uint32_t(input->offset);
   }
 }
 
@@ -111,6 +136,7 @@ NetPair::Waits NetPair::waits() const {
   auto limit = [&](uint64_t ns) {
     if (ns > 0 && (result.limitNs == 0 || ns < result.limitNs)) result.limitNs = ns;
   };
+  if (isReplayed()) limit(REPLAY_NS);
   KJ_IF_MAYBE (ring, transmit) {
     uint64_t throttledNs = (*ring)->throttledNs();
     limit(throttledNs);

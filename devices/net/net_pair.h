@@ -60,11 +60,13 @@ class NetPair {
   // The host's end is closed: frames of the driver are dropped.
   bool isGone() const { return gone; }
   // poll() says so.
-  void hostIsGone() { gone = true; }
+  void hostIsGone();
 
  private:
   Waits waits() const;
   bool isOpen() const { return !gone && rules.linkUp; }
+  bool isReplayed() const { return backend.inputs() != nullptr && backend.inputs()->isReplaying(); }
+  void goOn();
   void transmitTurn();
   void receiveTurn();
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 #include "devices/net/capture.h"
 #include "devices/net/frame.h"
@@ -37,12 +38,26 @@ struct NetRules {
 // it has until it looks again.
 class SharedRules {
  public:
-  explicit SharedRules(const NetRules& rules) : rules(rules) {}
+  // ALL: those that were set before can be had again, for a replay.
+  enum class Keeps { LAST, ALL };
+  explicit SharedRules(const NetRules& rules, Keeps keeps = Keeps::LAST)
+      : rules(rules), keeps(keeps) {
+    if (keeps == Keeps::ALL) all.push_back(rules);
+  }
 
   void set(const NetRules& newRules) {
     std::lock_guard<std::mutex> lock(mutex);
     rules = newRules;
+    if (keeps == Keeps::ALL) all.push_back(rules);
     version.fetch_add(1, std::memory_order_release);
+  }
+
+  // Copies the rules of a version, from 1 on, to `mine`. False when there is none such, or not yet.
+  bool recall(uint64_t wanted, NetRules& mine) {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (wanted == 0 || wanted > all.size()) return false;
+    mine = all[wanted - 1];
+    return true;
   }
 
   // Copies the rules to `mine` when they are newer than `seen`.
@@ -57,6 +72,8 @@ class SharedRules {
  private:
   std::mutex mutex;  // a mutex the thread sanitizer knows, unlike KJ's
   NetRules rules;
+  const Keeps keeps;
+  std::vector<NetRules> all;  // by version, from 1 on; or none
   std::atomic<uint32_t> version{1};
 };
 

@@ -46,18 +46,18 @@ ReceiveRing::ReceiveRing(virtio::Virtqueue& ring, int call, Backend& backend,
       chains(kj::heapArray<kj::Maybe<virtio::Chain>>(ring.size())),
       frame(kj::heapArray<kj::byte>(PRIVATE_BYTES)) {}
 
-ReceiveRing::State ReceiveRing::turn(const NetRules& rules) {
+ReceiveRing::State ReceiveRing::turn(const NetRules& rules, uint32_t version) {
   State state = State::MORE;
   popsLeft = ring.size();
   for (uint32_t i = 0; i < FRAMES_PER_TURN && state == State::MORE; i++)
-    state = takeOne(rules);
+    state = takeOne(rules, version);
   tellDriver();
   return state;
 }
 
-ReceiveRing::State ReceiveRing::takeOne(const NetRules& rules) {
+ReceiveRing::State ReceiveRing::takeOne(const NetRules& rules, uint32_t version) {
   if (frameBytes == 0) {
-    kj::Maybe<State> none = receive(rules);
+    kj::Maybe<State> none = receive(rules, version);
     KJ_IF_MAYBE (state, none) {
       return *state;
     }
@@ -66,19 +66,20 @@ ReceiveRing::State ReceiveRing::takeOne(const NetRules& rules) {
 }
 
 // Has the next frame in hand when it returns none.
-kj::Maybe<ReceiveRing::State> ReceiveRing::receive(const NetRules& rules) {
+kj::Maybe<ReceiveRing::State> ReceiveRing::receive(const NetRules& rules, uint32_t version) {
   if (throttledNs() > 0) return State::THROTTLED;
-  if (rules.linkUp) {
+  // A replay has only buffers in the ring that were taken.
+  if (rules.linkUp || isReplayed()) {
     gather(!mergeable ? 1 : largeFramesToCome > 0 ? HEADER_BYTES + MAX_FRAME_BYTES : SMALL_ROOM);
-    if (chainCount == 0 || tooSmall) return withoutBuffers();
   }
+  if (rules.linkUp && (chainCount == 0 || tooSmall)) return withoutBuffers();
   listedBytes = 0;
   bool direct = rules.linkUp && settings.capture == nullptr;
   size_t listed = direct ? listRoom() : 2;
   pieces[1] = iovec{frame.begin() + HEADER_BYTES, START_BYTES - HEADER_BYTES};
   pieces[listed] = iovec{frame.begin() + START_BYTES, frame.size() - START_BYTES};
   auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
-  auto received = backend.receive({header, kj::arrayPtr(pieces, listed + 1)});
+  auto received = backend.receive({header, kj::arrayPtr(pieces, listed + 1), version});
   switch (received.outcome) {
     case Backend::Outcome::LATER:
       return State::NO_INPUT;
@@ -161,9 +162,19 @@ ReceiveRing::State ReceiveRing::deliver() {
 // that never has so many shall not keep all later frames waiting.
 bool ReceiveRing::mayWait() {
   if (chainCount == chains.size()) return false;
+  if (isReplayed()) return waitsAgain();
   uint64_t now = virtio::monotonicNs();
   if (waitingSince == 0) waitingSince = now;
-  return now - waitingSince < PATIENCE_NS;
+  bool waits = now - waitingSince < PATIENCE_NS;
+  if (!waits && backend.inputs() != nullptr) {
+    backend.inputs()->called({HostCall::Kind::GAVE_UP}, 0);
+  }
+  return waits;
+}
+
+// In a replay: as long as it did.
+bool ReceiveRing::waitsAgain() {
+  return !backend.inputs()->takeArrived(HostCall::Kind::GAVE_UP);
 }
 
 uint64_t ReceiveRing::patienceNs() const {

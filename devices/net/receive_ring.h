@@ -32,8 +32,8 @@ class ReceiveRing {
     BROKEN,      // the driver broke the rules; only a reset heals it
     GONE         // the host's end is closed
   };
-  // Takes a bounded number of frames. Not after BROKEN or GONE.
-  State turn(const NetRules& rules);
+  // Takes a bounded number of frames. Not after BROKEN or GONE. `version`: of the rules.
+  State turn(const NetRules& rules, uint32_t version = 0);
 
   // How long after NO_BUFFERS a turn() is due even if the driver adds none; 0: as long as it takes.
   uint64_t patienceNs() const;
@@ -48,11 +48,13 @@ class ReceiveRing {
   }
 
  private:
-  State takeOne(const NetRules& rules);
-  kj::Maybe<State> receive(const NetRules& rules);
+  State takeOne(const NetRules& rules, uint32_t version);
+  kj::Maybe<State> receive(const NetRules& rules, uint32_t version);
+  bool isReplayed() { return backend.inputs() != nullptr && backend.inputs()->isReplaying(); }
   bool isWanted(const NetRules& rules, uint32_t bytes);
   State deliver();
   bool mayWait();
+  bool waitsAgain();
   void gather(uint64_t bytes);
   size_t listRoom();
   void copyTo(uint64_t offset, kj::ArrayPtr<const kj::byte> bytes);

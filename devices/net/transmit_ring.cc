@@ -1,11 +1,13 @@
 #include "devices/net/transmit_ring.h"
 
+#include <errno.h>
 #include <kj/debug.h>
 #include <sys/eventfd.h>
 
 #include <cstring>
 
 #include "devices/net/spoof_filter.h"
+#include "devices/virtio/queue_flight.h"
 
 namespace troupe::net {
 namespace {
@@ -43,6 +45,10 @@ Backend::Outcome TransmitRing::turn() {
     if (settings.capture != nullptr && sent.count > 0) {
       settings.capture->add(whole.slice(0, frames[first].bytes));
     }
+    if (ring.flight() != nullptr) {
+      for (size_t i = first; i < first + sent.count; i++)
+        record(KJ_ASSERT_NONNULL(chains[i]), frames[i]);
+    }
     finish(sent.count);
     outcome = sent.outcome;
   }
@@ -51,9 +57,12 @@ Backend::Outcome TransmitRing::turn() {
 }
 
 void TransmitRing::drop() {
+  for (size_t i = first; i < count; i++)
+    recordDrop(KJ_ASSERT_NONNULL(chains[i]));
   finish(count - first);
   for (uint32_t i = 0; i < ring.size(); i++) {
     KJ_IF_MAYBE (chain, ring.pop()) {
+      recordDrop(*chain);
       giveBack(kj::mv(*chain));
     } else {
       break;
@@ -70,6 +79,11 @@ uint32_t TransmitRing::fill(uint32_t most) {
   while (count < frames.size() && taken < most && !copied && throttledNs() == 0) {
     KJ_IF_MAYBE (chain, ring.pop()) {
       ++taken;
+      if (wasDropped(*chain)) {
+        recordDrop(*chain);
+        giveBack(kj::mv(*chain));
+        continue;
+      }
       OutgoingFrame& frame = frames[count];
       if (!prepare(*chain, frame)) {
         ring.countError();
@@ -127,6 +141,30 @@ void TransmitRing::finish(size_t sent) {
     giveBack(kj::mv(KJ_ASSERT_NONNULL(chains[first])));
     chains[first] = nullptr;
   }
+}
+
+// For the flight recorder: a frame that the host is done with, and one that it was not given since
+// the link was down or its end was gone, which a replay is not to find out by itself.
+void TransmitRing::record(const virtio::Chain& chain, const OutgoingFrame& frame) {
+  size_t startBytes = sizeof(frame.start.header) + frame.startBytes;
+  uint64_t bytes = sizeof(frame.start.header) + frame.bytes;
+  auto pieces = kj::heapArrayBuilder<iovec>(1 + frame.rest.size());
+  auto start = const_cast<FrameStart<OUTGOING_START_BYTES>*>(&frame.start);
+  pieces.add(iovec{start, startBytes});
+  pieces.addAll(frame.rest);
+  virtio::QueueFlight::Call call{HostCall::Kind::OUTPUT, 0, bytes};
+  call.outgoing = pieces;
+  ring.flight()->called(chain.head(), call, int64_t(bytes));
+}
+
+void TransmitRing::recordDrop(const virtio::Chain& chain) {
+  if (ring.flight() == nullptr) return;
+  ring.flight()->called(chain.head(), {HostCall::Kind::OUTPUT}, -ENETDOWN);
+}
+
+bool TransmitRing::wasDropped(const virtio::Chain& chain) const {
+  return ring.flight() != nullptr && ring.flight()->isReplaying() &&
+         ring.flight()->answer(chain.head()).result == -ENETDOWN;
 }
 
 void TransmitRing::giveBack(virtio::Chain&& chain) {

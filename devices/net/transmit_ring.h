@@ -45,6 +45,9 @@ class TransmitRing {
   bool copyWhole(virtio::Chain& chain, OutgoingFrame& frame);
   void finish(size_t sent);
   void giveBack(virtio::Chain&& chain);
+  bool wasDropped(const virtio::Chain& chain) const;
+  void record(const virtio::Chain& chain, const OutgoingFrame& frame);
+  void recordDrop(const virtio::Chain& chain);
   void publish();
   void interrupt();
   void tellDriver();

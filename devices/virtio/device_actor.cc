@@ -77,6 +77,7 @@ DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<k
       failure(kj::newPromiseAndFulfiller<void>()),
       calls(*this) {
   KJ_IF_MAYBE (log, flight) {
+    engine.recordIn(*log);
     size_t words = description.queueSizes.size() + description.config.size();
     log->add(words, [this](FlightEvent::Builder event) { fillInfo(event.initBegan()); });
   }
@@ -310,6 +311,9 @@ kj::Promise<void> DeviceActor::hostEvent(HostEventContext context) {
 
 kj::Promise<void> DeviceActor::report(ReportContext context) {
   requireAttached();
+  KJ_IF_MAYBE (log, flight) {
+    log->add(0, [](FlightEvent::Builder event) { event.setReportAsked(); });
+  }
   auto written = engine.report(context.getResults().initReport());
   return written.attach(kj::mv(context));
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "devices/virtio/flight_log.h"
 #include "devices/virtio/guest_memory.h"
 #include "devices/virtio/virtqueue.h"
 #include "protos/device.capnp.h"
@@ -66,6 +67,10 @@ class DeviceEngine {
   virtual ~DeviceEngine() noexcept(false) = default;
 
   virtual DeviceDescription describe() = 0;
+
+  // The device is recorded, or replayed, there: for what an engine does beside its rings' chains
+  // (host_inputs.h). Comes once, before any start(). `log` outlives the engine.
+  virtual void recordIn(FlightLog& /*log*/) {}
 
   // The driver is ready. Look at each ring once without waiting for a kick.
   // `memory` and `link` outlive the time until stop() has answered.

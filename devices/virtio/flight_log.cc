@@ -68,11 +68,15 @@ void FlightLog::add(size_t words, kj::FunctionParam<void(FlightEvent::Builder)> 
   head().end.store(end);
 }
 
-kj::Maybe<HostAnswer> FlightLog::answerTo(uint16_t queue, uint64_t number, uint32_t ordinal) const {
+kj::Maybe<HostAnswer> FlightLog::answerTo(uint16_t queue, uint64_t number, uint32_t ordinal,
+                                          When when) const {
   using Entry = AnswerTable::Entry;
   if (answers.size() < sizeof(AnswerTable::Head)) return nullptr;
   AnswerTable::Head table;
   memcpy(&table, answers.begin(), sizeof(table));
+  // Whoever replays stores it while this process runs.
+  uint64_t reached = __atomic_load_n(
+      &reinterpret_cast<const AnswerTable::Head*>(answers.begin())->reached, __ATOMIC_ACQUIRE);
   auto entries = answers.slice(sizeof(table), answers.size());
   auto wanted = std::make_tuple(queue, number, ordinal);
   uint64_t first = 0, last = kj::min(table.count, entries.size() / sizeof(Entry));
@@ -84,8 +88,9 @@ kj::Maybe<HostAnswer> FlightLog::answerTo(uint16_t queue, uint64_t number, uint3
     if (found == wanted) {
       bool inside = entry.dataOffset <= answers.size() &&
                     entry.dataBytes <= answers.size() - entry.dataOffset;
-      if (!inside) return nullptr;
-      return HostAnswer{entry.result, entry.allocating != 0,
+      if (!inside || (when == When::REACHED && entry.event >= reached)) return nullptr;
+      return HostAnswer{static_cast<HostCall::Kind>(entry.kind), entry.offset, entry.result,
+                        entry.allocating != 0,
                         answers.slice(entry.dataOffset, entry.dataOffset + entry.dataBytes)};
     }
     if (found < wanted) {

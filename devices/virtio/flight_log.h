@@ -13,6 +13,8 @@ namespace troupe::virtio {
 
 // What a host answered to one call, for a device that is replayed.
 struct HostAnswer {
+  HostCall::Kind kind;
+  uint64_t offset;
   int64_t result;
   bool allocating;
   kj::ArrayPtr<const kj::byte> data;  // what was read, `result` bytes
@@ -24,17 +26,21 @@ struct HostAnswer {
 struct AnswerTable {
   struct Head {
     uint64_t count;
+    uint64_t reached;  // of the recording's events, those before this one are going on or over
   };
   struct Entry {
     uint16_t queue;
-    uint16_t allocating;
+    uint8_t allocating;
+    uint8_t kind;
     uint32_t ordinal;  // of the call among those for its chain
     uint64_t number;   // of the chain
+    uint64_t event;    // of the recording
+    uint64_t offset;
     int64_t result;
     uint64_t dataOffset;  // from the beginning of the table
     uint64_t dataBytes;
   };
-  static_assert(sizeof(Entry) == 40, "two processes agree on it");
+  static_assert(sizeof(Entry) == 56, "two processes agree on it");
 };
 
 // The flight recorder's end inside a device process: events are built in memory that outlives the
@@ -68,8 +74,10 @@ class FlightLog {
   uint64_t& chainsOf(uint16_t queue) { return chains[queue]; }
 
   bool isReplaying() const { return answers.size() > 0; }
-  // None: nothing is known of such a call.
-  kj::Maybe<HostAnswer> answerTo(uint16_t queue, uint64_t number, uint32_t ordinal) const;
+  // None: nothing is known of such a call, or with REACHED, the replay has not come so far.
+  enum class When { ANY, REACHED };
+  kj::Maybe<HostAnswer> answerTo(uint16_t queue, uint64_t number, uint32_t ordinal,
+                                 When when = When::ANY) const;
 
  private:
   Head& head() { return *reinterpret_cast<Head*>(memory.begin()); }

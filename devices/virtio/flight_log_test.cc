@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "devices/virtio/host_inputs.h"
 #include "devices/virtio/queue_flight.h"
 #include "devices/virtio/testing/ring_bench.h"
 
@@ -137,11 +138,14 @@ TEST(FlightLog, ThreadsAddWholeEvents) {
 TEST(FlightLog, AnswersAreFoundByChainAndOrder) {
   using Entry = AnswerTable::Entry;
   struct {
-    AnswerTable::Head head{3};
-    Entry entries[3] = {{0, 0, 0, 1, 4, 128, 4}, {0, 1, 1, 1, -5, 0, 0}, {2, 0, 0, 9, 7, 4096, 1}};
+    AnswerTable::Head head{3, 0};
+    // queue, allocating, kind, ordinal, chain, event, offset, result, its bytes
+    Entry entries[3] = {{0, 0, 0, 0, 1, 5, 0, 4, 184, 4},
+                        {0, 1, 0, 1, 1, 6, 0, -5, 0, 0},
+                        {2, 0, 0, 0, 9, 7, 0, 7, 4096, 1}};
     char data[4] = {'a', 'b', 'c', 'd'};
   } table;
-  static_assert(offsetof(decltype(table), data) == 128, "where the first one says");
+  static_assert(offsetof(decltype(table), data) == 184, "where the first one says");
   Memory memory;
   FlightLog log(memory.bytes(), kj::arrayPtr(&table, 1).asBytes());
   EXPECT_TRUE(log.isReplaying());
@@ -156,8 +160,59 @@ TEST(FlightLog, AnswersAreFoundByChainAndOrder) {
   EXPECT_TRUE(log.answerTo(2, 9, 0) == nullptr) << "its bytes are not there";
 }
 
+TEST(HostInputs, WhatTheHostDoesOfItselfComesWhenTheReplayHasComeSoFar) {
+  using Entry = AnswerTable::Entry;
+  constexpr auto NEWS = HostCall::Kind::NEWS;
+  struct {
+    AnswerTable::Head head{3, 0};
+    Entry entries[3] = {{1, 0, uint8_t(NEWS), 0, 0, 5, 77, 1, 0, 0},
+                        {1, 0, uint8_t(HostCall::Kind::WRITE), 1, 0, 6, 0, 12, 0, 0},
+                        {1, 0, uint8_t(NEWS), 2, 0, 9, 78, 0, 0, 0}};
+  } table;
+  Memory memory;
+  FlightLog log(memory.bytes(), kj::arrayPtr(&table, 1).asBytes());
+  HostInputs inputs(log, 1);
+
+  EXPECT_TRUE(inputs.arrived() == nullptr);
+  table.head.reached = 5;
+  EXPECT_TRUE(inputs.arrived() == nullptr) << "the fifth is under way, counted from 0";
+  table.head.reached = 6;
+  EXPECT_EQ(KJ_ASSERT_NONNULL(inputs.arrived()).offset, 77);
+  EXPECT_FALSE(inputs.takeArrived(HostCall::Kind::TICK));
+  EXPECT_TRUE(inputs.takeArrived(NEWS));
+  // What the device asks for itself is answered whenever it asks.
+  EXPECT_TRUE(inputs.arrived() == nullptr);
+  EXPECT_EQ(inputs.answer(HostCall::Kind::READ).result, -EPROTO) << "it did something else";
+  EXPECT_EQ(inputs.answer(HostCall::Kind::WRITE).result, 12);
+  inputs.called({HostCall::Kind::WRITE}, 12);
+  EXPECT_FALSE(inputs.takeArrived(NEWS));
+  table.head.reached = 10;
+  EXPECT_TRUE(inputs.takeArrived(NEWS));
+  EXPECT_TRUE(inputs.said() == nullptr);
+}
+
+TEST(HostInputs, WhatCameIsRecordedWithItsBytes) {
+  Memory memory;
+  FlightLog log(memory.bytes(), nullptr);
+  HostInputs inputs(log, 4);
+  char pieces[2][4] = {{'a', 'b', 'c', 'd'}, {'e', 'f', 'g', 'h'}};
+  iovec into[] = {{pieces[0], 4}, {pieces[1], 4}};
+  HostInputs::Call call{HostCall::Kind::INPUT, 3, 8};
+  call.incoming = into;
+  inputs.called(call, 6);
+  EXPECT_EQ(memory.events([](FlightEvent::Reader event) {
+    auto called = event.getCalled();
+    EXPECT_EQ(called.getQueue(), 4);
+    EXPECT_EQ(called.getNumber(), 0) << "of no chain";
+    EXPECT_EQ(called.getOffset(), 3);
+    EXPECT_EQ(called.getData().size(), 6);
+    EXPECT_EQ(memcmp(called.getData().begin(), "abcdef", 6), 0);
+  }),
+            1);
+}
+
 TEST(FlightLog, ATableOfAStrangersIsReadNoFurtherThanItGoes) {
-  AnswerTable::Head head{~uint64_t(0)};
+  AnswerTable::Head head{~uint64_t(0), 0};
   Memory memory;
   FlightLog log(memory.bytes(), kj::arrayPtr(&head, 1).asBytes());
   EXPECT_TRUE(log.answerTo(0, 1, 0) == nullptr);

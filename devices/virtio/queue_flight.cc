@@ -15,6 +15,12 @@ constexpr size_t MOST_DESCRIPTORS = 2048;
 constexpr size_t DESCRIPTOR_WORDS = 4;
 constexpr size_t TAIL_BYTES = 16;  // a status stands there
 
+size_t wordsFor(uint64_t bytes) {
+  return bytes / 8 + 1;
+}
+
+}  // namespace
+
 uint64_t sizeOf(kj::ArrayPtr<const iovec> pieces) {
   uint64_t size = 0;
   for (const iovec& piece : pieces)
@@ -22,7 +28,6 @@ uint64_t sizeOf(kj::ArrayPtr<const iovec> pieces) {
   return size;
 }
 
-// Copies `copy.size()` bytes of `pieces`, from the byte `skip` on.
 void copyFrom(kj::ArrayPtr<const iovec> pieces, uint64_t skip, kj::ArrayPtr<kj::byte> copy) {
   for (const iovec& piece : pieces) {
     if (copy.size() == 0) return;
@@ -37,7 +42,6 @@ void copyFrom(kj::ArrayPtr<const iovec> pieces, uint64_t skip, kj::ArrayPtr<kj::
   }
 }
 
-// FNV-1a over the first `bytes` bytes. Tells honest mistakes apart, no more.
 uint64_t sumOf(kj::ArrayPtr<const iovec> pieces, uint64_t bytes) {
   uint64_t sum = 0xcbf29ce484222325;
   for (uint64_t done = 0; done < bytes;) {
@@ -50,12 +54,6 @@ uint64_t sumOf(kj::ArrayPtr<const iovec> pieces, uint64_t bytes) {
   }
   return sum;
 }
-
-size_t wordsFor(uint64_t bytes) {
-  return bytes / 8 + 1;
-}
-
-}  // namespace
 
 QueueFlight::QueueFlight(FlightLog& log, uint16_t queue, uint16_t size)
     : log(log),
@@ -154,7 +152,7 @@ HostAnswer QueueFlight::answer(uint16_t head) const {
   KJ_IF_MAYBE (answer, log.answerTo(queue, chain.number, chain.calls)) {
     return *answer;
   }
-  return HostAnswer{-EPROTO, false, nullptr};
+  return HostAnswer{HostCall::Kind::READ, 0, -EPROTO, false, nullptr};
 }
 
 }  // namespace troupe::virtio

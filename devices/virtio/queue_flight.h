@@ -11,6 +11,15 @@
 
 namespace troupe::virtio {
 
+// How many bytes they are.
+uint64_t sizeOf(kj::ArrayPtr<const iovec> pieces);
+
+// Copies `copy.size()` bytes of `pieces`, from the byte `skip` on, as far as there are so many.
+void copyFrom(kj::ArrayPtr<const iovec> pieces, uint64_t skip, kj::ArrayPtr<kj::byte> copy);
+
+// FNV-1a over the first `bytes` bytes. Tells honest mistakes apart, no more.
+uint64_t sumOf(kj::ArrayPtr<const iovec> pieces, uint64_t bytes);
+
 // One queue's part in a FlightLog, from an activation to the reset. Only queues that are recorded
 // have one. Belongs to the queue's thread.
 class QueueFlight {

@@ -32,6 +32,7 @@ class Question {
   Question(Connector::Client connector, uint64_t cid, uint32_t port, kj::Function<void()> answered);
 
   bool over() const { return isOver; }
+  bool found() { return socket != nullptr; }
 
   // Once it is over: a connected socket, or null.
   kj::AutoCloseFd take() { return kj::mv(socket); }

@@ -102,6 +102,13 @@ void Switchboard::waitNoMore(Stream& stream) {
   stream.deadline = 0;
 }
 
+kj::Maybe<Stream&> Switchboard::find(uint64_t slot) {
+  if (slot >= table.slots()) return nullptr;
+  Stream& stream = table.at(uint16_t(slot));
+  if (stream.state == State::FREE) return nullptr;
+  return stream;
+}
+
 void Switchboard::tick() {
   ++now;
   for (uint16_t slot = 0; timed > 0 && slot < table.slots(); slot++) {

@@ -61,6 +61,9 @@ class Switchboard {
     hostWork.add(stream.slot);
   }
 
+  // By its slot; none where there is no stream.
+  kj::Maybe<Stream&> find(uint64_t slot);
+
   // Time passes only while somebody is waited for: tick() each second while needsTicks().
   bool needsTicks() const { return timed > 0 || isSettling; }
   void tick();

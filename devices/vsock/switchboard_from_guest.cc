@@ -128,7 +128,7 @@ void Switchboard::receiveData(Stream& stream, const PacketHeader& header, virtio
     return;
   }
   uint32_t written = stream.outgoing.size() > 0 ? 0 : writeThrough(stream, chain, bytes);
-  stream.countForwarded(written);
+  if (!isPlanted(Bug::CREDIT_FORGOTTEN)) stream.countForwarded(written);
   if (stream.hostRefuses) {
     chain.advanceReadable(bytes - written);
     stream.countForwarded(bytes - written);

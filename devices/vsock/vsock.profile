@@ -9,6 +9,7 @@ actor: "vsock"
 include: "sandbox/common/actor.profile"
 include: "devices/virtio/attach.profile"
 include: "devices/virtio/journal.profile"
+include: "devices/virtio/flight.profile"
 
 fd { name: "kick" number: 5 count: 3 kind: EVENTFD from: PLACED }
 fd { name: "call" number: 8 count: 3 kind: EVENTFD from: PLACED }
@@ -18,6 +19,8 @@ fd { name: "listen" number: 3904 kind: SOCKET optional: true }
 fd { name: "forward" number: 3905 count: 63 kind: SOCKET optional: true }
 fd { name: "ram" number: 3968 kind: MEMFD from: PLACED closed: true }
 fd { name: "journal" number: 3969 kind: MEMFD closed: true optional: true }
+fd { name: "flight" number: 3970 kind: MEMFD closed: true optional: true }
+fd { name: "answers" number: 3971 kind: MEMFD closed: true optional: true }
 
 ready {
   narrow { syscall: "mmap" syscall: "munmap" syscall: "mremap" reason: "malloc has one heap and maps nothing" }

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "devices/vsock/flight_socket.h"
 #include "devices/vsock/loop_socket.h"
 #include "devices/vsock/remote_connector.h"
 #include "devices/vsock/switchboard.h"
@@ -30,9 +31,11 @@ constexpr int ACCEPTED_PER_TURN = 64;
 }  // namespace
 
 // All work is done in turns of run(); whatever happens elsewhere only asks for one. So nothing is
-// ever destroyed by its own news.
+// ever destroyed by its own news, and a recording of what happens elsewhere, of turns and of calls
+// in them is all there is to know.
 struct VsockEngine::Active final: private HostSide {
   class Attempt;
+  class KnownAttempt;
   struct Door {
     Door(Active& active, const Listener& listener)
         : listener(listener),
@@ -59,6 +62,8 @@ struct VsockEngine::Active final: private HostSide {
          virtio::DriverLink& link)
       : events(engine.events),
         connector(engine.connector),
+        flight(
+            engine.flight.map([](virtio::HostInputs& one) -> virtio::HostInputs& { return one; })),
         queues(kj::mv(queuesParam)),
         link(link),
         kicks(watchKicks()),
@@ -105,6 +110,7 @@ struct VsockEngine::Active final: private HostSide {
   kj::Promise<void> run() {
     awake = true;
     askedAgain = false;  // all there is to see is looked at now
+    if (!beginTurn()) return rest();
     accept();
     auto turn = board.serve();
     for (auto& queue : queues) {
@@ -120,11 +126,84 @@ struct VsockEngine::Active final: private HostSide {
     if (turn.more || askedAgain || clientsMayEnter()) {
       return events.getTimer().afterDelay(0 * kj::NANOSECONDS).then([this] { return run(); });
     }
-    if (board.needsTicks() && !tickSet) setTick();
+    if (board.needsTicks() && !tickSet && !isReplayed()) setTick();
+    return rest();
+  }
+
+  // Until somebody asks for a turn.
+  kj::Promise<void> rest() {
     awake = false;
     auto paf = kj::newPromiseAndFulfiller<void>();
     awakener = kj::mv(paf.fulfiller);
     return paf.promise.then([this] { return run(); });
+  }
+
+  bool isReplayed() const {
+    KJ_IF_MAYBE (inputs, flight) {
+      return inputs->isReplaying();
+    }
+    return false;
+  }
+
+  void note(HostCall::Kind kind, uint64_t offset = 0, int64_t result = 0) {
+    KJ_IF_MAYBE (inputs, flight) {
+      inputs->called({kind, offset}, result);
+    }
+  }
+
+  // In a replay: does what happened elsewhere, and says whether a turn came then.
+  bool beginTurn() {
+    if (!isReplayed()) {
+      note(HostCall::Kind::TURN);
+      return true;
+    }
+    auto& inputs = KJ_ASSERT_NONNULL(flight);
+    for (;;) {
+      KJ_IF_MAYBE (input, inputs.arrived()) {
+        if (!repeat(*input)) return false;
+        inputs.called({input->kind, input->offset}, input->result);
+        if (input->kind == HostCall::Kind::TURN) return true;
+      } else {
+        return false;
+      }
+    }
+  }
+
+  bool repeat(const virtio::HostAnswer& input) {
+    switch (input.kind) {
+      case HostCall::Kind::TURN:
+        return true;
+      case HostCall::Kind::TICK:
+        board.tick();
+        return true;
+      case HostCall::Kind::NEWS:
+      case HostCall::Kind::CONNECTED:
+        KJ_IF_MAYBE (stream, board.find(input.offset)) {
+          return repeatFor(*stream, input);
+        }
+        return false;
+      default:
+        return false;
+    }
+  }
+
+  bool repeatFor(Stream& stream, const virtio::HostAnswer& input);
+
+  kj::Own<HostSocket> socketOf(kj::AutoCloseFd fd, kj::Maybe<LoopSocket&>& loopSocket) {
+    auto socket = kj::heap<LoopSocket>(events, kj::mv(fd));
+    loopSocket = *socket;
+    KJ_IF_MAYBE (inputs, flight) {
+      return kj::heap<FlightSocket>(*inputs, kj::mv(socket));
+    }
+    return kj::mv(socket);
+  }
+
+  // A socket of the host's, or of the recording's.
+  void belongs(HostSocket& socket, Stream& stream, kj::Maybe<LoopSocket&> loopSocket) {
+    if (flight != nullptr) static_cast<FlightSocket&>(socket).belongsTo(stream.slot);
+    KJ_IF_MAYBE (inLoop, loopSocket) {
+      watch(*inLoop, stream);
+    }
   }
 
   // Asks for a turn.
@@ -141,6 +220,7 @@ struct VsockEngine::Active final: private HostSide {
     tickSet = true;
     ticking = events.getTimer().afterDelay(1 * kj::SECONDS).then([this] {
       tickSet = false;
+      note(HostCall::Kind::TICK);
       board.tick();
       wake();
     });
@@ -156,12 +236,17 @@ struct VsockEngine::Active final: private HostSide {
 
   // Takes in clients that wait.
   void accept() {
+    if (isReplayed()) return acceptAgain();
     int left = ACCEPTED_PER_TURN;
     for (auto& door : doors) {
       while (door->mayWait && !board.full() && left > 0) {
         int fd = accept4(door->listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-          admit(door->listener, kj::AutoCloseFd(fd));
+          note(HostCall::Kind::ACCEPT, door->listener.guestPort.orDefault(0),
+               door->listener.guestPort == nullptr ? 0 : 1);
+          kj::Maybe<LoopSocket&> inLoop;
+          auto socket = socketOf(kj::AutoCloseFd(fd), inLoop);
+          admit(kj::mv(socket), door->listener.guestPort, inLoop);
           --left;
         } else if (errno != EINTR && errno != ECONNABORTED) {
           door->mayWait = false;
@@ -170,19 +255,32 @@ struct VsockEngine::Active final: private HostSide {
     }
   }
 
-  void admit(const Listener& listener, kj::AutoCloseFd fd) {
-    auto socket = kj::heap<LoopSocket>(events, kj::mv(fd));
-    auto& loopSocket = *socket;
-    KJ_IF_MAYBE (port, listener.guestPort) {
-      watch(loopSocket, board.forward(kj::mv(socket), *port));
+  void acceptAgain() {
+    auto& inputs = KJ_ASSERT_NONNULL(flight);
+    for (;;) {
+      auto answer = inputs.answer(HostCall::Kind::ACCEPT);
+      if (answer.result < 0 || board.full()) return;
+      note(HostCall::Kind::ACCEPT, answer.offset, answer.result);
+      kj::Maybe<uint32_t> port;
+      if (answer.result > 0) port = uint32_t(answer.offset);
+      admit(kj::heap<FlightSocket>(inputs, kj::Own<HostSocket>()), port, nullptr);
+    }
+  }
+
+  void admit(kj::Own<HostSocket> socket, kj::Maybe<uint32_t> guestPort,
+             kj::Maybe<LoopSocket&> inLoop) {
+    auto& its = *socket;
+    KJ_IF_MAYBE (port, guestPort) {
+      belongs(its, board.forward(kj::mv(socket), *port), inLoop);
     } else {
-      watch(loopSocket, board.greet(kj::mv(socket)));
+      belongs(its, board.greet(kj::mv(socket)), inLoop);
     }
   }
 
   // A stream outlives its socket, and the socket its news.
   void watch(LoopSocket& socket, Stream& stream) {
-    socket.onNews([this, &stream] {
+    socket.onNews([this, &stream, &socket] {
+      note(HostCall::Kind::NEWS, stream.slot, socket.peerGone() ? 1 : 0);
       board.ready(stream);
       wake();
     });
@@ -192,6 +290,7 @@ struct VsockEngine::Active final: private HostSide {
 
   kj::UnixEventPort& events;
   Connector::Client connector;
+  kj::Maybe<virtio::HostInputs&> flight;
   kj::Array<virtio::ActiveQueue> queues;
   virtio::DriverLink& link;
   bool awake = true;        // a turn is under way or about to be
@@ -208,9 +307,11 @@ struct VsockEngine::Active final: private HostSide {
 class VsockEngine::Active::Attempt final: public ConnectAttempt {
  public:
   Attempt(Active& active, Stream& stream, uint64_t cid, uint32_t port)
-      : active(active), stream(stream), question(active.connector, cid, port, [&active, &stream] {
-          active.board.ready(stream);
-          active.wake();
+      : active(active), stream(stream), question(active.connector, cid, port, [this] {
+          this->active.note(HostCall::Kind::CONNECTED, this->stream.slot,
+                            question.found() ? 0 : -ENOENT);
+          this->active.board.ready(this->stream);
+          this->active.wake();
         }) {}
 
   bool over() override { return question.over(); }
@@ -218,8 +319,9 @@ class VsockEngine::Active::Attempt final: public ConnectAttempt {
   kj::Own<HostSocket> take() override {
     auto fd = question.take();
     if (fd == nullptr) return {};
-    auto socket = kj::heap<LoopSocket>(active.events, kj::mv(fd));
-    active.watch(*socket, stream);
+    kj::Maybe<LoopSocket&> inLoop;
+    auto socket = active.socketOf(kj::mv(fd), inLoop);
+    active.belongs(*socket, stream, inLoop);
     return socket;
   }
 
@@ -229,7 +331,48 @@ class VsockEngine::Active::Attempt final: public ConnectAttempt {
   Question question;
 };
 
+// One whose answer is in a recording.
+class VsockEngine::Active::KnownAttempt final: public ConnectAttempt {
+ public:
+  KnownAttempt(Active& active, Stream& stream) : active(active), stream(stream) {}
+
+  void answer(bool found) {
+    isOver = true;
+    wasFound = found;
+  }
+
+  bool over() override { return isOver; }
+
+  kj::Own<HostSocket> take() override {
+    if (!wasFound) return {};
+    auto& inputs = KJ_ASSERT_NONNULL(active.flight);
+    kj::Own<HostSocket> socket = kj::heap<FlightSocket>(inputs, kj::Own<HostSocket>());
+    active.belongs(*socket, stream, nullptr);
+    return socket;
+  }
+
+ private:
+  Active& active;
+  Stream& stream;
+  bool isOver = false;
+  bool wasFound = false;
+};
+
+// False for a stream that is not where it was then.
+bool VsockEngine::Active::repeatFor(Stream& stream, const virtio::HostAnswer& input) {
+  if (input.kind == HostCall::Kind::CONNECTED) {
+    if (stream.attempt.get() == nullptr) return false;
+    static_cast<KnownAttempt&>(*stream.attempt).answer(input.result >= 0);
+  } else if (input.result > 0 && stream.socket.get() != nullptr) {
+    static_cast<FlightSocket&>(*stream.socket).hangUp();
+  }
+  board.ready(stream);
+  return true;
+}
+
 kj::Own<ConnectAttempt> VsockEngine::Active::connect(Stream& stream, uint64_t cid, uint32_t port) {
+  note(HostCall::Kind::CONNECT, cid << 32 | port);
+  if (isReplayed()) return kj::heap<KnownAttempt>(*this, stream);
   return kj::heap<Attempt>(*this, stream, cid, port);
 }
 
@@ -267,6 +410,10 @@ void VsockEngine::start(const virtio::GuestMemory&, uint64_t, kj::Array<virtio::
 void VsockEngine::resume(const virtio::GuestMemory&, uint64_t,
                          kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) {
   active = kj::heap<Active>(*this, Active::Driver::OF_A_DEAD_PROCESS, kj::mv(queues), link);
+}
+
+void VsockEngine::recordIn(virtio::FlightLog& log) {
+  flight.emplace(log, uint16_t(RECEIVE_QUEUE));
 }
 
 kj::Promise<void> VsockEngine::stop() {

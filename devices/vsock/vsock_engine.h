@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "devices/virtio/device_engine.h"
+#include "devices/virtio/host_inputs.h"
 #include "protos/connector.capnp.h"
 
 namespace troupe::vsock {
@@ -38,6 +39,7 @@ class VsockEngine final: public virtio::DeviceEngine {
   void resume(const virtio::GuestMemory& memory, uint64_t features,
               kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
+  void recordIn(virtio::FlightLog& log) override;
 
  private:
   struct Active;  // rings, streams, and the promise that serves them
@@ -47,6 +49,7 @@ class VsockEngine final: public virtio::DeviceEngine {
   Connector::Client connector;
   uint32_t nextPortHere = 0;  // where nobody is to take this process's place
   uint32_t& nextPort;
+  kj::Maybe<virtio::HostInputs> flight;  // where the host's side is recorded, or replayed
   kj::Maybe<kj::Own<Active>> active;
 };
 

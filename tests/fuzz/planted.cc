@@ -17,6 +17,7 @@ constexpr const char* NAMES[] = {
     "status-order",   "page-outside-ram", "statistics-length", "checksum-place",
     "spoofed-source", "received-length",  "layer-count",       "fd-taken",
     "config-bounds",  "credit-overrun",   "early-data",        "unknown-port",
+    "page-forgotten", "credit-forgotten",
 };
 
 int chosen() {

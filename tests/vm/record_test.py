@@ -5,8 +5,11 @@ import os
 import random
 import re
 import signal
+import socket
 import stat
+import struct
 import subprocess
+import threading
 import time
 import unittest
 
@@ -17,6 +20,9 @@ import report
 SEED = os.path.realpath("tests/fuzz/seed_from_recording")
 WITH_A_BUG = os.path.realpath("devices/devices_with_a_bug")
 DEVICES = ("blk0", "blk1", "console0", "rng0")
+
+HOST_IP = bytes((10, 99, 0, 1))
+VIRTIO_HEADER = 12
 
 
 class Recorded(unittest.TestCase):
@@ -29,11 +35,11 @@ class Recorded(unittest.TestCase):
     def file(self, device):
         return self.folder.file(f"{device}.rec")
 
-    def start(self, cmdline, *options):
+    def start(self, cmdline, *options, **given):
         open(self.serial, "w").close()
         process = self.folder.start(
             "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
-            "--serial", f"file={self.serial}", "--cmdline", cmdline, *options)
+            "--serial", f"file={self.serial}", "--cmdline", cmdline, *options, **given)
         self.addCleanup(process.kill)
         return process
 
@@ -77,6 +83,122 @@ class Recorded(unittest.TestCase):
                 self.assertGreater(answered, 0)
                 self.assertIn(f" {answered} chains", out)
                 self.assertEqual(self.shown(device)[-1].split("  ")[-1], "the recording ends")
+
+    def echo(self, path):
+        """Somebody who says back what the guest says to its port 52."""
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(path + "_52")
+        listening.listen(8)
+
+        def serve():
+            while True:
+                try:
+                    client, _ = listening.accept()
+                    with client:
+                        while part := client.recv(65536):
+                            client.sendall(part)
+                except OSError:
+                    return
+        threading.Thread(target=serve, daemon=True).start()
+
+    def neighbour(self):
+        """The guest's end of a cable, at whose other end questions for an address are answered."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+
+        def serve():
+            try:
+                while frame := ours.recv(2048):
+                    self.frames.append(frame)
+                    if struct.unpack_from(">H", frame, 12)[0] != 0x0806:
+                        continue
+                    mac = bytes((2, 0, 0, 0, 0, 1))
+                    ours.send(frame[6:12] + mac + frame[12:20] + b"\0\2" + mac + HOST_IP
+                              + frame[22:32] + bytes(18))
+            except OSError:
+                return
+        self.frames = []
+        threading.Thread(target=serve, daemon=True).start()
+        return theirs
+
+    def recordHosts(self, cmdline="idle", options=()):
+        """A VM whose card, sockets and balloon are recorded, up to its guest's own verdict."""
+        path = self.folder.file("sock")
+        self.echo(path)
+        wire = self.neighbour()
+        devices = ("net0", "vsock0", "balloon0")
+        vm = self.start(cmdline, "--net", f"fd={wire.fileno()}", "--balloon", "stats",
+                        "--vsock", f"cid=4100000021,socket={path}",
+                        *(f"--record={device}={self.file(device)}" for device in devices),
+                        *options, pass_fds=[wire.fileno()])
+        self.until(vm, " 0 failed")
+        return vm, path
+
+    def until(self, vm, words):
+        until = time.monotonic() + 100
+        while words not in self.said():
+            self.assertIsNone(vm.poll(), self.said())
+            self.assertLess(time.monotonic(), until, self.said())
+            time.sleep(0.01)
+
+    def assertSameAgain(self, device):
+        code, out, err = self.replay(device)
+        self.assertEqual((code, err), (0, ""), out)
+        self.assertIn("no difference", out)
+        self.assertNotIn("not followed", out)
+        return out
+
+    def testDoesTheSameAgainWithWhatTheHostSaid(self):
+        vm, path = self.recordHosts()
+        self.assertRegex(self.said(), r"ok +vsock0 +echo")
+        # Asked for by the host: a report, a target, another client.
+        for words in (("balloon", self.name, "16M"), ("balloon", self.name)):
+            code, out, err = self.folder.run(*words)
+            self.assertEqual(code, 0, out + err)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(b"CONNECT 99\n")
+            client.settimeout(60)
+            self.assertEqual(client.recv(100), b"", "nobody listens in the guest")
+        code, out, err = self.folder.run("net", self.name, "link", "down")
+        self.assertEqual(code, 0, out + err)
+        vm.terminate()
+        self.end(vm, 18)
+        for device, doing in (("net0", "put out"), ("vsock0", "connect"), ("balloon0", "give back")):
+            with self.subTest(device):
+                self.assertSameAgain(device)
+                self.assertTrue(any(f"is to {doing}" in line for line in self.shown(device)))
+
+    def testFramesThatCameComeAgain(self):
+        wire = self.neighbour()
+        vm = self.start("bench=net op=trip count=300 rounds=1 mode=irq", "--net",
+                        f"fd={wire.fileno()}", f"--record=net0={self.file('net0')}",
+                        pass_fds=[wire.fileno()])
+        self.end(vm)
+        self.assertIn("op=trip", self.said())
+        came = sum("is to take input" in line for line in self.shown("net0"))
+        self.assertGreaterEqual(came, 300)
+        self.assertSameAgain("net0")
+        code, _, err = self.replay("net0", "--binary", WITH_A_BUG)
+        self.assertEqual(code, 8, err)
+        first = next(line for line in self.shown("net0")
+                     if re.search("of queue 0 is answered with (?!0 )", line))
+        self.assertIn(f"event {first.split()[0]} of ", err)
+        self.assertRegex(err, r"the used length was \d+ and is \d+")
+
+    def testARebuiltDeviceThatErrsBesideItsHostIsFoundAtItsMistake(self):
+        vm, _ = self.recordHosts()
+        vm.terminate()
+        self.end(vm, 18)
+        for device, what in (("vsock0", "what was written for the guest had"),
+                             ("balloon0", "the number of bytes was")):
+            with self.subTest(device):
+                code, _, err = self.replay(device, "--binary", WITH_A_BUG)
+                self.assertEqual(code, 8, err)
+                self.assertIn("TRP-rec-008", err)
+                self.assertIn(what, err)
 
     def testIsInputForTheDevicesFuzzTarget(self):
         self.record(devices=("blk0",))

@@ -19,11 +19,18 @@ bool isIncoming(HostCall::Kind kind) {
          kind == HostCall::Kind::INPUT;
 }
 
+AnswerTable::Entry entryOf(const ChainKey& key, uint32_t ordinal, size_t event,
+                           HostCall::Reader call) {
+  return {key.queue, call.getAllocating(), uint8_t(call.getKind()), ordinal, key.number,
+          event,     call.getOffset(),     call.getResult(),        0,       0};
+}
+
 class Table {
  public:
   Table(const EventList& events, uint64_t mostBytes) : events(events), mostBytes(mostBytes) {}
 
   void add(const ChainKey& key, const FlightIndex::Chain& chain) {
+    if (key.number == 0) return addBesideChains(key, chain);
     kj::Array<kj::byte> received = chain.answered.empty() ? nullptr : bytesOf(chain.answered[0]);
     size_t used = 0;
     uint32_t ordinal = 0;
@@ -33,21 +40,18 @@ class Table {
         size_t size = 0;
         if (isIncoming(call.getKind()) && call.getResult() > 0) {
           // Of a chain that was not answered any more nobody knows what it was given.
-          if (chain.answered.empty()) return addUnknown(key, ordinal++, call);
+          if (chain.answered.empty()) return addUnknown(entryOf(key, ordinal++, at, call));
           size = kj::min(uint64_t(call.getResult()), received.size() - used);
         }
-        entries.add(AnswerTable::Entry{key.queue, call.getAllocating(), ordinal++, key.number,
-                                       call.getResult(), data.size(), size});
-        data.addAll(received.slice(used, used + size));
+        addKnown(entryOf(key, ordinal++, at, call), received.slice(used, used + size));
         used += size;
       });
-      KJ_REQUIRE(data.size() + entries.size() * sizeof(AnswerTable::Entry) <= mostBytes,
-                 "it answers with more than it holds");
+      checkSize();
     }
   }
 
   kj::Array<kj::byte> finish() {
-    AnswerTable::Head head{entries.size()};
+    AnswerTable::Head head{entries.size(), 0};
     for (auto& entry : entries) {
       if (entry.dataOffset == UNKNOWN) entry.dataOffset = data.size();
     }
@@ -65,6 +69,30 @@ class Table {
   }
 
  private:
+  // What came is in the calls themselves.
+  void addBesideChains(const ChainKey& key, const FlightIndex::Chain& calls) {
+    uint32_t ordinal = 0;
+    for (size_t at : calls.called) {
+      events.with(at, [&](FlightEvent::Reader event) {
+        auto call = event.getCalled();
+        addKnown(entryOf(key, ordinal++, at, call), call.getData());
+      });
+      checkSize();
+    }
+  }
+
+  void addKnown(AnswerTable::Entry entry, kj::ArrayPtr<const kj::byte> bytes) {
+    entry.dataOffset = data.size();
+    entry.dataBytes = bytes.size();
+    entries.add(entry);
+    data.addAll(bytes);
+  }
+
+  void checkSize() const {
+    KJ_REQUIRE(data.size() + entries.size() * sizeof(AnswerTable::Entry) <= mostBytes,
+               "it answers with more than it holds");
+  }
+
   kj::Array<kj::byte> bytesOf(size_t at) {
     return events.with(at, [](FlightEvent::Reader event) {
       return kj::heapArray<kj::byte>(event.getAnswered().getBytes());
@@ -72,11 +100,11 @@ class Table {
   }
 
   // Zeroes, which all of them share.
-  void addUnknown(const ChainKey& key, uint32_t ordinal, HostCall::Reader call) {
-    uint64_t size = kj::min(uint64_t(call.getResult()), MOST_UNKNOWN);
-    zeroes = kj::max(zeroes, size);
-    entries.add(AnswerTable::Entry{key.queue, call.getAllocating(), ordinal, key.number,
-                                   call.getResult(), UNKNOWN, size});
+  void addUnknown(AnswerTable::Entry entry) {
+    entry.dataOffset = UNKNOWN;
+    entry.dataBytes = kj::min(uint64_t(entry.result), MOST_UNKNOWN);
+    zeroes = kj::max(zeroes, entry.dataBytes);
+    entries.add(entry);
   }
 
   static constexpr uint64_t UNKNOWN = UINT64_MAX;

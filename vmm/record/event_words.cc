@@ -5,9 +5,27 @@ namespace troupe {
 namespace {
 
 kj::StringPtr kindWord(HostCall::Kind kind) {
-  constexpr kj::StringPtr WORDS[] = {"read"_kj,    "write"_kj,        "flush"_kj,
-                                     "discard"_kj, "write zeroes"_kj, "write zeroes in place"_kj,
-                                     "draw"_kj,    "take input"_kj,   "put out"_kj};
+  constexpr kj::StringPtr WORDS[] = {"read"_kj,
+                                     "write"_kj,
+                                     "flush"_kj,
+                                     "discard"_kj,
+                                     "write zeroes"_kj,
+                                     "write zeroes in place"_kj,
+                                     "draw"_kj,
+                                     "take input"_kj,
+                                     "put out"_kj,
+                                     "let a turn begin"_kj,
+                                     "have news of a socket"_kj,
+                                     "let a second pass"_kj,
+                                     "answer for a connection"_kj,
+                                     "let a client in"_kj,
+                                     "end sending"_kj,
+                                     "end receiving"_kj,
+                                     "be gone"_kj,
+                                     "wait no more"_kj,
+                                     "give back"_kj,
+                                     "set a tap"_kj,
+                                     "connect"_kj};
   size_t index = static_cast<size_t>(kind);
   return index < kj::size(WORDS) ? WORDS[index] : "do something unknown"_kj;
 }
@@ -30,8 +48,10 @@ kj::String takenWords(TakenChain::Reader chain) {
 }
 
 kj::String callWords(HostCall::Reader call) {
-  return kj::str("for ", chainWords(call.getQueue(), call.getNumber()), " the host is to ",
-                 kindWord(call.getKind()), " ", call.getBytes(), " bytes",
+  auto whom = call.getNumber() == 0
+                  ? kj::str("beside the chains of queue ", call.getQueue())
+                  : kj::str("for ", chainWords(call.getQueue(), call.getNumber()));
+  return kj::str(whom, " the host is to ", kindWord(call.getKind()), " ", call.getBytes(), " bytes",
                  call.getOffset() == 0 ? kj::str() : kj::str(" at ", call.getOffset()),
                  call.getDurable() ? ", durably" : "", "; it answers ",
                  resultWords(call.getResult()));
@@ -100,7 +120,8 @@ kj::Maybe<kj::String> differenceOf(HostCall::Reader then, HostCall::Reader now) 
                valueDifference("durability", then.getDurable(), now.getDurable()),
                valueDifference("the answer", then.getResult(), now.getResult()),
                valueDifference("the checksum of what the host got", kj::str(kj::hex(then.getSum())),
-                               kj::str(kj::hex(now.getSum()))));
+                               kj::str(kj::hex(now.getSum()))),
+               differenceOf("what the host gave", then.getData(), now.getData()));
 }
 
 kj::Maybe<kj::String> differenceOf(AnsweredChain::Reader then, AnsweredChain::Reader now) {
@@ -144,6 +165,8 @@ kj::String eventWords(FlightEvent::Reader event) {
       return kj::str("the device asks for a reset");
     case FlightEvent::ENDED:
       return kj::str("the recording ends");
+    case FlightEvent::REPORT_ASKED:
+      return kj::str("the device is asked for a report");
   }
   return kj::str("an event of no known kind");
 }

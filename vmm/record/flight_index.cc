@@ -32,6 +32,9 @@ void FlightIndex::update(const EventList& events) {
         case FlightEvent::NEEDS_RESET:
           resets.push_back(seen);
           break;
+        case FlightEvent::REPORT_ASKED:
+          reports.push_back(seen);
+          break;
         default:
           break;
       }

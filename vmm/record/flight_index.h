@@ -35,13 +35,14 @@ class FlightIndex {
   const std::map<ChainKey, Chain>& chains() const { return known; }
   const std::vector<size_t>& configChanges() const { return changes; }
   const std::vector<size_t>& resetsAsked() const { return resets; }
+  const std::vector<size_t>& reportsAsked() const { return reports; }
   bool hasBegun() const { return began; }
   // Behind the last event of the process.
   size_t end() const { return seen; }
 
  private:
   std::map<ChainKey, Chain> known;
-  std::vector<size_t> changes, resets;
+  std::vector<size_t> changes, resets, reports;
   bool began = false;
   size_t seen = 0;
 };

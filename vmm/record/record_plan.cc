@@ -38,7 +38,7 @@ RecordPlan planOne(kj::StringPtr text, kj::ArrayPtr<const kj::String> recordable
       codes::RECORD_DEVICE,
       kj::str("--record: the VM has no device ", quote(device), " that can be recorded; it has ",
               recordable.size() == 0 ? kj::str("none") : kj::strArray(recordable, ", "),
-              ", and kinds that can are blk, rng and console (without replay=off)"))
+              "; of devices, only a console with replay=off cannot"))
       .raise();
 }
 

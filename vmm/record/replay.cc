@@ -77,7 +77,7 @@ class Course {
                                       " moves more than a recording keeps of one");
           return;
         }
-        act(at, event, [&]() { device->make(chain); });
+        if (at >= made) act(at, event, [&]() { device->make(chain); });
         if (isOver()) return;
         return compare(at, event, [this, key = ChainKey{chain.getQueue(), chain.getNumber()}]() {
           return nth(device->index().chain(key).taken, 0);
@@ -85,6 +85,8 @@ class Course {
       }
       case FlightEvent::CALLED: {
         ChainKey key{event.getCalled().getQueue(), event.getCalled().getNumber()};
+        if (key.number == 0) prepare(at, event);
+        if (isOver()) return;
         size_t ordinal = ordinalOf(at, index.chain(key).called);
         return compare(at, event, [this, key, ordinal]() {
           return nth(device->index().chain(key).called, ordinal);
@@ -104,10 +106,66 @@ class Course {
         return compare(at, event, [this, ordinal = ordinalOf(at, index.resetsAsked())]() {
           return nth(device->index().resetsAsked(), ordinal);
         });
+      case FlightEvent::REPORT_ASKED:
+        act(at, event, [&]() { device->askForReport(); });
+        if (isOver()) return;
+        return compare(at, event, [this, ordinal = ordinalOf(at, index.reportsAsked())]() {
+          return nth(device->index().reportsAsked(), ordinal);
+        });
       case FlightEvent::ENDED:
         return;
     }
     KJ_FAIL_REQUIRE("an event of no known kind");
+  }
+
+  // What the host has to do before a device meets it.
+  void prepare(size_t at, FlightEvent::Reader event) {
+    auto call = event.getCalled();
+    if (call.getKind() == HostCall::Kind::GIVE_BACK) {
+      if (!device->giveBack(call.getQueue(), uint64_t(call.getResult())))
+        differs(at, event, device->state());
+      return;
+    }
+    if (!comesOfItself(call.getKind())) return;
+    if (call.getKind() == HostCall::Kind::TURN) act(at, event, [&]() { makeTurn(at); });
+    device->reach(at + 1);
+  }
+
+  static bool comesOfItself(HostCall::Kind kind) {
+    switch (kind) {
+      case HostCall::Kind::TURN:
+      case HostCall::Kind::INPUT:
+      case HostCall::Kind::NEWS:
+      case HostCall::Kind::TICK:
+      case HostCall::Kind::CONNECTED:
+      case HostCall::Kind::GONE:
+      case HostCall::Kind::GAVE_UP:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  // A turn finds all chains that it took then, and takes as many again.
+  void makeTurn(size_t at) {
+    bool goesOn = true;
+    for (size_t i = at + 1; i < index.end() && goesOn; i++) {
+      events.with(i, [&](FlightEvent::Reader event) {
+        goesOn = isOfTurn(event);
+        if (event.isTaken() && i >= made && !isTooLarge(event.getTaken()))
+          device->make(event.getTaken());
+      });
+      made = kj::max(made, i + 1);
+    }
+  }
+
+  // What is in the midst of one: all but what comes to the device of itself.
+  static bool isOfTurn(FlightEvent::Reader event) {
+    if (event.isCalled()) {
+      auto call = event.getCalled();
+      return call.getNumber() != 0 || !comesOfItself(call.getKind());
+    }
+    return event.isTaken() || event.isAnswered() || event.isConfigChanged() || event.isNeedsReset();
   }
 
   bool isTooLarge(TakenChain::Reader chain) const {
@@ -163,7 +221,8 @@ class Course {
     if (device->index().hasBegun()) kj::runCatchingExceptions([&]() { device->reset(); });
     device->waitUntil([]() { return true; });
     for (auto& [key, chain] : index.chains()) {
-      if (chain.answered.empty()) continue;
+      // What the host does of itself, and what belongs to no chain, may go on after a recording.
+      if (chain.answered.empty() || key.number == 0) continue;
       auto& now = device->index().chain(key);
       more(chain.answered, now.answered);
       more(chain.called, now.called);
@@ -185,6 +244,7 @@ class Course {
   FlightIndex index;
   kj::Own<ReplayedDevice> device;
   size_t queues = 0;
+  size_t made = 0;  // the chains of events before this one are in their rings
   ReplayResult result;
 };
 

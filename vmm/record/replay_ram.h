@@ -18,7 +18,7 @@ class ReplayRam {
   ~ReplayRam() noexcept(false);
   KJ_DISALLOW_COPY(ReplayRam);
 
-  int fd() const { return file.writable; }
+  int fd(bool readOnly) const { return readOnly ? file.readOnly : file.writable; }
   void describe(GuestRam::Builder ram) const;
 
   kj::ArrayPtr<kj::byte> bytes(uint64_t guestAddress, uint64_t size) const;

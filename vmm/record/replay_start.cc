@@ -2,14 +2,21 @@
 
 #include <fcntl.h>
 #include <kj/debug.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "devices/balloon/balloon.capnp.h"
+#include "devices/balloon/balloon_profile.h"
 #include "devices/blk/blk.capnp.h"
 #include "devices/blk/blk_profile.h"
 #include "devices/console/console.capnp.h"
 #include "devices/console/console_profile.h"
+#include "devices/net/net.capnp.h"
+#include "devices/net/net_profile.h"
 #include "devices/rng/rng.capnp.h"
 #include "devices/rng/rng_profile.h"
+#include "devices/vsock/vsock.capnp.h"
+#include "devices/vsock/vsock_profile.h"
 #include "sandbox/shared_memory.h"
 #include "vmm/error_codes.h"
 #include "vmm/quote.h"
@@ -88,12 +95,53 @@ void startConsole(Recording::Reader head, ReplayStart& start) {
   }
 }
 
-const sandbox::Profile& profileOf(kj::StringPtr kind) {
-  if (kind == "blk") return BLK_PROFILE;
-  if (kind == "rng") return RNG_PROFILE;
-  if (kind == "console") return CONSOLE_PROFILE;
-  UserError(codes::REPLAY_KIND, kj::str("a device of kind ", quote(kind),
-                                        " cannot be replayed; blk, rng and console can"))
+void startNet(Recording::Reader head, ReplayStart& start) {
+  auto given = head.getConfig().getAs<NetConfig>();
+  auto config = start.config->initRoot<NetConfig>();
+  config.setMac(given.getMac());
+  config.setMtu(given.getMtu());
+  config.setQueuePairs(given.getQueuePairs());
+  config.setBackend(given.getBackend());
+  config.setSocketHasHeaders(given.getSocketHasHeaders());
+  config.setOffloads(given.getOffloads());
+  config.setSpinMicroseconds(0);
+  config.setSpoofFilter(given.getSpoofFilter());
+  config.setLinkDown(given.getLinkDown());
+}
+
+// Nobody is asked, but its profile wants somebody to ask.
+void startVsock(Recording::Reader head, ReplayStart& start) {
+  auto given = head.getConfig().getAs<VsockConfig>();
+  start.config->initRoot<VsockConfig>().setGuestCid(given.getGuestCid());
+  int fds[2];
+  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
+  for (int fd : fds)
+    start.files.add(kj::AutoCloseFd(fd));
+  start.fds.add(sandbox::HandedFd{"connector", 0, fds[0]});
+}
+
+struct Kind {
+  kj::StringPtr name;
+  kj::StringPtr program;
+  const sandbox::Profile& profile;
+};
+
+const Kind KINDS[] = {
+    {"balloon"_kj, "troupe-balloon"_kj, BALLOON_PROFILE},
+    {"blk"_kj, "troupe-blk"_kj, BLK_PROFILE},
+    {"console"_kj, "troupe-console"_kj, CONSOLE_PROFILE},
+    {"net"_kj, "troupe-net"_kj, NET_PROFILE},
+    {"rng"_kj, "troupe-rng"_kj, RNG_PROFILE},
+    {"vsock"_kj, "troupe-vsock"_kj, VSOCK_PROFILE},
+};
+
+const Kind& kindOf(kj::StringPtr name) {
+  for (auto& kind : KINDS)
+    if (kind.name == name) return kind;
+  auto names = kj::strArray(
+      KJ_MAP(kind, KINDS) { return kind.name; }, ", ");
+  UserError(codes::REPLAY_KIND, kj::str("a device of kind ", quote(name),
+                                        " cannot be replayed; kinds that can are ", names))
       .raise();
 }
 
@@ -101,11 +149,18 @@ const sandbox::Profile& profileOf(kj::StringPtr kind) {
 
 ReplayStart replayStart(Recording::Reader head, const EventList& events, const FlightIndex& index) {
   kj::StringPtr kind = head.getKind();
-  ReplayStart start{profileOf(kind), kj::heap<capnp::MallocMessageBuilder>()};
+  ReplayStart start{kindOf(kind).profile, kj::heap<capnp::MallocMessageBuilder>()};
   if (kind == "blk") {
     startBlk(head, events, index, start);
   } else if (kind == "console") {
     startConsole(head, start);
+  } else if (kind == "net") {
+    startNet(head, start);
+  } else if (kind == "vsock") {
+    startVsock(head, start);
+  } else if (kind == "balloon") {
+    auto given = head.getConfig().getAs<BalloonConfig>();
+    start.config->initRoot<BalloonConfig>().setStatistics(given.getStatistics());
   } else {
     start.config->initRoot<RngConfig>();
   }
@@ -113,9 +168,7 @@ ReplayStart replayStart(Recording::Reader head, const EventList& events, const F
 }
 
 kj::StringPtr replayedProgram(kj::StringPtr kind) {
-  if (kind == "blk") return "troupe-blk";
-  if (kind == "rng") return "troupe-rng";
-  return "troupe-console";
+  return kindOf(kind).program;
 }
 
 }  // namespace troupe

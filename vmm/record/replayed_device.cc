@@ -48,13 +48,6 @@ Ends makeLog() {
   return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
 }
 
-// What it asks of its broker is in its recording as well.
-class QuietHost final: public DeviceHost::Server {
- public:
-  kj::Promise<void> configChanged(ConfigChangedContext) override { return kj::READY_NOW; }
-  kj::Promise<void> needsReset(NeedsResetContext) override { return kj::READY_NOW; }
-};
-
 // As much as the recording had, and what a device that goes astray may add.
 uint64_t flightBytes(uint64_t recordingBytes) {
   return (recordingBytes + recordingBytes / 2 + (16 << 20)) & ~uint64_t(4095);
@@ -74,6 +67,33 @@ sandbox::SharedMemory answersIn(kj::ArrayPtr<const kj::byte> answers) {
 
 }  // namespace
 
+struct ReplayedDevice::Unanswered final: public kj::Refcounted {
+  kj::Vector<kj::Own<kj::PromiseFulfiller<uint64_t>>> byQueue[MOST_QUEUES];
+};
+
+// What it asks of its broker is in its recording as well.
+class ReplayedDevice::Host final: public DeviceHost::Server {
+ public:
+  explicit Host(kj::Own<Unanswered> unanswered) : unanswered(kj::mv(unanswered)) {}
+
+  kj::Promise<void> configChanged(ConfigChangedContext) override { return kj::READY_NOW; }
+  kj::Promise<void> needsReset(NeedsResetContext) override { return kj::READY_NOW; }
+  kj::Promise<void> returnChains(ReturnChainsContext context) override {
+    uint16_t queue = context.getParams().getQueue();
+    KJ_REQUIRE(queue < MOST_QUEUES, "no such queue", queue);
+    auto& waiting = unanswered->byQueue[queue];
+    KJ_REQUIRE(waiting.size() < MOST_UNANSWERED, "it does not wait for answers");
+    auto answer = kj::newPromiseAndFulfiller<uint64_t>();
+    waiting.add(kj::mv(answer.fulfiller));
+    return answer.promise.then(
+        [context](uint64_t bytes) mutable { context.getResults().setGivenBack(bytes); });
+  }
+
+ private:
+  static constexpr size_t MOST_UNANSWERED = 64;
+  kj::Own<Unanswered> unanswered;
+};
+
 ReplayedDevice::ReplayedDevice(kj::AsyncIoContext& io, int executable, kj::StringPtr program,
                                ReplayStart startParam, kj::ArrayPtr<const kj::byte> answers,
                                uint64_t recordingBytes)
@@ -83,6 +103,7 @@ ReplayedDevice::ReplayedDevice(kj::AsyncIoContext& io, int executable, kj::Strin
       taken(FlightLog::FIRST_EVENT),
       launcher(io.unixEventPort, sandbox::Jail::ON),
       client(nullptr),
+      unanswered(kj::refcounted<Unanswered>()),
       watching(nullptr) {
   memory = sandbox::makeSharedMemory("flight", memoryBytes).writable;
   void* address = mmap(nullptr, memoryBytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, memory, 0);
@@ -90,6 +111,10 @@ ReplayedDevice::ReplayedDevice(kj::AsyncIoContext& io, int executable, kj::Strin
   flight = static_cast<kj::byte*>(address);
 
   auto known = answersIn(answers);
+  address = mmap(nullptr, sizeof(virtio::AnswerTable::Head), PROT_READ | PROT_WRITE, MAP_SHARED,
+                 known.writable, 0);
+  if (address == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(answers)", errno);
+  reached = &static_cast<virtio::AnswerTable::Head*>(address)->reached;
   auto sockets = makeSockets();
   auto log = makeLog();
   kj::Vector<sandbox::HandedFd> fds;
@@ -109,6 +134,8 @@ ReplayedDevice::ReplayedDevice(kj::AsyncIoContext& io, int executable, kj::Strin
   client = rpc->bootstrap().castAs<Device>();
 }
 
+ReplayedDevice::~ReplayedDevice() noexcept(false) {}
+
 template <typename T>
 T ReplayedDevice::await(kj::Promise<T>&& promise) {
   return io.provider->getTimer().timeoutAfter(PATIENCE, kj::mv(promise)).wait(io.waitScope);
@@ -120,7 +147,10 @@ void ReplayedDevice::attach(capnp::List<RamRegion>::Reader regions, size_t queue
   ram = kj::heap<ReplayRam>(regions);
   auto request = client.attachRequest();
   ram->describe(request.initMemory());
-  request.getMemory().setFile(handleToCopy(ram->fd()));
+  // As `troupe` has it for a VM: a profile says which.
+  bool readOnly = start.profile.layers.memory.access == sandbox::ProfileMemory::READ_ONLY;
+  request.getMemory().setReadOnly(readOnly);
+  request.getMemory().setFile(handleToCopy(ram->fd(readOnly)));
   auto list = request.initQueues(queues);
   for (size_t i = 0; i < queues; i++) {
     eventFds.add(Events{makeEventFd(), makeEventFd()});
@@ -128,7 +158,7 @@ void ReplayedDevice::attach(capnp::List<RamRegion>::Reader regions, size_t queue
     list[i].setKick(handleToCopy(eventFds.back().kick));
     list[i].setCall(handleToCopy(eventFds.back().call));
   }
-  request.setHost(kj::heap<QuietHost>());
+  request.setHost(kj::heap<Host>(kj::addRef(*unanswered)));
   await(request.send().ignoreResult());
 }
 
@@ -148,7 +178,31 @@ void ReplayedDevice::activate(FlightEvent::Reader event) {
   await(request.send().ignoreResult());
 }
 
+void ReplayedDevice::askForReport() {
+  reporting = client.reportRequest().send().ignoreResult().eagerlyEvaluate([](kj::Exception&&) {});
+}
+
+void ReplayedDevice::reach(uint64_t next) {
+  __atomic_store_n(reached, next, __ATOMIC_RELEASE);
+  for (auto& queue : eventFds)
+    eventfd_write(queue.kick, 1);
+}
+
+bool ReplayedDevice::giveBack(uint16_t queue, uint64_t bytes) {
+  KJ_REQUIRE(queue < MOST_QUEUES, "no such queue", queue);
+  auto& waiting = unanswered->byQueue[queue];
+  if (!waitUntil([&]() { return waiting.size() > 0; })) return false;
+  auto oldest = kj::mv(waiting[0]);
+  for (size_t i = 1; i < waiting.size(); i++)
+    waiting[i - 1] = kj::mv(waiting[i]);
+  waiting.removeLast();
+  oldest->fulfill(kj::mv(bytes));
+  return true;
+}
+
 void ReplayedDevice::reset() {
+  for (auto& waiting : unanswered->byQueue)
+    waiting.clear();
   await(client.resetRequest().send().ignoreResult());
 }
 

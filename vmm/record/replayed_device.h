@@ -36,6 +36,7 @@ class ReplayedDevice {
   // `executable` is that of the devices. Waits until it runs.
   ReplayedDevice(kj::AsyncIoContext& io, int executable, kj::StringPtr program, ReplayStart start,
                  kj::ArrayPtr<const kj::byte> answers, uint64_t recordingBytes);
+  ~ReplayedDevice() noexcept(false);
   KJ_DISALLOW_COPY(ReplayedDevice);
 
   // Each waits for the answer, and throws what the device does.
@@ -45,6 +46,13 @@ class ReplayedDevice {
   void writeConfig(uint32_t offset, capnp::Data::Reader data);
   void hostEvent(HostEvent::Reader event);
   void make(TakenChain::Reader chain);
+  // Nobody waits for the report: it may wait for the driver.
+  void askForReport();
+
+  // The recording has come to event `next`: what the host did before is to be met now.
+  void reach(uint64_t next);
+  // Answers the oldest request for giving back, which may have yet to come. False as waitUntil().
+  bool giveBack(uint16_t queue, uint64_t bytes);
 
   // What it has done so far.
   const EventList& events() const { return list; }
@@ -57,10 +65,12 @@ class ReplayedDevice {
   kj::String state();
 
  private:
+  struct Unanswered;  // what it has asked its broker to give back, by queue
   struct Events {
     kj::AutoCloseFd kick;
     kj::AutoCloseFd call;
   };
+  class Host;
   size_t refresh();
   template <typename T>
   T await(kj::Promise<T>&& promise);
@@ -70,6 +80,7 @@ class ReplayedDevice {
   kj::AutoCloseFd memory;
   uint64_t memoryBytes;
   kj::byte* flight = nullptr;
+  uint64_t* reached = nullptr;  // AnswerTable::Head.reached
   uint64_t taken;
   sandbox::Launcher launcher;
   kj::Own<sandbox::Child> process;
@@ -77,6 +88,8 @@ class ReplayedDevice {
   kj::Own<kj::AsyncCapabilityStream> stream;
   kj::Own<capnp::TwoPartyClient> rpc;
   Device::Client client;
+  kj::Own<Unanswered> unanswered;
+  kj::Maybe<kj::Promise<void>> reporting;
   kj::Maybe<int> status;
   kj::Promise<void> watching;
   kj::Own<ReplayRam> ram;
