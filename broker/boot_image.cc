@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "broker/boot_layout.h"
+#include "broker/boot_zircon.h"
 #include "broker/refusal.h"
 
 namespace troupe::broker {
@@ -43,11 +44,18 @@ kj::ArrayPtr<kj::byte> kernelPlace(const GuestRam& ram, uint64_t start, uint64_t
          ", which is not all in the guest's ", ram.size() / MIB, " MiB of memory");
 }
 
-KernelImage loadKernel(const BootFile& file, const GuestRam& ram) {
+KernelImage loadKernel(const BootFile& file, const GuestRam& ram, KernelKind kind) {
+  bool zircon = isZircon(file);
+  if (zircon && kind == KernelKind::LINUX) {
+    refuse("TRP-boot-017: the ", file.what(),
+           " is a Zircon boot image, and a Linux kernel is said");
+  }
+  // One that is none tells so itself.
+  if (zircon || kind == KernelKind::ZIRCON) return loadZircon(file, ram);
   if (begins(file, 0, ELFMAG)) return loadElf(file, ram);
   if (begins(file, BZIMAGE_MAGIC_OFFSET, "HdrS")) return loadBzImage(file, ram);
   refuse("TRP-boot-004: the ", file.what(), " is no kernel: it begins with ", firstBytes(file),
-         " and is neither a bzImage nor an ELF file");
+         " and is neither a bzImage nor an ELF file nor a Zircon boot image");
 }
 
 }  // namespace troupe::broker

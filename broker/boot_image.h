@@ -7,12 +7,20 @@
 
 #include "broker/boot_file.h"
 #include "broker/guest_ram.h"
+#include "protos/broker.capnp.h"
 
 namespace troupe::broker {
 
 enum class BootProtocol {
   LINUX64,  // 64-bit boot protocol (Documentation/x86/boot.rst): long mode, RSI = boot_params
   PVH,      // direct boot ABI of Xen (xen/include/public/arch-x86/hvm/start_info.h): 32-bit
+  ZIRCON,   // long mode, RSI = the data container (boot_zircon.h)
+};
+
+// Items in a Zircon boot image: bytes of its file.
+struct ZirconItems {
+  uint64_t offset = 0;
+  uint64_t size = 0;
 };
 
 // A kernel that lies in guest RAM, ready to be entered.
@@ -23,6 +31,7 @@ struct KernelImage {
   uint64_t initrdLast;       // highest address an initrd may use
   uint32_t commandLineMost;  // bytes, without the closing zero
   kj::Maybe<setup_header> linuxHeader;  // of a bzImage
+  ZirconItems otherItems = {};          // with ZIRCON: what its file holds behind the kernel
 };
 
 // Puts the kernel in `file` into `ram`, read straight from the file. Told by their magic:
@@ -31,9 +40,13 @@ struct KernelImage {
 // - ELF, 64-bit, that says it is Linux or has no PVH note: Linux's 64-bit entry (a vmlinux);
 // - any other ELF with a PVH note (XEN_ELFNOTE_PHYS32_ENTRY), 32- or 64-bit: PVH.
 //
+// - a Zircon boot image (boot_zircon.h).
+//
 // So a vmlinux that has both entries, as Debian's has, takes the same path as a bzImage.
-// Throws a TRP-boot- error of its own for each way a file can be no kernel for this machine.
-KernelImage loadKernel(const BootFile& file, const GuestRam& ram);
+// Throws a TRP-boot- error of its own for each way a file can be no kernel for this machine, or not
+// the kind of kernel that was said.
+KernelImage loadKernel(const BootFile& file, const GuestRam& ram,
+                       KernelKind kind = KernelKind::ANY);
 
 // The two kinds, for loadKernel().
 KernelImage loadBzImage(const BootFile& file, const GuestRam& ram);

@@ -2,10 +2,12 @@
 
 #include <kj/debug.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "broker/acpi_ports.h"
 #include "broker/boot_layout.h"
+#include "broker/boot_zircon.h"
 #include "broker/refusal.h"
 
 namespace troupe::broker {
@@ -45,7 +47,22 @@ struct PvhMemoryMapEntry {  // struct hvm_memmap_table_entry
 };
 static_assert(sizeof(PvhMemoryMapEntry) == 24, "layout fixed by Xen");
 
-struct Initrd {
+struct SetupData {  // struct setup_data without its data
+  uint64_t next;
+  uint32_t type;
+  uint32_t length;
+};
+static_assert(sizeof(SetupData) == 16, "layout fixed by the boot protocol");
+
+struct DeviceTreeHeader {  // of which we look at the first words; big-endian
+  uint32_t magic;
+  uint32_t totalSize;
+};
+constexpr uint32_t DEVICE_TREE_MAGIC = 0xd00dfeed;
+constexpr uint64_t DEVICE_TREE_LEAST = 40;  // its header
+
+// Something that a file holds, in RAM. Nothing has size 0.
+struct Placed {
   uint64_t address = 0;
   uint64_t size = 0;
 };
@@ -55,29 +72,48 @@ void put(const GuestRam& ram, uint64_t address, const void* bytes, size_t size) 
   memcpy(KJ_ASSERT_NONNULL(ram.slice(address, size)).begin(), bytes, size);
 }
 
-void putCommandLine(const GuestRam& ram, const KernelImage& kernel, kj::StringPtr text) {
-  uint64_t most = kj::min(uint64_t(kernel.commandLineMost), COMMAND_LINE_ROOM - 1);
-  if (text.size() > most) {
-    refuse("TRP-boot-010: the command line has ", text.size(), " bytes; this kernel takes ", most);
-  }
-  if (memchr(text.begin(), 0, text.size()) != nullptr) {
-    refuse("TRP-boot-011: the command line has a zero byte in it");
-  }
-  put(ram, COMMAND_LINE_ADDRESS, text.cStr(), text.size() + 1);
-}
-
-Initrd loadInitrd(const GuestRam& ram, const KernelImage& kernel, const BootFile& file) {
-  uint64_t limit = kj::min(ram.lowEnd(), kernel.initrdLast + 1);
-  uint64_t size = file.size();
+// Where `size` bytes go that are to lie as high as they may below `limit`: the first page of them.
+uint64_t placeBelow(uint64_t limit, const KernelImage& kernel, uint64_t size, kj::StringPtr what) {
   uint64_t floor = (kernel.end + PAGE - 1) & ~(PAGE - 1);
   if (size > limit || ((limit - size) & ~(PAGE - 1)) < floor) {
-    refuse("TRP-boot-009: the ", file.what(), " of ", size,
+    refuse("TRP-boot-009: the ", what, " of ", size,
            " bytes does not fit between the kernel's end at 0x", kj::hex(kernel.end), " and 0x",
            kj::hex(limit));
   }
-  uint64_t address = (limit - size) & ~(PAGE - 1);
-  file.read(0, KJ_ASSERT_NONNULL(ram.slice(address, size)));
-  return Initrd{address, size};
+  return (limit - size) & ~(PAGE - 1);
+}
+
+Placed loadInitrd(const GuestRam& ram, const KernelImage& kernel, const BootFile& file) {
+  uint64_t limit = kj::min(ram.lowEnd(), kernel.initrdLast + 1);
+  uint64_t address = placeBelow(limit, kernel, file.size(), file.what());
+  file.read(0, KJ_ASSERT_NONNULL(ram.slice(address, file.size())));
+  return Placed{address, file.size()};
+}
+
+// A setup_data of its own, below the initrd. What is in the tree is the kernel's to read.
+Placed loadDeviceTree(const GuestRam& ram, const KernelImage& kernel, const Placed& initrd,
+                      const BootFile& file) {
+  auto bad = [&](auto&&... why) {
+    refuse("TRP-boot-018: the ", file.what(), " is no device tree: ", why...);
+  };
+  if (kernel.protocol != BootProtocol::LINUX64) {
+    refuse("TRP-boot-018: this kernel is handed no ", file.what(), "; Linux alone takes one");
+  }
+  if (file.size() < DEVICE_TREE_LEAST) bad("it has ", file.size(), " bytes");
+  auto header = file.readAs<DeviceTreeHeader>(0);
+  uint32_t magic = __builtin_bswap32(header.magic);
+  uint64_t size = __builtin_bswap32(header.totalSize);
+  if (magic != DEVICE_TREE_MAGIC) bad("it begins with 0x", kj::hex(magic));
+  if (size < DEVICE_TREE_LEAST || size > file.size()) {
+    bad("it says it has ", size, " bytes, and its file has ", file.size());
+  }
+  uint64_t limit = initrd.size > 0 ? initrd.address : kj::min(ram.lowEnd(), kernel.initrdLast + 1);
+  uint64_t address = placeBelow(limit, kernel, sizeof(SetupData) + size, file.what());
+  auto place = KJ_ASSERT_NONNULL(ram.slice(address, sizeof(SetupData) + size));
+  SetupData data{0, SETUP_DTB, uint32_t(size)};
+  memcpy(place.begin(), &data, sizeof(data));
+  file.read(0, place.slice(sizeof(data), place.size()));
+  return Placed{address, place.size()};
 }
 
 void putDescriptors(const GuestRam& ram, BootProtocol protocol) {
@@ -86,7 +122,7 @@ void putDescriptors(const GuestRam& ram, BootProtocol protocol) {
   constexpr uint64_t CODE32 = 0x00cf9b000000ffff;
   constexpr uint64_t DATA = 0x00cf93000000ffff;
   constexpr uint64_t TASK = 0x00008b0000000067;
-  uint64_t table[] = {0, 0, protocol == BootProtocol::LINUX64 ? CODE64 : CODE32, DATA, TASK};
+  uint64_t table[] = {0, 0, protocol == BootProtocol::PVH ? CODE32 : CODE64, DATA, TASK};
   static_assert(sizeof(table) == BOOT_GDT_LIMIT + 1, "one descriptor per selector");
   put(ram, BOOT_GDT_ADDRESS, table, sizeof(table));
 }
@@ -129,8 +165,8 @@ void putPageTables(const GuestRam& ram) {
   }
 }
 
-BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const Initrd& initrd,
-                        uint64_t rsdp) {
+BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const Placed& initrd,
+                        const Placed& deviceTree, uint64_t rsdp) {
   boot_params params{};
   KJ_IF_MAYBE (header, kernel.linuxHeader) {
     params.hdr = *header;
@@ -146,6 +182,7 @@ BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const In
   params.hdr.cmd_line_ptr = uint32_t(COMMAND_LINE_ADDRESS);
   params.hdr.ramdisk_image = uint32_t(initrd.address);
   params.hdr.ramdisk_size = uint32_t(initrd.size);
+  params.hdr.setup_data = deviceTree.address;
   params.acpi_rsdp_addr = rsdp;
   for (auto& entry : memoryMap(ram)) {
     params.e820_table[params.e820_entries++] =
@@ -155,7 +192,7 @@ BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const In
   return BootState{BootProtocol::LINUX64, kernel.entry, BOOT_PARAMS_ADDRESS};
 }
 
-BootState putStartInfo(const GuestRam& ram, const KernelImage& kernel, const Initrd& initrd,
+BootState putStartInfo(const GuestRam& ram, const KernelImage& kernel, const Placed& initrd,
                        uint64_t rsdp) {
   StartInfo info{};
   info.magic = START_INFO_MAGIC;
@@ -191,20 +228,43 @@ kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram) {
   for (auto& region : ram.regions().slice(1, ram.regions().size())) {
     map.add(E{region.guestAddress, region.size, E::RAM});
   }
+  std::sort(map.begin(), map.end(), [](const E& a, const E& b) { return a.address < b.address; });
   return map;
 }
 
-BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel,
-                        kj::Maybe<const BootFile&> initrdFile, kj::StringPtr commandLine,
-                        uint64_t rsdp) {
-  putCommandLine(ram, kernel, commandLine);
-  Initrd initrd;
-  KJ_IF_MAYBE (file, initrdFile) initrd = loadInitrd(ram, kernel, *file);
+void checkCommandLine(const KernelImage& kernel, kj::StringPtr text) {
+  uint64_t most = kj::min(uint64_t(kernel.commandLineMost), COMMAND_LINE_ROOM - 1);
+  if (text.size() > most) {
+    refuse("TRP-boot-010: the command line has ", text.size(), " bytes; this kernel takes ", most);
+  }
+  if (memchr(text.begin(), 0, text.size()) != nullptr) {
+    refuse("TRP-boot-011: the command line has a zero byte in it");
+  }
+}
+
+BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel, const BootFile& kernelFile,
+                        const BootExtras& extras, uint64_t rsdp) {
   putDescriptors(ram, kernel.protocol);
   putResetVector(ram);
-  if (kernel.protocol == BootProtocol::PVH) return putStartInfo(ram, kernel, initrd, rsdp);
-  putPageTables(ram);
-  return putBootParams(ram, kernel, initrd, rsdp);
+  if (kernel.protocol != BootProtocol::PVH) putPageTables(ram);
+  Placed initrd, deviceTree;
+  if (kernel.protocol != BootProtocol::ZIRCON) {
+    checkCommandLine(kernel, extras.commandLine);
+    put(ram, COMMAND_LINE_ADDRESS, extras.commandLine.cStr(), extras.commandLine.size() + 1);
+    KJ_IF_MAYBE (file, extras.initrd) initrd = loadInitrd(ram, kernel, *file);
+  }
+  KJ_IF_MAYBE (file, extras.deviceTree) {
+    deviceTree = loadDeviceTree(ram, kernel, initrd, *file);
+  }
+  switch (kernel.protocol) {
+    case BootProtocol::PVH:
+      return putStartInfo(ram, kernel, initrd, rsdp);
+    case BootProtocol::LINUX64:
+      return putBootParams(ram, kernel, initrd, deviceTree, rsdp);
+    case BootProtocol::ZIRCON:
+      return writeZirconData(ram, kernel, kernelFile, extras.initrd, extras.commandLine, rsdp);
+  }
+  KJ_UNREACHABLE;
 }
 
 }  // namespace troupe::broker

@@ -31,13 +31,24 @@ struct BootState {
   uint64_t info;  // address of boot_params (LINUX64) or of the start info (PVH)
 };
 
+// What a kernel is given beside itself.
+struct BootExtras {
+  kj::Maybe<const BootFile&> initrd;
+  kj::StringPtr commandLine;
+  kj::Maybe<const BootFile&> deviceTree = nullptr;  // for Linux alone
+};
+
 // Puts everything a kernel finds at its first instruction beside it into RAM: command line, initrd
-// (as high as kernel and memory allow), descriptor table, page tables, and the structure of the
-// protocol that points to them and to the ACPI tables at `rsdp`. Throws TRP-boot-009 when the
-// initrd does not fit and TRP-boot-010 or -011 for a command line the kernel cannot be given.
-BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel,
-                        kj::Maybe<const BootFile&> initrd, kj::StringPtr commandLine,
-                        uint64_t rsdp);
+// (as high as kernel and memory allow), device tree (below it), descriptor table, page tables, and
+// the structure of the protocol that points to them and to the ACPI tables at `rsdp`; for Zircon
+// its data container, which takes more from `kernelFile`. Throws TRP-boot-009 when something does
+// not fit, TRP-boot-010 or -011 for a command line the kernel cannot be given, TRP-boot-018 for a
+// device tree that is none or that no Linux would get.
+BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel, const BootFile& kernelFile,
+                        const BootExtras& extras, uint64_t rsdp);
+
+// Throws TRP-boot-010 or -011 for a command line the kernel cannot be given.
+void checkCommandLine(const KernelImage& kernel, kj::StringPtr text);
 
 // The descriptors at BOOT_GDT_ADDRESS, by selector: unused, unused, code, data, task state.
 constexpr uint16_t BOOT_CODE_SELECTOR = 0x10;  // __BOOT_CS of the 64-bit boot protocol

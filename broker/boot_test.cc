@@ -40,6 +40,14 @@ struct Loaded {
   GuestRam ram;
 };
 
+BootState writeInfo(const GuestRam& ram, const KernelImage& kernel,
+                    kj::Maybe<const BootFile&> initrd, kj::StringPtr commandLine, uint64_t rsdp,
+                    kj::Maybe<const BootFile&> deviceTree = nullptr) {
+  auto file = fileOf(CODE);
+  return writeBootInfo(ram, kernel, BootFile(file, "kernel"),
+                       BootExtras{initrd, commandLine, deviceTree}, rsdp);
+}
+
 // The code of the refusal that `action` ends with, "" if with none.
 template <typename Action>
 std::string codeOf(Action&& action) {
@@ -224,7 +232,7 @@ TEST(Kernel, SurvivesAnyHeader) {
 TEST(BootInfo, TellsLinuxOfMemoryCommandLineAndTables) {
   Loaded loaded;
   auto kernel = loaded.load(bzImage(CODE));
-  auto state = writeBootInfo(loaded.ram, kernel, nullptr, "console=ttyS0", 0xe0000);
+  auto state = writeInfo(loaded.ram, kernel, nullptr, "console=ttyS0", 0xe0000);
   EXPECT_EQ(state.info, BOOT_PARAMS_ADDRESS);
   auto params = loaded.read<boot_params>(BOOT_PARAMS_ADDRESS);
   EXPECT_EQ(params.acpi_rsdp_addr, 0xe0000u);
@@ -242,13 +250,13 @@ TEST(BootInfo, PutsTheInitrdAsHighAsKernelAndMemoryAllow) {
   BootFile initrd(file, "initrd");
   auto image =
       patched(bzImage(CODE), offsetof(boot_params, hdr.initrd_addr_max), uint32_t(48 * MIB - 1));
-  writeBootInfo(loaded.ram, loaded.load(image), initrd, "", 0);
+  writeInfo(loaded.ram, loaded.load(image), initrd, "", 0);
   auto params = loaded.read<boot_params>(BOOT_PARAMS_ADDRESS);
   EXPECT_EQ(params.hdr.ramdisk_image, 48 * MIB - 8192);
   EXPECT_EQ(params.hdr.ramdisk_size, 5000u);
   EXPECT_EQ(loaded.at(params.hdr.ramdisk_image, 5000), Bytes(5000, 'i'));
 
-  writeBootInfo(loaded.ram, loaded.load(bzImage(CODE)), initrd, "", 0);
+  writeInfo(loaded.ram, loaded.load(bzImage(CODE)), initrd, "", 0);
   params = loaded.read<boot_params>(BOOT_PARAMS_ADDRESS);
   EXPECT_EQ(params.hdr.ramdisk_image, 64 * MIB - 8192);
 }
@@ -259,7 +267,7 @@ TEST(BootInfo, RefusesAnInitrdThatWouldMeetTheKernel) {
   auto file = fileOf(Bytes(64 * MIB - kernel.end + 1, 'i'));
   EXPECT_EQ(codeOf([&]() {
               BootFile initrd(file, "initrd");
-              writeBootInfo(loaded.ram, kernel, initrd, "", 0);
+              writeInfo(loaded.ram, kernel, initrd, "", 0);
             }),
             "TRP-boot-009");
 }
@@ -269,19 +277,17 @@ TEST(BootInfo, RefusesCommandLinesTheKernelCannotTake) {
   auto kernel = loaded.load(bzImage(CODE));
   auto longest = kj::str(kj::repeat('x', 2047));
   auto tooLong = kj::str(kj::repeat('x', 2048));
-  EXPECT_EQ(codeOf([&]() { writeBootInfo(loaded.ram, kernel, nullptr, longest, 0); }), "");
-  EXPECT_EQ(codeOf([&]() { writeBootInfo(loaded.ram, kernel, nullptr, tooLong, 0); }),
-            "TRP-boot-010");
+  EXPECT_EQ(codeOf([&]() { writeInfo(loaded.ram, kernel, nullptr, longest, 0); }), "");
+  EXPECT_EQ(codeOf([&]() { writeInfo(loaded.ram, kernel, nullptr, tooLong, 0); }), "TRP-boot-010");
   kj::StringPtr withZero("a\0b", 3);
-  EXPECT_EQ(codeOf([&]() { writeBootInfo(loaded.ram, kernel, nullptr, withZero, 0); }),
-            "TRP-boot-011");
+  EXPECT_EQ(codeOf([&]() { writeInfo(loaded.ram, kernel, nullptr, withZero, 0); }), "TRP-boot-011");
 }
 
 TEST(BootInfo, TellsAPvhKernelTheSame) {
   Loaded loaded;
   auto file = fileOf(Bytes(100, 'i'));
   BootFile initrd(file, "initrd");
-  auto state = writeBootInfo(loaded.ram, loaded.load(pvhKernel(CODE)), initrd, "x", 0xe0000);
+  auto state = writeInfo(loaded.ram, loaded.load(pvhKernel(CODE)), initrd, "x", 0xe0000);
   EXPECT_EQ(state.info, PVH_START_INFO_ADDRESS);
   EXPECT_EQ(loaded.read<uint32_t>(state.info), 0x336ec578u);
   EXPECT_EQ(loaded.read<uint32_t>(state.info + 4), 1u);         // version
@@ -291,6 +297,82 @@ TEST(BootInfo, TellsAPvhKernelTheSame) {
   auto module = loaded.read<uint64_t>(state.info + 16);
   EXPECT_EQ(loaded.read<uint64_t>(module), 64 * MIB - 4096);
   EXPECT_EQ(loaded.read<uint64_t>(module + 8), 100u);
+}
+
+Bytes deviceTree(size_t size) {
+  Bytes tree(size, 't');
+  uint32_t words[] = {__builtin_bswap32(0xd00dfeed), __builtin_bswap32(uint32_t(size))};
+  memcpy(tree.data(), words, sizeof(words));
+  return tree;
+}
+
+TEST(DeviceTree, LiesBelowTheInitrdAsSetupDataOfType2) {
+  Loaded loaded;
+  auto content = deviceTree(5000);
+  auto file = fileOf(content + Bytes(10, 'x'));  // what follows the tree is none of it
+  auto initrdFile = fileOf(Bytes(100, 'i'));
+  BootFile initrd(initrdFile, "initrd");
+  BootFile tree(file, "device tree");
+  auto state = writeInfo(loaded.ram, loaded.load(bzImage(CODE)), initrd, "", 0, tree);
+  auto params = loaded.read<boot_params>(state.info);
+  uint64_t address = params.hdr.setup_data;
+  EXPECT_LT(address + 16 + content.size(), params.hdr.ramdisk_image + 1);
+  EXPECT_EQ(loaded.read<uint64_t>(address), 0u);
+  EXPECT_EQ(loaded.read<uint32_t>(address + 8), 2u);
+  EXPECT_EQ(loaded.read<uint32_t>(address + 12), content.size());
+  EXPECT_EQ(loaded.at(address + 16, content.size()), content);
+}
+
+TEST(DeviceTree, IsRefusedWhenItIsNoneOrNoKernelWouldGetIt) {
+  auto refusal = [](const Bytes& kernel, const Bytes& content) {
+    return codeOf([&]() {
+      Loaded loaded;
+      auto file = fileOf(content);
+      BootFile tree(file, "device tree");
+      writeInfo(loaded.ram, loaded.load(kernel), nullptr, "", 0, tree);
+    });
+  };
+  auto linuxKernel = bzImage(CODE);
+  EXPECT_EQ(refusal(linuxKernel, deviceTree(100)), "");
+  EXPECT_EQ(refusal(linuxKernel, Bytes(100, 'x')), "TRP-boot-018");
+  EXPECT_EQ(refusal(linuxKernel, Bytes(4, 'x')), "TRP-boot-018");
+  auto longer = deviceTree(100);
+  longer.resize(99);
+  EXPECT_EQ(refusal(linuxKernel, longer), "TRP-boot-018");
+  EXPECT_EQ(refusal(linuxKernel, deviceTree(64 << 20)), "TRP-boot-009");
+  EXPECT_EQ(refusal(pvhKernel(CODE), deviceTree(100)), "TRP-boot-018");
+}
+
+TEST(Kernel, ThatIsNotOfTheKindThatWasSaidIsRefused) {
+  Loaded loaded;
+  auto load = [&](const Bytes& content, KernelKind kind) {
+    return codeOf([&]() {
+      auto file = fileOf(content);
+      loadKernel(BootFile(file, "kernel"), loaded.ram, kind);
+    });
+  };
+  EXPECT_EQ(load(bzImage(CODE), KernelKind::ZIRCON), "TRP-boot-014");
+  EXPECT_EQ(load(pvhKernel(CODE), KernelKind::ZIRCON), "TRP-boot-014");
+  EXPECT_EQ(load(pvhKernel(CODE), KernelKind::LINUX), "");
+  Bytes zircon = bytesOf(uint32_t(0x544f4f42)) + Bytes(4) + bytesOf(uint32_t(0x868cf7e6));
+  zircon.resize(64);
+  EXPECT_EQ(load(zircon, KernelKind::LINUX), "TRP-boot-017");
+  EXPECT_EQ(load(zircon, KernelKind::ANY), "TRP-boot-014");  // without an item's magic
+}
+
+TEST(MemoryMap, NamesEveryRegionThatWasPlaced) {
+  const RamRange ranges[] = {{0, 4 * MIB}, {64 * MIB, 4096}, {HIGH_RAM_START, 2 * MIB}};
+  auto regions = placedRegions(ranges);
+  auto file = sandbox::makeSharedMemory("guest-ram", 6 * MIB + 4096);
+  GuestRam ram(kj::mv(regions), file.writable);
+  uint64_t end = 0, bytes = 0;
+  for (auto& entry : memoryMap(ram)) {
+    EXPECT_GE(entry.address, end);
+    end = entry.address + entry.size;
+    if (entry.type == MemoryMapEntry::RAM && entry.address > 0) bytes += entry.size;
+  }
+  EXPECT_EQ(bytes, 5 * MIB + 4096);  // of the first MiB the rest is its own entry
+  EXPECT_EQ(end, HIGH_RAM_START + 2 * MIB);
 }
 
 TEST(MemoryMap, IsSortedAndWithoutOverlaps) {

@@ -12,6 +12,7 @@ fd { name: "mailbox" number: 20 kind: EVENTFD from: PLACED }
 fd { name: "kernel" number: 21 kind: FILE from: PLACED optional: true }    # open while they are loaded, at each boot
 fd { name: "initrd" number: 22 kind: FILE from: PLACED optional: true }
 fd { name: "ram_readonly" number: 23 kind: MEMFD }    # the same, for devices that may not write it
+fd { name: "dtb" number: 24 kind: FILE from: PLACED optional: true }       # a device tree, like them
 fd { name: "device" number: 32 count: 31 kind: SOCKET from: PLACED optional: true }     # one a PCI slot
 fd { name: "successor" number: 64 count: 31 kind: SOCKET from: PLACED optional: true }  # the same, while another process is to take its place
 fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: true }
@@ -71,9 +72,9 @@ run {
     arg { index: 1 value: "KVM_GET_MSRS" value: "KVM_SET_MSRS" value: "KVM_SET_LAPIC" value: "KVM_GET_SREGS" value: "KVM_SET_SREGS" value: "KVM_SET_REGS" value: "KVM_SET_MP_STATE" value: "KVM_SET_VCPU_EVENTS" value: "KVM_SET_DEBUGREGS" value: "KVM_SET_XCRS" value: "KVM_SET_XSAVE" value: "KVM_KVMCLOCK_CTRL" }
     reason: "vCPUs are reset when the guest starts anew; its watchdog learns of a pause"
   }
-  rule { syscall: "dup3" arg { index: 1 fd: "kernel" fd: "initrd" } arg { index: 2 value: "O_CLOEXEC" } reason: "kernel and initrd, handed anew at each boot, take their places" }
-  rule { syscall: "newfstatat" fd: "kernel" fd: "initrd" arg { index: 3 value: "AT_EMPTY_PATH" } reason: "what the files are, and their sizes" }
-  rule { syscall: "pread64" fd: "kernel" fd: "initrd" reason: "kernel and initrd go into guest RAM" }
+  rule { syscall: "dup3" arg { index: 1 fd: "kernel" fd: "initrd" fd: "dtb" } arg { index: 2 value: "O_CLOEXEC" } reason: "kernel, initrd and device tree, handed anew at each boot, take their places" }
+  rule { syscall: "newfstatat" fd: "kernel" fd: "initrd" fd: "dtb" arg { index: 3 value: "AT_EMPTY_PATH" } reason: "what the files are, and their sizes" }
+  rule { syscall: "pread64" fd: "kernel" fd: "initrd" fd: "dtb" reason: "kernel, initrd and device tree go into guest RAM" }
   rule { syscall: "read" syscall: "write" fd: "mailbox" reason: "work for the main loop from vCPU threads" }
   rule { syscall: "sendto" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT|MSG_NOSIGNAL" } reason: "bytes the guest sent while the socket was full" }
   rule { syscall: "recvfrom" fd: "serial" arg { index: 3 value: "MSG_DONTWAIT" } reason: "bytes for the guest" }

@@ -16,10 +16,26 @@ void requireSound(MachineConfig::Reader config) {
   if (config.getCpus() == 0 || config.getCpus() > MOST_VCPUS) {
     refuse("TRP-cfg-102: a VM of ", config.getCpus(), " vCPUs; it can have 1 to ", MOST_VCPUS);
   }
-  if (config.getMemoryBytes() == 0 || config.getMemoryBytes() % MEMORY_UNIT != 0) {
+  bool isPlaced = config.getRegions().size() > 0;
+  bool isSound = config.getMemoryBytes() > 0 && config.getMemoryBytes() % MEMORY_UNIT == 0;
+  if (!isPlaced && !isSound) {
     refuse("TRP-cfg-103: guest memory of ", config.getMemoryBytes(),
            " bytes; it comes in pieces of 2 MiB, at least one");
   }
+}
+
+kj::Array<RamRegion> regionsOf(MachineConfig::Reader config) {
+  if (config.getRegions().size() == 0) return nullptr;
+  auto ranges = KJ_MAP(range, config.getRegions()) {
+    return RamRange{range.getGuestAddress(), range.getSize()};
+  };
+  auto regions = placedRegions(ranges);
+  auto& last = regions[regions.size() - 1];
+  if (last.fileOffset + last.size != config.getMemoryBytes()) {
+    refuse("TRP-cfg-105: guest memory of ", config.getMemoryBytes(),
+           " bytes is placed in regions of ", last.fileOffset + last.size);
+  }
+  return regions;
 }
 
 kj::Array<CpuFeature> maskOf(MachineConfig::Reader config) {
@@ -34,6 +50,18 @@ kj::Promise<int> fdOf(Handle::Client handle, kj::StringPtr what) {
     KJ_IF_MAYBE (number, fd) return *number;
     refuse("TRP-int-101: the ", what, " came without its file descriptor");
   });
+}
+
+kj::StringPtr nameOf(BootProtocol protocol) {
+  switch (protocol) {
+    case BootProtocol::LINUX64:
+      return "linux64"_kj;
+    case BootProtocol::PVH:
+      return "pvh"_kj;
+    case BootProtocol::ZIRCON:
+      return "zircon"_kj;
+  }
+  KJ_UNREACHABLE;
 }
 
 }  // namespace
@@ -70,7 +98,7 @@ kj::Promise<void> BrokerActor::create(CreateContext context) {
       serial = KJ_REQUIRE_NONNULL(ground.serial, "the process was started without fd \"serial\"");
     }
     MachineSettings settings{config.getCpus(), config.getMemoryBytes(), maskOf(config), serial,
-                             ground.ram};
+                             ground.ram,       regionsOf(config)};
     machine.emplace(kj::heap<Machine>(
         kj::mv(settings),
         MachineGround{ground.vm(), ground.fds, ground.mailbox, ground.io.unixEventPort}));
@@ -155,38 +183,55 @@ RamGrant BrokerActor::grant(MemoryGrant::Reader memory) {
 
 kj::Promise<void> BrokerActor::load(LoadContext context) {
   requireMachine();
-  return step(takeBootFiles(context.getParams()).then([this, context](BootFiles&& files) mutable {
-    auto boot = loadNow(files, context.getParams().getCommandLine());
+  auto files = context.getParams().getFiles();
+  return step(takeBootFiles(files).then([this, context, files](TakenFiles&& taken) mutable {
+    auto boot = loadNow(taken, files);
     auto results = context.getResults();
     results.setEntry(boot.entry);
-    results.setProtocol(boot.protocol == BootProtocol::PVH ? "pvh" : "linux64");
+    results.setProtocol(nameOf(boot.protocol));
   }));
 }
 
-// Puts kernel and initrd where the filters know them.
-template <typename Params>
-kj::Promise<BrokerActor::BootFiles> BrokerActor::takeBootFiles(Params params) {
-  if (!params.hasKernel()) refuse("TRP-int-101: the kernel came without its file descriptor");
-  auto kernel = fdOf(params.getKernel(), "kernel").then([this](int fd) {
-    return BootFiles{ground.fds.place("kernel", 0, fd), nullptr};
+// Puts what is booted from where the filters know it.
+kj::Promise<BrokerActor::TakenFiles> BrokerActor::takeBootFiles(BootFiles::Reader files) {
+  if (!files.hasKernel()) refuse("TRP-int-101: the kernel came without its file descriptor");
+  auto kernel = fdOf(files.getKernel(), "kernel").then([this](int fd) {
+    TakenFiles taken;
+    taken.kernel = ground.fds.place("kernel", 0, fd);
+    return taken;
   });
-  if (!params.hasInitrd()) return kernel;
-  auto initrd = fdOf(params.getInitrd(), "initrd");
-  return kernel.then([this, initrd = kj::mv(initrd)](BootFiles&& files) mutable {
-    return initrd.then([this, files = kj::mv(files)](int fd) mutable {
-      files.initrd = ground.fds.place("initrd", 0, fd);
-      return kj::mv(files);
-    });
-  });
+  auto placed = [this](kj::Promise<TakenFiles> before, Handle::Client handle, kj::StringPtr name,
+                       kj::Maybe<kj::AutoCloseFd> TakenFiles::*member) {
+    return before.then(
+        [this, name, member, fd = fdOf(kj::mv(handle), name)](TakenFiles&& taken) mutable {
+          return fd.then([this, name, member, taken = kj::mv(taken)](int fd) mutable {
+            taken.*member = ground.fds.place(name, 0, fd);
+            return kj::mv(taken);
+          });
+        });
+  };
+  if (files.hasInitrd()) {
+    kernel = placed(kj::mv(kernel), files.getInitrd(), "initrd", &TakenFiles::initrd);
+  }
+  if (files.hasDeviceTree()) {
+    kernel = placed(kj::mv(kernel), files.getDeviceTree(), "dtb", &TakenFiles::deviceTree);
+  }
+  return kernel;
 }
 
-BootState BrokerActor::loadNow(const BootFiles& files, kj::StringPtr commandLine) {
-  BootFile kernel(files.kernel, "kernel");
-  KJ_IF_MAYBE (fd, files.initrd) {
-    BootFile initrd(*fd, "initrd");
-    return requireMachine().load(kernel, initrd, commandLine);
-  }
-  return requireMachine().load(kernel, nullptr, commandLine);
+BootState BrokerActor::loadNow(const TakenFiles& taken, BootFiles::Reader files) {
+  auto open = [](const kj::Maybe<kj::AutoCloseFd>& fd, kj::StringPtr what) {
+    return fd.map([what](const kj::AutoCloseFd& fd) { return BootFile(fd, what); });
+  };
+  BootFile kernel(taken.kernel, "kernel");
+  auto initrd = open(taken.initrd, "initrd");
+  auto deviceTree = open(taken.deviceTree, "device tree");
+  auto borrow = [](kj::Maybe<BootFile>& file) {
+    return file.map([](BootFile& file) -> const BootFile& { return file; });
+  };
+  return requireMachine().load(
+      kernel, files.getKind(),
+      BootExtras{borrow(initrd), files.getCommandLine(), borrow(deviceTree)});
 }
 
 kj::Promise<void> BrokerActor::prepare(PrepareContext) {
@@ -266,15 +311,15 @@ kj::Promise<void> BrokerActor::resume(ResumeContext) {
 kj::Promise<void> BrokerActor::reboot(RebootContext context) {
   KJ_REQUIRE(isRunning && !isRebooting, "run() comes first, and one reboot at a time");
   isRebooting = true;
-  return takeBootFiles(context.getParams())
-      .then([this, context](BootFiles&& files) mutable {
+  return takeBootFiles(context.getParams().getFiles())
+      .then([this, context](TakenFiles&& files) mutable {
         auto& machine = requireMachine();
         return machine.powerOff()
             .then([this]() { return resetDevices(); })
             .then([&machine]() { return machine.powerOn(); })
             .then([this, &machine, context, files = kj::mv(files)]() mutable {
               KJ_REQUIRE(!machine.end().reported(), "the VM has ended meanwhile");
-              loadNow(files, context.getParams().getCommandLine());
+              loadNow(files, context.getParams().getFiles());
               machine.runAgain();
             });
       })

@@ -69,9 +69,9 @@ class BrokerActor final: public Broker::Server {
   };
 
   // Open from when they come until they are loaded.
-  struct BootFiles {
+  struct TakenFiles {
     kj::AutoCloseFd kernel;
-    kj::Maybe<kj::AutoCloseFd> initrd;
+    kj::Maybe<kj::AutoCloseFd> initrd, deviceTree;
   };
 
   kj::Promise<void> step(kj::Promise<void> work);
@@ -83,9 +83,8 @@ class BrokerActor final: public Broker::Server {
   void noteLoss(Loss loss);
   kj::Promise<void> attachDevice(PluggedDevice& device);
   RamGrant grant(MemoryGrant::Reader memory);
-  template <typename Params>
-  kj::Promise<BootFiles> takeBootFiles(Params params);
-  BootState loadNow(const BootFiles& files, kj::StringPtr commandLine);
+  kj::Promise<TakenFiles> takeBootFiles(BootFiles::Reader files);
+  BootState loadNow(const TakenFiles& taken, BootFiles::Reader files);
   kj::Promise<void> resetDevices();
 
   BrokerGround ground;

@@ -39,10 +39,12 @@ kj::byte* mapRegion(int file, const RamRegion& region) {
 
 }  // namespace
 
-GuestRam::GuestRam(uint64_t bytes, int file) : bytes(bytes), file(file) {
-  KJ_REQUIRE(bytes > 0 && bytes % (2 * MIB) == 0, "guest memory comes in pieces of 2 MiB", bytes);
+GuestRam::GuestRam(kj::Array<RamRegion> regions, int file)
+    : regionList(kj::mv(regions)), bytes(0), file(file) {
+  for (auto& region : regionList)
+    bytes += region.size;
+  KJ_REQUIRE(regionList.size() > 0 && regionList[0].guestAddress == 0, "no memory at 0");
   requireSealed(file, bytes);
-  regionList = ramRegions(bytes);
   mappings = KJ_MAP(region, regionList) {
     return mapRegion(file, region);
   };

@@ -17,9 +17,11 @@ namespace troupe::broker {
 // reads.
 class GuestRam {
  public:
-  // `bytes`: a multiple of 2 MiB. `file`: the memfd, of this size, borrowed for good. Throws
+  // `regions`: all of `file`, which is the memfd, borrowed for good; the first begins at 0. Throws
   // TRP-host-102 when the kernel refuses to map it.
-  GuestRam(uint64_t bytes, int file);
+  GuestRam(kj::Array<RamRegion> regions, int file);
+  // The same with the regions of ramRegions().
+  GuestRam(uint64_t bytes, int file) : GuestRam(ramRegions(bytes), file) {}
   ~GuestRam() noexcept(false);
   KJ_DISALLOW_COPY(GuestRam);
 
@@ -46,9 +48,9 @@ class GuestRam {
   uint64_t lowEnd() const { return regionList[0].size; }
 
  private:
+  kj::Array<RamRegion> regionList;
   uint64_t bytes;
   int file;
-  kj::Array<RamRegion> regionList;
   kj::Array<kj::byte*> mappings;
 };
 

@@ -51,7 +51,9 @@ uint8_t addressBits(kj::ArrayPtr<const kvm_cpuid_entry2> entries, uint8_t otherw
 
 Machine::Machine(MachineSettings settings, MachineGround ground)
     : ground(ground),
-      guestRam(settings.memoryBytes, settings.ram),
+      guestRam(
+          settings.regions.size() > 0 ? kj::mv(settings.regions) : ramRegions(settings.memoryBytes),
+          settings.ram),
       interrupts(withMemoryAndControllers(ground.vm, guestRam)),
       intxLines(interrupts),
       gate(ground.mailbox),
@@ -136,14 +138,13 @@ PciSocket Machine::pciSocket() {
   return PciSocket{pci, mmio, interrupts, intxLines, ground.mailbox, ground.fds, ground.events};
 }
 
-BootState Machine::load(const BootFile& kernelFile, kj::Maybe<const BootFile&> initrd,
-                        kj::StringPtr commandLine) {
-  KernelImage kernel = loadKernel(kernelFile, guestRam);
+BootState Machine::load(const BootFile& kernelFile, KernelKind kind, const BootExtras& extras) {
+  KernelImage kernel = loadKernel(kernelFile, guestRam, kind);
   auto& last = guestRam.regions()[guestRam.regions().size() - 1];
   uint64_t rsdp = writeAcpiTables(
       guestRam,
       AcpiMachine{uint32_t(vcpus.size()), last.guestAddress + last.size, physicalAddressBits});
-  auto state = writeBootInfo(guestRam, kernel, initrd, commandLine, rsdp);
+  auto state = writeBootInfo(guestRam, kernel, kernelFile, extras, rsdp);
   boot = state;
   return state;
 }

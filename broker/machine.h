@@ -32,8 +32,9 @@ struct MachineSettings {
   uint32_t vcpus;        // 1 to 255
   uint64_t memoryBytes;  // a multiple of 2 MiB
   kj::Array<CpuFeature> maskedFeatures;
-  kj::Maybe<int> serial;  // socket of COM1; borrowed
-  int ram;                // the memfd of guest RAM; borrowed
+  kj::Maybe<int> serial;                   // socket of COM1; borrowed
+  int ram;                                 // the memfd of guest RAM; borrowed
+  kj::Array<RamRegion> regions = nullptr;  // where RAM lies; empty: where ramRegions() says
 };
 
 // What the machine is built on. All of it outlives the machine.
@@ -58,8 +59,7 @@ class Machine {
   PciSocket pciSocket();
 
   // Puts a kernel and what belongs to it into RAM (boot_image.h, boot_info.h).
-  BootState load(const BootFile& kernel, kj::Maybe<const BootFile&> initrd,
-                 kj::StringPtr commandLine);
+  BootState load(const BootFile& kernel, KernelKind kind, const BootExtras& extras);
 
   // Makes the vCPUs' threads, which call `enterJail` and wait. Returns when all do. load() is over.
   void start(kj::Function<void()> enterJail);

@@ -38,7 +38,8 @@ class Bench {
 
   BootState load(const Bytes& kernel, const char* commandLine = "") {
     auto file = fileOf(kernel);
-    return machine->load(BootFile(file, "kernel"), nullptr, commandLine);
+    return machine->load(BootFile(file, "kernel"), KernelKind::ANY,
+                         BootExtras{nullptr, commandLine});
   }
 
   EndReason runToEnd() {

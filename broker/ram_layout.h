@@ -26,6 +26,15 @@ struct RamRange {
   uint64_t size;
 };
 
+constexpr size_t MOST_REGIONS = 32;               // half of what a device maps
+constexpr uint64_t LEAST_FIRST_REGION = 2 << 20;  // what a kernel finds beside it lies in there
+constexpr uint64_t RAM_LIMIT = uint64_t(1) << 40;  // above all that a host has
+
+// Regions that were placed by somebody, one behind the other in the RAM file. Throws TRP-cfg-105
+// unless they are whole pages, in order, do not overlap, begin with 2 MiB at 0 or more, and meet
+// neither the hole below 4 GiB nor RAM_LIMIT.
+kj::Array<RamRegion> placedRegions(kj::ArrayPtr<const RamRange> ranges);
+
 // The parts of `regions` that `ranges` name, for somebody who gets no others. Throws TRP-cfg-104
 // unless there are ranges, of whole pages, in order, that do not overlap, each inside one region.
 kj::Array<RamRegion> cutRanges(kj::ArrayPtr<const RamRegion> regions,

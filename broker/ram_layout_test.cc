@@ -75,6 +75,51 @@ TEST(CutRanges, RefusesDisorderAndOverlap) {
   expectRefused({{0, 4096}, {0, 4096}}, "before the end of the one before it");
 }
 
+std::string placing(std::initializer_list<RamRange> ranges) {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() {
+                 placedRegions(kj::arrayPtr(ranges.begin(), ranges.size()));
+               })) {
+    return exception->getDescription().cStr();
+  }
+  return "";
+}
+
+TEST(PlacedRegions, LieOneBehindTheOtherInTheFile) {
+  const RamRange ranges[] = {{0, 4 * MIB}, {64 * MIB, 4096}, {HIGH_RAM_START, 2 * MIB}};
+  auto regions = placedRegions(ranges);
+  ASSERT_EQ(regions.size(), 3u);
+  EXPECT_EQ(regions[1].fileOffset, 4 * MIB);
+  EXPECT_EQ(regions[2].fileOffset, 4 * MIB + 4096);
+  EXPECT_EQ(regions[2].guestAddress, HIGH_RAM_START);
+}
+
+TEST(PlacedRegions, AreRefusedWhereTheyCannotBe) {
+  EXPECT_EQ(placing({{0, LOW_RAM_END}, {HIGH_RAM_START, RAM_LIMIT - HIGH_RAM_START}}), "");
+  for (auto& ranges : std::initializer_list<std::initializer_list<RamRange>>{
+           {},
+           {{0, MIB}},
+           {{4096, 4 * MIB}},
+           {{0, 2 * MIB}, {2 * MIB, 0}},
+           {{0, 2 * MIB}, {2 * MIB, 100}},
+           {{0, 2 * MIB}, {2 * MIB + 1, 4096}},
+           {{0, 4 * MIB}, {2 * MIB, 4096}},
+           {{0, 2 * MIB}, {HIGH_RAM_START, 4096}, {4 * MIB, 4096}},
+           {{0, LOW_RAM_END + 4096}},
+           {{0, 2 * MIB}, {LOW_RAM_END, 4096}},
+           {{0, 2 * MIB}, {HIGH_RAM_START - 4096, 8192}},
+           {{0, 2 * MIB}, {LOW_RAM_END - 4096, HIGH_RAM_START}},
+           {{0, 2 * MIB}, {RAM_LIMIT, 4096}},
+           {{0, 2 * MIB}, {~4095ull, 8192}},
+           {{0, 2 * MIB}, {HIGH_RAM_START, ~4095ull}}}) {
+    EXPECT_EQ(placing(ranges).find("TRP-cfg-105: "), 0u) << ranges.size();
+  }
+  auto many = kj::heapArray<RamRange>(MOST_REGIONS + 1);
+  for (auto i : kj::indices(many))
+    many[i] = RamRange{i * 4 * MIB, 2 * MIB};
+  EXPECT_ANY_THROW(placedRegions(many));
+  EXPECT_EQ(placedRegions(many.slice(0, MOST_REGIONS)).size(), MOST_REGIONS);
+}
+
 TEST(CutRanges, RefusesNone) {
   expectRefused({}, "but none");
 }

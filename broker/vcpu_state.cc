@@ -81,7 +81,7 @@ void setLocalInterruptPins(int vcpu) {
 }
 
 void setBootRegisters(int vcpu, const BootState& boot) {
-  bool longMode = boot.protocol == BootProtocol::LINUX64;
+  bool longMode = boot.protocol != BootProtocol::PVH;
   kvm_sregs sregs;
   kvmCall(vcpu, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
   sregs.cs = flatSegment(BOOT_CODE_SELECTOR, CODE, longMode);

@@ -21,6 +21,29 @@ struct MachineConfig {
   # Whether bytes of the 16550 go to the fd "serial" the broker was started with.
   deviceCount @4 :UInt16;
   # How many addDevice calls will come.
+  regions @5 :List(Device.MemoryRange);
+  # Where RAM lies instead, memoryBytes in all: whole pages in ascending order, of which the first
+  # begins at 0 and has 2 MiB at least; none meets the devices' addresses. Empty: as said there.
+}
+
+enum KernelKind {
+  any @0;
+  # Whatever the file says it is.
+  linux @1;
+  # A bzImage or an ELF file.
+  zircon @2;
+  # A Zircon boot image.
+}
+
+struct BootFiles {
+  # What a guest boots from.
+  kernel @0 :Handle;
+  initrd @1 :Handle;
+  # Null: none.
+  commandLine @2 :Text;
+  kind @3 :KernelKind;
+  deviceTree @4 :Handle;
+  # For a Linux kernel; null: none.
 }
 
 enum EndReason {
@@ -82,8 +105,8 @@ interface Broker {
   # between it and the device. `isReplaced`: one that is lost has a successor,
   # and its driver waits for it; the loss of another ends the VM.
 
-  load @2 (kernel :Handle, initrd :Handle, commandLine :Text) -> (entry :UInt64, protocol :Text);
-  # Puts kernel, initrd (null: none) and the boot tables into RAM. `protocol`: "linux64" or "pvh".
+  load @2 (files :BootFiles) -> (entry :UInt64, protocol :Text);
+  # Puts kernel, initrd and the boot tables into RAM. `protocol`: "linux64", "pvh" or "zircon".
 
   prepare @3 () -> ();
   # Returns when all is in place and the broker's serving filter is on: nothing of the guest has run.
@@ -112,9 +135,9 @@ interface Broker {
 
   resume @11 () -> ();
 
-  reboot @12 (kernel :Handle, initrd :Handle, commandLine :Text) -> ();
+  reboot @12 (files :BootFiles) -> ();
   # Starts the guest anew, whether it runs or has ended: vCPUs stop, devices are reset, RAM is zero,
-  # every register is as after power-on, and kernel and initrd are loaded from fds passed anew. An
+  # every register is as after power-on, and what it boots from is loaded from fds passed anew. An
   # end of the guest's that was not asked for yet is forgotten; a lost device or failed host is not,
   # and then this throws. waitForEnd is to be called again for the new boot.
 

@@ -255,7 +255,7 @@ class Launching {
                         "troupe-vsock",
                         "vsock0",
                         "vsock",
-                        kj::str("the socket device, cid ", files.cid->cid()),
+                        kj::str("the socket device, cid ", files.cid),
                         {},
                         describeVsock(plan, files, message)};
     handVsock(files, start.fds);

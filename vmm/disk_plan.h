@@ -35,6 +35,7 @@ struct DiskPlan {
   DiskFormat format = DiskFormat::RAW;
   kj::Array<BackingPlan> backing = nullptr;  // from top to bottom
   bool isVolatile = false;                   // readOnly, and what the guest writes goes to memory
+  int handed = -1;  // its file, open already: `path` is a name then. Borrowed until it is opened
 };
 
 // Throws a user error for the first value that does not do.

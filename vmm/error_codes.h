@@ -139,6 +139,15 @@ constexpr ErrorCode GUEST_CFG_SHAPE{"TRP-rlm-001", ExitCode::USAGE};
 constexpr ErrorCode GUEST_KEY{"TRP-rlm-002", ExitCode::USAGE};
 constexpr ErrorCode GUEST_VALUE{"TRP-rlm-003", ExitCode::USAGE};
 constexpr ErrorCode GUEST_IMPOSSIBLE{"TRP-rlm-004", ExitCode::USAGE};
+constexpr ErrorCode GUEST_SET_TWICE{"TRP-rlm-005", ExitCode::USAGE};
+constexpr ErrorCode BUNDLE_KEY{"TRP-rlm-006", ExitCode::USAGE};
+constexpr ErrorCode BUNDLE_URL{"TRP-rlm-007", ExitCode::USAGE};
+constexpr ErrorCode BUNDLE_PATH{"TRP-rlm-008", ExitCode::USAGE};
+constexpr ErrorCode FLAT_NAMESPACE{"TRP-rlm-009", ExitCode::USAGE};
+constexpr ErrorCode BLOCK_DEVICE{"TRP-rlm-010", ExitCode::USAGE};
+constexpr ErrorCode REALM_NET{"TRP-rlm-011", ExitCode::USAGE};
+constexpr ErrorCode MAC_TAKEN{"TRP-rlm-012", ExitCode::USAGE};
+constexpr ErrorCode BUNDLE_NOT_MADE{"TRP-rlm-013", ExitCode::USAGE};
 
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
@@ -292,6 +301,15 @@ constexpr ErrorCode ALL[] = {
     GUEST_KEY,
     GUEST_VALUE,
     GUEST_IMPOSSIBLE,
+    GUEST_SET_TWICE,
+    BUNDLE_KEY,
+    BUNDLE_URL,
+    BUNDLE_PATH,
+    FLAT_NAMESPACE,
+    BLOCK_DEVICE,
+    REALM_NET,
+    MAC_TAKEN,
+    BUNDLE_NOT_MADE,
     TOP_OPTION,
     EVENTS_SINCE,
     TOO_MANY_READERS,

@@ -27,7 +27,7 @@ class FakeBroker final: public Broker::Server {
   }
   kj::Promise<void> reboot(RebootContext context) override {
     reboots++;
-    commandLine = context.getParams().getCommandLine().cStr();
+    commandLine = context.getParams().getFiles().getCommandLine().cStr();
     KJ_IF_MAYBE (answer, nextReboot) {
       auto promise = kj::mv(*answer);
       nextReboot = nullptr;
@@ -61,7 +61,7 @@ struct Bench {
     broker = own.get();
     course = kj::heap<GuestCourse>(
         timer, kj::mv(own), "vm", onReboot,
-        [](GuestCourse::RebootRequest& request) { request.setCommandLine("words"); },
+        [](GuestCourse::RebootRequest& request) { request.initFiles().setCommandLine("words"); },
         60 * kj::SECONDS);
     life =
         course->untilEnd().then([this]() { ended = true; }).eagerlyEvaluate([](kj::Exception&& e) {

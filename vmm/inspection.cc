@@ -19,12 +19,12 @@ constexpr kj::Duration STOP_DEADLINE = 2 * kj::SECONDS;
 
 }  // namespace
 
-Inspection::Inspection(kj::Timer& timer, sandbox::Jail jail, int ramFile)
-    : timer(timer), jail(jail) {
+Inspection::Inspection(kj::Timer& timer, sandbox::Jail jail, int ramFile,
+                       kj::Array<broker::RamRegion> regions)
+    : timer(timer), jail(jail), regions(kj::mv(regions)) {
   struct stat info;
   KJ_SYSCALL(fstat(ramFile, &info));
   ram = {info.st_dev, info.st_ino, nullptr};
-  ramBytes = info.st_size;
 }
 
 kj::Promise<void> Inspection::attest(Actor& actor) {
@@ -85,7 +85,7 @@ sandbox::AttestOptions Inspection::optionsFor(Actor& actor,
   sandbox::AttestOptions options;
   options.siblings = others;
   options.host = host;
-  ramRanges = mappableRanges(actor.profile().layers.memory, ramBytes);
+  ramRanges = mappableRanges(actor.profile().layers.memory, regions);
   ram.ranges = ramRanges;
   options.memory = ram;
   options.journals = actor.journals();

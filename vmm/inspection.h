@@ -3,6 +3,7 @@
 #include <kj/async-io.h>
 #include <kj/vector.h>
 
+#include "broker/ram_layout.h"
 #include "sandbox/attest.h"
 #include "sandbox/launcher.h"
 #include "vmm/actor.h"
@@ -17,8 +18,8 @@ namespace troupe {
 // starts with, and any that takes the place of one that has ended.
 class Inspection {
  public:
-  // `ram`: the file of the guest's memory; borrowed for this call.
-  Inspection(kj::Timer& timer, sandbox::Jail jail, int ram);
+  // `ram`: the file of the guest's memory; borrowed for this call. `regions`: where it lies.
+  Inspection(kj::Timer& timer, sandbox::Jail jail, int ram, kj::Array<broker::RamRegion> regions);
   KJ_DISALLOW_COPY(Inspection);
 
   // Fails unless the actor, which is ready and outlives the promise, is jailed as its profile says.
@@ -61,7 +62,7 @@ class Inspection {
   sandbox::Jail jail;
   sandbox::SharedFile ram;                  // with the ranges of who is looked at
   kj::Array<sandbox::FileRange> ramRanges;  // which these are
-  uint64_t ramBytes;
+  kj::Array<broker::RamRegion> regions;
   kj::Maybe<sandbox::HostView> host;  // once the first actor is looked at
   kj::String whyOnlyCounts;           // why instructions are not compared, once that is known
   bool asked = false;

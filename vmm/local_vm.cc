@@ -87,7 +87,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
       groups(place.name(), plan.jail == sandbox::Jail::ON ? controllersOf(plan, profiles) : 0,
              plan.memoryBytes),
       jailer(io.unixEventPort, plan.jail, staging.faults, staging.watch),
-      inspection(io.provider->getTimer(), plan.jail, files.ram.writable),
+      inspection(io.provider->getTimer(), plan.jail, files.ram.writable, ramOf(plan)),
       stopRequested(nullptr),
       life(nullptr) {
   KJ_IF_MAYBE (watch, staging.watch) {
@@ -308,6 +308,11 @@ kj::Promise<void> LocalVm::askBroker() {
   auto machine = create.initConfig();
   machine.setCpus(plan.cpus);
   machine.setMemoryBytes(plan.memoryBytes);
+  auto regions = machine.initRegions(kj::uint(plan.placedRam.size()));
+  for (auto i : kj::indices(plan.placedRam)) {
+    regions[i].setGuestAddress(plan.placedRam[i].guestAddress);
+    regions[i].setSize(plan.placedRam[i].size);
+  }
   machine.setHasSerial(true);
   machine.setDeviceCount(static_cast<uint16_t>(company.devices.size()));
   auto mask = machine.initCpuMask(plan.cpuMask.size());
@@ -329,11 +334,7 @@ kj::Promise<void> LocalVm::askBroker() {
   }
 
   auto load = client.loadRequest();
-  load.setKernel(handleToCopy(files.kernel.fd));
-  KJ_IF_MAYBE (initrd, files.initrd) {
-    load.setInitrd(handleToCopy(initrd->fd));
-  }
-  load.setCommandLine(plan.cmdline);
+  describeBoot(load.initFiles());
   auto what = kj::str("loading kernel ", quote(plan.kernel));
   KJ_IF_MAYBE (path, plan.initrd) {
     what = kj::str(what, " with initrd ", quote(*path));

@@ -69,6 +69,7 @@ class LocalVm final: public RunningVm {
   kj::Promise<void> serve();
   kj::Promise<void> pressPowerButton();
   GuestCourse& requireGuest(kj::StringPtr wish);
+  void describeBoot(BootFiles::Builder boot);
   void handBootFiles(GuestCourse::RebootRequest& request);
   kj::StringPtr state() const;
   GraphPlan graphPlan();

@@ -79,12 +79,20 @@ kj::Promise<void> LocalVm::reset() {
   return requireGuest("reset").reset();
 }
 
-void LocalVm::handBootFiles(GuestCourse::RebootRequest& request) {
-  request.setKernel(handleToCopy(files.kernel.fd));
+void LocalVm::describeBoot(BootFiles::Builder boot) {
+  boot.setKernel(handleToCopy(files.kernel.fd));
   KJ_IF_MAYBE (initrd, files.initrd) {
-    request.setInitrd(handleToCopy(initrd->fd));
+    boot.setInitrd(handleToCopy(initrd->fd));
   }
-  request.setCommandLine(plan.cmdline);
+  KJ_IF_MAYBE (tree, files.deviceTree) {
+    boot.setDeviceTree(handleToCopy(tree->fd));
+  }
+  boot.setCommandLine(plan.cmdline);
+  boot.setKind(plan.kernelKind);
+}
+
+void LocalVm::handBootFiles(GuestCourse::RebootRequest& request) {
+  describeBoot(request.initFiles());
 }
 
 kj::StringPtr LocalVm::state() const {

@@ -1,7 +1,5 @@
 #include "vmm/memory_grant.h"
 
-#include "broker/ram_layout.h"
-
 namespace troupe {
 
 namespace {
@@ -12,8 +10,8 @@ kj::ArrayPtr<const sandbox::ProfileMemoryRange> rangesOf(const ProfileMemory& me
   return kj::arrayPtr(memory.ranges, memory.rangeCount);
 }
 
-kj::Array<broker::RamRegion> grantedRegions(const ProfileMemory& memory, uint64_t ramBytes) {
-  auto all = broker::ramRegions(ramBytes);
+kj::Array<broker::RamRegion> grantedRegions(const ProfileMemory& memory,
+                                            kj::ArrayPtr<const broker::RamRegion> all) {
   switch (memory.access) {
     case ProfileMemory::NONE:
       return nullptr;
@@ -25,7 +23,7 @@ kj::Array<broker::RamRegion> grantedRegions(const ProfileMemory& memory, uint64_
     }
     case ProfileMemory::READ_ONLY:
     case ProfileMemory::ALL:
-      return all;
+      return kj::heapArray(all);
   }
   KJ_UNREACHABLE;
 }
@@ -52,8 +50,9 @@ void writeGrant(const ProfileMemory& memory, MemoryGrant::Builder grant) {
   }
 }
 
-kj::Array<sandbox::FileRange> mappableRanges(const ProfileMemory& memory, uint64_t ramBytes) {
-  return KJ_MAP(region, grantedRegions(memory, ramBytes)) {
+kj::Array<sandbox::FileRange> mappableRanges(const ProfileMemory& memory,
+                                             kj::ArrayPtr<const broker::RamRegion> ram) {
+  return KJ_MAP(region, grantedRegions(memory, ram)) {
     return sandbox::FileRange{region.fileOffset, region.size};
   };
 }

@@ -26,23 +26,6 @@ constexpr uint64_t SECTOR = 512;
 constexpr uint32_t LOCK_PATIENCE_MS = 300;
 constexpr uint32_t RELEASE_PATIENCE_MS = 2000;
 
-kj::AutoCloseFd openUserFile(kj::StringPtr what, kj::StringPtr path, int flags) {
-  // O_NONBLOCK: a named pipe is refused by its kind, not waited for.
-  int fd = open(path.cStr(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd >= 0) return kj::AutoCloseFd(fd);
-  int error = errno;
-  UserError report(codes::FILE_UNREADABLE,
-                   kj::str(what, " ", quote(path), " cannot be opened",
-                           (flags & O_RDWR) ? " for writing" : "", ": ", errnoText(error)));
-  if (error == EINVAL && (flags & O_DIRECT)) {
-    report.cause("its file system may not support direct access: leave out ,direct");
-  }
-  if ((error == EACCES || error == EROFS) && (flags & O_RDWR)) {
-    report.advice("try", "add ,ro to the disk if the guest shall only read it");
-  }
-  report.advice("see", kj::str("ls -l ", escape(path))).raise();
-}
-
 struct stat statOf(int fd) {
   struct stat info;
   KJ_SYSCALL(fstat(fd, &info));
@@ -196,8 +179,8 @@ kj::Maybe<Overlay> makeOverlay(const DiskPlan& disk, uint64_t fileBytes) {
   return Overlay{kj::mv(memory.writable), kj::min(bytes, hostMemory() / 2 / PAGE * PAGE)};
 }
 
-kj::AutoCloseFd openBacking(const BackingPlan& plan) {
-  auto fd = openUserFile("backing file", plan.path, O_RDONLY);
+kj::AutoCloseFd openBacking(const FileSource& source, const BackingPlan& plan) {
+  auto fd = source.open("backing file", plan.path, O_RDONLY);
   auto info = statOf(fd);
   bool isRaw = plan.format == DiskFormat::RAW;
   if (!S_ISREG(info.st_mode) && !(isRaw && S_ISBLK(info.st_mode))) {
@@ -208,21 +191,54 @@ kj::AutoCloseFd openBacking(const BackingPlan& plan) {
   return fd;
 }
 
-OpenFile openDiskUnlocked(const DiskPlan& disk) {
+void checkDiskKind(const DiskPlan& disk, mode_t mode) {
+  if (!S_ISREG(mode) && !S_ISBLK(mode)) {
+    wrongKind("disk", disk.path, mode, "a regular file or a block device");
+  }
+  if (disk.format != DiskFormat::RAW && S_ISBLK(mode)) {
+    wrongKind("disk", disk.path, mode, "a regular file, as format=qcow2 needs");
+  }
+}
+
+// A file that somebody else has opened. What is done with it here, locks, flags and position, is to
+// be nobody else's, so it is opened anew; for no more than its opener may do.
+kj::AutoCloseFd openHanded(const DiskPlan& disk, int flags) {
+  auto refuse = [&](kj::StringPtr why, kj::StringPtr advice) {
+    UserError(codes::BLOCK_DEVICE, kj::str(disk.path, " ", why)).advice("use", advice).raise();
+  };
+  int given = fcntl(disk.handed, F_GETFL);
+  if (given < 0 || (given & O_PATH)) refuse("is no open file", "an fd of open(2), without O_PATH");
+  if ((given & O_ACCMODE) == O_WRONLY) refuse("cannot be read", "an fd that is open for reading");
+  if (!disk.readOnly && (given & O_ACCMODE) != O_RDWR) {
+    refuse("is open for reading alone, and its mode is readWrite",
+           "an fd that is open for reading and writing, or the mode readOnly or volatileWrite");
+  }
+  checkDiskKind(disk, statOf(disk.handed).st_mode);
+  auto self = kj::str("/proc/self/fd/", disk.handed);
+  int fd = open(self.cStr(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (fd >= 0) return kj::AutoCloseFd(fd);
+  int error = errno;
+  UserError(codes::BLOCK_DEVICE,
+            kj::str(disk.path, " cannot be opened anew by troupe: ", errnoText(error)))
+      .advice("use", "a file that the user who runs troupe may open")
+      .raise();
+}
+
+kj::AutoCloseFd openDiskFile(const FileSource& source, const DiskPlan& disk, int flags) {
+  if (disk.handed >= 0) return openHanded(disk, flags);
+  // What is opened for writing must not be something that opening sets in motion.
+  KJ_IF_MAYBE (mode, source.kindOf("disk", disk.path)) checkDiskKind(disk, *mode);
+  return source.open("disk", disk.path, flags);
+}
+
+OpenFile openDiskUnlocked(const FileSource& source, const DiskPlan& disk) {
   int flags = (disk.readOnly ? O_RDONLY : O_RDWR) | (disk.direct ? O_DIRECT : 0);
-  struct stat info;
-  if (stat(disk.path.cStr(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
-    wrongKind("disk", disk.path, info.st_mode, "a regular file or a block device");
-  }
-  if (disk.format != DiskFormat::RAW && S_ISBLK(info.st_mode)) {
-    wrongKind("disk", disk.path, info.st_mode, "a regular file, as format=qcow2 needs");
-  }
-  auto fd = openUserFile("disk", disk.path, flags);
+  auto fd = openDiskFile(source, disk, flags);
   uint64_t size = diskSize(fd, statOf(fd), disk);
   checkDiskSize(size, disk);
   KJ_SYSCALL(fcntl(fd, F_SETFL, flags & O_DIRECT));  // drops O_NONBLOCK
   auto backing = KJ_MAP(plan, disk.backing) {
-    return openBacking(plan);
+    return openBacking(source, plan);
   };
   return {kj::mv(fd), size, kj::mv(backing), makeOverlay(disk, size)};
 }
@@ -252,8 +268,9 @@ kj::StringPtr fileKind(mode_t mode) {
   }
 }
 
-OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes) {
-  auto fd = openUserFile(what, path, O_RDONLY);
+OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes,
+                   const FileSource& source) {
+  auto fd = source.open(what, path, O_RDONLY);
   auto info = statOf(fd);
   if (!S_ISREG(info.st_mode)) wrongKind(what, path, info.st_mode, "a regular file");
   uint64_t size = info.st_size;
@@ -271,14 +288,14 @@ OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes)
 }
 
 OpenFile openDisk(const DiskPlan& disk) {
-  auto file = openDiskUnlocked(disk);
+  auto file = openDiskUnlocked(HostFiles(), disk);
   lockAll(file, disk);
   return file;
 }
 
-kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks) {
+kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks, const FileSource& source) {
   auto files = KJ_MAP(disk, disks) {
-    return openDiskUnlocked(disk);
+    return openDiskUnlocked(source, disk);
   };
   checkSharing(disks, files);
   for (size_t i = 0; i < files.size(); i++)
@@ -288,7 +305,7 @@ kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks) {
 
 kj::Array<kj::AutoCloseFd> openBackingFiles(kj::ArrayPtr<const BackingPlan> backing) {
   auto fds = KJ_MAP(plan, backing) {
-    return openBacking(plan);
+    return openBacking(HostFiles(), plan);
   };
   kj::Vector<UsedFile> used;
   for (size_t i = 0; i < fds.size(); i++) {

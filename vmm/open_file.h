@@ -4,6 +4,7 @@
 #include <kj/string.h>
 #include <sys/stat.h>
 
+#include "vmm/file_source.h"
 #include "vmm/vm_plan.h"
 
 namespace troupe {
@@ -27,7 +28,8 @@ struct OpenFile {
 
 // Opens the kernel or the initrd (`what`: "kernel"), read-only. Throws a user error unless it is a
 // regular file that is not empty and fits RAM.
-OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes);
+OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes,
+                   const FileSource& source = HostFiles());
 
 // Opens and locks one disk for as long as the fd, or a copy of it in another process, stays open:
 // many may read it, or one may write it, across all VMs of the host. A volatile disk is read.
@@ -35,7 +37,8 @@ OpenFile openDisk(const DiskPlan& disk);
 
 // Opens all disks of a VM. Throws if two of them, backing files included, are the same file and one
 // is writable, or if a chain of backing files loops.
-kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks);
+kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks,
+                              const FileSource& source = HostFiles());
 
 // Opens and locks the files below an image that is not there yet, as openDisks() does.
 kj::Array<kj::AutoCloseFd> openBackingFiles(kj::ArrayPtr<const BackingPlan> backing);

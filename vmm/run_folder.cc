@@ -24,6 +24,7 @@ namespace {
 constexpr kj::StringPtr LOCK = ".lock"_kj;
 constexpr kj::StringPtr SOCKET = ".sock"_kj;
 constexpr kj::StringPtr CID = "cid-"_kj;
+constexpr kj::StringPtr MAC = "mac-"_kj;
 
 kj::String chooseFolder() {
   if (geteuid() == 0) return kj::str("/run/troupe");
@@ -197,7 +198,7 @@ kj::Vector<kj::String> removeDead(Leftovers which) {
           unlink(lockPath.cStr());
         }
       }
-    } else if (file.startsWith(CID)) {
+    } else if (file.startsWith(CID) || file.startsWith(MAC)) {
       KJ_IF_MAYBE (lock, takeLock(path, 0)) {
         (void)lock;
         remove(path);

@@ -5,6 +5,7 @@
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,6 +187,80 @@ Tap openTap(kj::StringPtr option, kj::StringPtr name, uint16_t queues) {
   }
   uint32_t offloads = offloadsOf(fds[0]);
   return {fds.releaseAsArray(), KJ_ASSERT_NONNULL(found), offloads};
+}
+
+Tap openFreeTap(kj::StringPtr option, kj::StringPtr prefix) {
+  constexpr uint32_t MOST = 4096;  // ports of the largest bridges
+  uint32_t count = 0;
+  for (; count < MOST; count++) {
+    auto name = kj::str(prefix, count);
+    auto found = mtuOf(name);
+    if (found == nullptr) break;
+    auto known = wasMadeForSeveral(option, name, 1);
+    auto fd = openTun(option);
+    int error = attach(fd, name, known.orDefault(false));
+    if (error == EINVAL && known == nullptr) error = attach(fd, name, true);
+    if (error == EBUSY) continue;
+    if (error != 0) notAttached(option, name, 1, error);
+    setHeader(option, fd);
+    uint32_t offloads = offloadsOf(fd);
+    auto fds = kj::heapArrayBuilder<kj::AutoCloseFd>(1);
+    fds.add(kj::mv(fd));
+    return {fds.finish(), KJ_ASSERT_NONNULL(found), offloads};
+  }
+  UserError(codes::NO_TAP,
+            count == 0 ? kj::str(option, ": there is no interface ", quote(kj::str(prefix, 0)))
+                       : kj::str(option, ": all ", count, " taps from ", quote(kj::str(prefix, 0)),
+                                 " on are in use"))
+      .advice("see", "ip link")
+      .advice("mend", howToMake(kj::str(prefix, count), false))
+      .raise();
+}
+
+Tap makeBridgedTap(kj::StringPtr option, kj::StringPtr bridge) {
+  if (access(kj::str("/sys/class/net/", bridge, "/bridge").cStr(), F_OK) != 0) {
+    UserError(codes::NO_TAP, kj::str(option, ": there is no bridge ", quote(bridge)))
+        .advice("see", "ip link show type bridge")
+        .advice("mend", kj::str("sudo ip link add ", escape(bridge),
+                                " type bridge && sudo ip link "
+                                "set ",
+                                escape(bridge), " up"))
+        .raise();
+  }
+  auto failed = [&](kj::StringPtr doing, int error) {
+    bool forbidden = error == EPERM || error == EACCES;
+    UserError(forbidden ? codes::TAP_FORBIDDEN : codes::TAP_UNUSABLE,
+              kj::str(option, ": a tap for it cannot be ", doing, ": ", errnoText(error)))
+        .advice("try", forbidden ? "taps that root makes once and puts into the bridge, with "
+                                   "tap-prefix=P; or user"
+                                 : "tap-prefix=P, or user")
+        .raise();
+  };
+  auto fd = openTun(option);
+  ifreq request = requestFor("trp%d");  // the kernel puts a number there
+  request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+  if (ioctl(fd, TUNSETIFF, &request) < 0) failed("made", errno);
+  auto name = kj::heapString(request.ifr_name, strnlen(request.ifr_name, IFNAMSIZ));
+  setHeader(option, fd);
+
+  int raw;
+  KJ_SYSCALL(raw = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  kj::AutoCloseFd any(raw);
+  ifreq port = requestFor(name);
+  if (ioctl(any, SIOCGIFINDEX, &port) < 0) failed("found", errno);
+  int index = port.ifr_ifindex;
+  ifreq ofBridge = requestFor(bridge);
+  ofBridge.ifr_ifindex = index;
+  if (ioctl(any, SIOCBRADDIF, &ofBridge) < 0) failed("put into it", errno);
+  ifreq flags = requestFor(name);
+  if (ioctl(any, SIOCGIFFLAGS, &flags) < 0) failed("looked at", errno);
+  flags.ifr_flags = static_cast<short>(flags.ifr_flags | IFF_UP);
+  if (ioctl(any, SIOCSIFFLAGS, &flags) < 0) failed("switched on", errno);
+
+  uint32_t offloads = offloadsOf(fd);
+  auto fds = kj::heapArrayBuilder<kj::AutoCloseFd>(1);
+  fds.add(kj::mv(fd));
+  return {fds.finish(), mtuOf(name).orDefault(0), offloads};
 }
 
 kj::Maybe<Tap> adoptTap(kj::StringPtr option, kj::ArrayPtr<const int> numbers) {

@@ -19,6 +19,14 @@ struct Tap {
 // Throws a user error that begins with `option`.
 Tap openTap(kj::StringPtr option, kj::StringPtr name, uint16_t queues);
 
+// The first of the taps `prefix`0, `prefix`1, … that nobody uses, with one queue. Throws as
+// openTap() does when there is none.
+Tap openFreeTap(kj::StringPtr option, kj::StringPtr prefix);
+
+// A new tap with one queue that is a port of `bridge` for as long as it is open. Throws a user
+// error when there is no such bridge or this process may not.
+Tap makeBridgedTap(kj::StringPtr option, kj::StringPtr bridge);
+
 // The tap that somebody else opened; none when the first fd is no tap's at all.
 kj::Maybe<Tap> adoptTap(kj::StringPtr option, kj::ArrayPtr<const int> fds);
 

@@ -1,30 +1,37 @@
 #include "vmm/vm_files.h"
 
+#include <kj/debug.h>
+
 namespace troupe {
 
-VmFiles openVmFiles(const VmPlan& plan) {
+VmFiles openVmFiles(const VmPlan& plan, const FileSource& source, CidOwner cidOwner) {
   checkHostMemory(plan.memoryBytes);
-  auto kernel = openImage("kernel", plan.kernel, plan.memoryBytes);
+  auto kernel = openImage("kernel", plan.kernel, plan.memoryBytes, source);
   kj::Maybe<OpenFile> initrd;
   KJ_IF_MAYBE (path, plan.initrd) {
-    initrd = openImage("initrd", *path, plan.memoryBytes - kernel.size);
+    initrd = openImage("initrd", *path, plan.memoryBytes - kernel.size, source);
   }
-  auto disks = openDisks(plan.disks);
+  auto deviceTree = plan.deviceTree.map([&](const kj::String& path) {
+    return openImage("device tree", path, plan.memoryBytes, source);
+  });
+  auto disks = openDisks(plan.disks, source);
   auto serial = openEndpoint("--serial", plan.serial);
   auto consoles = KJ_MAP(console, plan.consoles) {
     return openEndpoint(consoleOption(console), console.where);
   };
   auto nets = openNets(plan.nets);
-  auto vsock = plan.vsock.map([](const VsockPlan& vsock) { return openVsock(vsock); });
+  auto vsock = plan.vsock.map([cidOwner](const VsockPlan& vsock) {
+    if (cidOwner == CidOwner::VM) return openVsock(vsock);
+    return openRealmVsock(KJ_REQUIRE_NONNULL(vsock.cid, "a realm gives each guest a cid"));
+  });
   auto metrics = plan.metrics.map([](const kj::String& path) {
     return kj::heap<ListeningSocket>(path, "--metrics", codes::METRICS_SOCKET);
   });
-  return {kj::mv(kernel),   kj::mv(initrd),
-          kj::mv(disks),    kj::mv(nets),
-          openKvm(),        kj::mv(serial),
-          kj::mv(consoles), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
-          kj::mv(vsock),    kj::mv(metrics),
-          openRecordings(plan.records)};
+  return {
+      kj::mv(kernel), kj::mv(initrd),   kj::mv(deviceTree),
+      kj::mv(disks),  kj::mv(nets),     openKvm(),
+      kj::mv(serial), kj::mv(consoles), sandbox::makeSharedMemory("guest-ram", plan.memoryBytes),
+      kj::mv(vsock),  kj::mv(metrics),  openRecordings(plan.records)};
 }
 
 }  // namespace troupe

@@ -5,6 +5,7 @@
 
 #include "sandbox/shared_memory.h"
 #include "vmm/endpoint_files.h"
+#include "vmm/mac_lease.h"
 #include "vmm/net_files.h"
 #include "vmm/open_file.h"
 #include "vmm/record/recording_file.h"
@@ -17,6 +18,7 @@ namespace troupe {
 struct VmFiles {
   OpenFile kernel;
   kj::Maybe<OpenFile> initrd;
+  kj::Maybe<OpenFile> deviceTree;
   kj::Array<OpenFile> disks;  // in the order of VmPlan::disks
   kj::Array<NetFiles> nets;   // in the order of VmPlan::nets
   kj::AutoCloseFd kvm;
@@ -26,10 +28,14 @@ struct VmFiles {
   kj::Maybe<VsockFiles> vsock;
   kj::Maybe<kj::Own<ListeningSocket>> metrics;
   kj::Array<RecordingFile> recordings;
+  kj::Vector<kj::Own<MacLease>> macs = {};  // of its networks that lead to a bridge
 };
 
 // Throws a user error for the first thing that is not as it should be. What the user named comes
 // before what the host lacks.
-VmFiles openVmFiles(const VmPlan& plan);
+// `source` has kernel, initrd, device tree and disks; all else is the host's.
+enum class CidOwner { VM, REALM };  // a realm gives its guests cids that others may have, too
+VmFiles openVmFiles(const VmPlan& plan, const FileSource& source = HostFiles(),
+                    CidOwner cidOwner = CidOwner::VM);
 
 }  // namespace troupe

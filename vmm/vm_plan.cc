@@ -163,6 +163,11 @@ VmPlan planVm(VmConfig::Reader config) {
   return plan;
 }
 
+kj::Array<broker::RamRegion> ramOf(const VmPlan& plan) {
+  if (plan.placedRam.size() == 0) return broker::ramRegions(plan.memoryBytes);
+  return broker::placedRegions(plan.placedRam);
+}
+
 void spellOut(VmConfig::Builder config) {
   // Copies: a text set from itself would be overwritten while it is read.
   auto said = config.asReader();

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "broker/ram_layout.h"
+#include "protos/broker.capnp.h"
 #include "protos/config.capnp.h"
 #include "sandbox/launcher.h"
 #include "vmm/balloon_option.h"
@@ -48,7 +50,14 @@ struct VmPlan {
   kj::Maybe<VsockPlan> vsock = nullptr;
   kj::Maybe<kj::String> metrics = nullptr;  // the path of a socket
   RecordPlans records = {};
+  // What a bundle alone says (realm/launch.h).
+  kj::Array<broker::RamRange> placedRam = nullptr;  // memoryBytes in all; empty: placed by size
+  KernelKind kernelKind = KernelKind::ANY;
+  kj::Maybe<kj::String> deviceTree = nullptr;  // for Linux
 };
+
+// Where its RAM lies, in the guest and in the RAM file.
+kj::Array<broker::RamRegion> ramOf(const VmPlan& plan);
 
 // Throws a user error for the first value that does not do.
 VmPlan planVm(VmConfig::Reader config);

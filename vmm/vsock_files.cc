@@ -6,7 +6,9 @@ namespace troupe {
 
 VsockFiles openVsock(const VsockPlan& plan) {
   VsockFiles files;
-  files.cid = kj::heap<CidLease>(plan.cid);
+  auto lease = kj::heap<CidLease>(plan.cid);
+  files.cid = lease->cid();
+  files.lease = kj::mv(lease);
   KJ_IF_MAYBE (path, plan.socket) {
     files.socket = kj::heap<ListeningSocket>(*path, kj::str("--vsock socket"), codes::VSOCK_SOCKET);
   }
@@ -14,6 +16,12 @@ VsockFiles openVsock(const VsockPlan& plan) {
     return kj::heap<ListeningSocket>(forward.path, kj::str("--vsock forward=", forward.port),
                                      codes::VSOCK_SOCKET);
   };
+  return files;
+}
+
+VsockFiles openRealmVsock(uint64_t cid) {
+  VsockFiles files;
+  files.cid = cid;
   return files;
 }
 

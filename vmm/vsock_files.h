@@ -12,11 +12,15 @@ namespace troupe {
 
 // What a socket device is given, opened. Its sockets' files go with it.
 struct VsockFiles {
-  kj::Own<CidLease> cid;
+  uint64_t cid;
+  kj::Maybe<kj::Own<CidLease>> lease;  // of a cid that nobody else of this user is to have
   kj::Maybe<kj::Own<ListeningSocket>> socket;
   kj::Array<kj::Own<ListeningSocket>> forwards;  // in the order of the plan
 };
 
 VsockFiles openVsock(const VsockPlan& plan);
+
+// That of a guest in a realm, which gives out its own cids and stands behind its connector.
+VsockFiles openRealmVsock(uint64_t cid);
 
 }  // namespace troupe

@@ -9,7 +9,7 @@ using sandbox::HandedFd;
 capnp::AnyPointer::Reader describeVsock(const VsockPlan& plan, const VsockFiles& files,
                                         capnp::MallocMessageBuilder& message) {
   auto config = message.initRoot<VsockConfig>();
-  config.setGuestCid(files.cid->cid());
+  config.setGuestCid(files.cid);
   auto ports = config.initForwards(uint(plan.forwards.size()));
   for (uint i = 0; i < plan.forwards.size(); i++)
     ports.set(i, plan.forwards[i].port);

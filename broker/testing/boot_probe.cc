@@ -188,9 +188,10 @@ class BootProbe {
     auto created = create.send().ignoreResult();
 
     auto load = vm.loadRequest();
-    load.setKernel(kj::heap<FdHandle>(kernel));
-    if (initrd.size() > 0) load.setInitrd(kj::heap<FdHandle>(initrd));
-    load.setCommandLine(cmdline);
+    auto files = load.initFiles();
+    files.setKernel(kj::heap<FdHandle>(kernel));
+    if (initrd.size() > 0) files.setInitrd(kj::heap<FdHandle>(initrd));
+    files.setCommandLine(cmdline);
     auto loaded = load.send().then([](auto&& response) {
       fprintf(stderr, "protocol %s, entry 0x%lx\n", response.getProtocol().cStr(),
               (unsigned long)response.getEntry());

@@ -149,7 +149,7 @@ TEST(BrokerGarbage, BRK01_FromTheSideOfADeviceWhileTheGuestRuns) {
       add.setPipe(kj::heap<FdHandle>(kj::mv(devicePipe.theirs)));
       broker.await(add.send().ignoreResult());
       auto load = vm.loadRequest();
-      load.setKernel(
+      load.initFiles().setKernel(
           kj::heap<FdHandle>(testing::fileOf(testing::pvhKernel(testing::haltForever()))));
       broker.await(load.send().ignoreResult());
       broker.await(vm.prepareRequest().send().ignoreResult());

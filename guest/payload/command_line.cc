@@ -69,6 +69,7 @@ constexpr Named<End> ENDS[] = {{"poweroff", End::POWEROFF}, {"verdict", End::VER
                                {"reset", End::RESET},       {"crash", End::CRASH},
                                {"halt", End::HALT},         {"spin", End::SPIN}};
 constexpr Named<Keys> KEYS[] = {{"echo", Keys::SERIAL}, {"console", Keys::CONSOLE}};
+constexpr Named<bool> HEAPS[] = {{"first", false}, {"last", true}};
 constexpr Named<bool> MODES[] = {{"poll", false}, {"irq", true}};
 constexpr Named<Bench> BENCHES[] = {{"blk", Bench::BLK},
                                     {"durability", Bench::DURABILITY},
@@ -101,6 +102,9 @@ bool apply(Word word, Options& options) {
   }
   if (word.assigns("indirect", value)) {
     return value.flag(options.indirect);
+  }
+  if (word.assigns("heap", value)) {
+    return choose(value, HEAPS, options.heapLast);
   }
   if (word.assigns("scratch", value)) {
     return value.number(options.scratch);

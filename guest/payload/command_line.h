@@ -38,6 +38,7 @@ struct Options {
   bool intx = false;
   bool eventIndex = true;
   bool indirect = true;
+  bool heapLast = false;
   unsigned scratch = NO_DISK;
   BenchOptions bench;
 };

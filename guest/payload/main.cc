@@ -44,6 +44,9 @@ bool mayScratch(const Options& options, unsigned disk) {
 bool checkMachine(const Acpi& acpi, const Options& options) {
   Subject machine{"machine", 0};
   check(startInfo.ramCount > 0, machine, "memory", startInfo.ramBytes() >> 20, " MiB of RAM");
+  if (options.heapLast) {
+    print("note  rings and buffers lie from ", Hex{heapStart()}, " on\n");
+  }
   check(acpi.rsdpFound && acpi.checksumsGood, machine, "acpi", acpi.tableCount, " tables",
         acpi.hardwareReduced ? ", hardware-reduced" : "");
   check(acpi.hasS5 && (acpi.sleepControl || acpi.pm1aControl), machine, "power-off", "S5 type ",
@@ -230,8 +233,10 @@ void examine(const Acpi& acpi, const Options& options) {
 extern "C" [[noreturn]] void payloadMain(uint64_t address) {
   using namespace payload;
   initGates();
-  bool known = readStartInfo(address, startInfo) && initHeap(startInfo);
+  bool known = readStartInfo(address, startInfo);
   Options options = parseCommandLine(startInfo.commandLine, [](const char*, unsigned) {});
+  auto heapPlace = options.heapLast ? HeapPlace::LAST : HeapPlace::BEHIND_IMAGE;
+  known = known && initHeap(startInfo, heapPlace);
   Acpi acpi = readAcpi(startInfo);
   if (options.hello) {
     print("ayload: hello\n");

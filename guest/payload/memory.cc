@@ -89,7 +89,20 @@ void* mapThrough(uint64_t address, uint64_t size) {
   return reinterpret_cast<void*>(address);
 }
 
-bool initHeap(const StartInfo& info) {
+bool initHeap(const StartInfo& info, HeapPlace place) {
+  if (place == HeapPlace::LAST) {
+    for (unsigned i = 0; i < info.ramCount; ++i) {
+      if (info.ram[i].start >= heapNext) {
+        heapNext = info.ram[i].start;
+        heapEnd = info.ram[i].end;
+      }
+    }
+    if (heapEnd - heapNext > GIB) {
+      heapEnd = heapNext + GIB;
+    }
+    mapThrough(heapNext, heapEnd - heapNext);
+    return heapNext >= reinterpret_cast<uint64_t>(imageEnd);
+  }
   auto image = reinterpret_cast<uint64_t>(imageEnd);
   for (unsigned i = 0; i < info.ramCount; ++i) {
     if (info.ram[i].start <= image && image < info.ram[i].end) {
@@ -99,6 +112,10 @@ bool initHeap(const StartInfo& info) {
     }
   }
   return heapEnd != 0;
+}
+
+uint64_t heapStart() {
+  return heapNext;
 }
 
 void* allocate(uint64_t bytes) {

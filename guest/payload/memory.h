@@ -18,8 +18,12 @@ namespace payload {
 // Makes [address, address + size) reachable and returns it as a pointer.
 void* mapThrough(uint64_t address, uint64_t size);
 
-// Gives the heap the RAM behind the image, below 4 GiB. False when there is none.
-bool initHeap(const StartInfo& info);
+// Gives the heap the RAM behind the image, below 4 GiB; or with LAST that at the highest addresses,
+// where the image is not. False when there is none.
+enum class HeapPlace { BEHIND_IMAGE, LAST };
+bool initHeap(const StartInfo& info, HeapPlace place);
+
+uint64_t heapStart();
 
 // Zeroed, page-aligned, never given back; null when the heap is used up.
 void* allocate(uint64_t bytes);

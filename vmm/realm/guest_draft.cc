@@ -150,7 +150,9 @@ void GuestDraft::set(kj::StringPtr name, kj::StringPtr text, bool overrides, kj:
       .raise();
 }
 
-GuestDraft::GuestDraft(GuestConfig::Reader launch) {
+GuestDraft::GuestDraft(GuestConfig::Reader launch)
+    : typed(kj::heap<capnp::MallocMessageBuilder>()) {
+  typed->initRoot<VmConfig>();
   if (launch.hasKernel()) {
     kernel = known(launch.getKernel().getValue(), Kernel::LINUX, "kernel");
   }
@@ -212,6 +214,7 @@ void GuestDraft::merge(kj::ArrayPtr<const char> json, kj::StringPtr origin) {
   auto value = message.initRoot<capnp::JsonValue>();
   parseJson(codec, json, origin, value);
 
+  cfgOrigin = kj::heapString(origin);
   auto textOf = [&](kj::StringPtr key, capnp::JsonValue::Reader one) {
     if (!one.isString() || one.getString().findFirst('\0') != nullptr) {
       UserError(codes::GUEST_CFG_SHAPE,
@@ -228,6 +231,7 @@ void GuestDraft::merge(kj::ArrayPtr<const char> json, kj::StringPtr origin) {
   for (auto entry : value.asReader().getObject()) {
     auto key = entry.getName();
     auto one = entry.getValue();
+    cfgKeys.add(kj::heapString(key));
     if (one.isArray()) {
       for (auto element : one.getArray())
         set(key, textOf(key, element), true, origin);

@@ -1,19 +1,24 @@
 #pragma once
 
+#include <capnp/message.h>
 #include <kj/string.h>
 #include <kj/vector.h>
 
+#include "broker/ram_layout.h"
+#include "protos/config.capnp.h"
 #include "protos/realm.capnp.h"
 #include "vmm/realm/guest_words.h"
 
 namespace troupe::realm {
 
-// A guest's configuration while its sources are put together. Three speak, and the first that says
-// a thing is right: the launcher's GuestConfig, guest.cfg in the bundle, the defaults. Lists are
-// the exception: what each says is appended, the launcher's first.
+// A guest's configuration while its sources are put together. Four speak, and the first that says
+// a thing is right: the launcher's GuestConfig, troupe.json and guest.cfg in the bundle, the
+// defaults. Lists are the exception: what each says is appended, the launcher's first. The two
+// files of the bundle may not say the same thing.
 //
 //   GuestDraft draft(launchInfo.getGuestConfig());
 //   draft.merge(text of guest.cfg, "DIR/guest.cfg");
+//   draft.mergeTyped(text of troupe.json, "DIR/troupe.json");
 //   GuestPlan plan = draft.finish(host);
 
 enum class Toggle { BALLOON, CONSOLE, GPU, MAGMA, RNG, VSOCK };
@@ -21,17 +26,21 @@ constexpr size_t TOGGLE_COUNT = 6;
 
 // Everything said. A value.
 struct GuestPlan {
-  Kernel kernel;
+  kj::Maybe<Kernel> kernel;  // none: whatever its file says
   kj::String kernelPath;
   kj::Maybe<kj::String> ramdiskPath;
   kj::Maybe<kj::String> dtbOverlayPath;
   kj::Vector<BlockWords> blocks;  // of which the Nth is called "block-N"
   kj::String cmdline;
-  kj::Vector<MemoryWords> memory;  // at least one
-  uint8_t cpus;                    // at least 1
-  kj::Vector<Mac> nets;            // each address once; the default network is the last
+  kj::Array<broker::RamRange> ram;  // where its RAM lies, in ascending order; the first from 0 on
+  uint8_t cpus;                     // at least 1
+  kj::Vector<Mac> nets;             // each address once
+  bool hasDefaultNet;               // the last of them, behind all others
   bool toggles[TOGGLE_COUNT];
   kj::Vector<kj::String> notes;  // for the user: what was passed over or left out, a line each
+  // What troupe.json says of things that the other sources have no words for, a VmConfig: disks,
+  // nets, rng, balloon, cpuMask, onReboot. All else in it is in the fields above.
+  kj::Own<capnp::MallocMessageBuilder> typed;
 };
 
 class GuestDraft {
@@ -43,6 +52,11 @@ class GuestDraft {
   // `origin` names it in errors. Throws TRP-rlm-001 for another shape, TRP-rlm-002 for a key that
   // does not exist, TRP-rlm-003 for a value its key cannot have. Once.
   void merge(kj::ArrayPtr<const char> json, kj::StringPtr origin);
+
+  // What the JSON text of troupe.json says, which has the schema of `troupe run`'s configuration.
+  // After merge(); once. Throws TRP-rlm-005 for what guest.cfg says, too, TRP-rlm-006 for what is
+  // not a bundle's to say, and what parseConfig() throws.
+  void mergeTyped(kj::ArrayPtr<const char> json, kj::StringPtr origin);
 
   struct Host {
     kj::uint cpus;
@@ -57,7 +71,12 @@ class GuestDraft {
 
   bool setKernel(Kernel kind, kj::StringPtr path, bool overrides);
   void set(kj::StringPtr name, kj::StringPtr text, bool overrides, kj::StringPtr origin);
+  void refuseSetTwice(kj::StringPtr key, kj::StringPtr origin);
 
+  kj::String cfgOrigin;            // what merge() was told
+  kj::Vector<kj::String> cfgKeys;  // which it saw
+  kj::Own<capnp::MallocMessageBuilder> typed;
+  bool kernelIsTyped = false;  // so its file says what it is
   kj::Maybe<Kernel> kernel;
   kj::Maybe<kj::String> kernelPath, ramdiskPath, dtbOverlayPath, cmdline;
   kj::Vector<kj::String> cmdlineAdd;

@@ -49,13 +49,13 @@ bool isOn(const GuestPlan& plan, Toggle toggle) {
 
 TEST(GuestDraft, DefaultsSpeakForWhatNobodySaid) {
   auto plan = planned(R"({"linux": "/bzImage"})");
-  EXPECT_EQ(plan.kernel, Kernel::LINUX);
+  EXPECT_TRUE(plan.kernel == Kernel::LINUX);
   EXPECT_STREQ(plan.kernelPath.cStr(), "/bzImage");
   EXPECT_TRUE(plan.ramdiskPath == nullptr);
   EXPECT_EQ(plan.cmdline, "");
-  ASSERT_EQ(plan.memory.size(), 1u);
-  EXPECT_FALSE(plan.memory[0].isPlaced);
-  EXPECT_EQ(plan.memory[0].size, 1u << 30);
+  ASSERT_EQ(plan.ram.size(), 1u);
+  EXPECT_EQ(plan.ram[0].guestAddress, 0u);
+  EXPECT_EQ(plan.ram[0].size, 1u << 30);
   EXPECT_EQ(plan.cpus, 4);
   ASSERT_EQ(plan.nets.size(), 1u);
   EXPECT_STREQ(macText(plan.nets[0]).cStr(), "02:1a:11:00:01:00");
@@ -64,15 +64,15 @@ TEST(GuestDraft, DefaultsSpeakForWhatNobodySaid) {
 }
 
 TEST(GuestDraft, AKernelOfAnotherSortIsZircon) {
-  EXPECT_EQ(planned(R"({"zircon": "/zbi"})").kernel, Kernel::ZIRCON);
+  EXPECT_TRUE(planned(R"({"zircon": "/zbi"})").kernel == Kernel::ZIRCON);
   Launch launch;
   launch.config.setKernelPath("/zbi");
-  EXPECT_EQ(planned(launch, "{}").kernel, Kernel::ZIRCON);
+  EXPECT_TRUE(planned(launch, "{}").kernel == Kernel::ZIRCON);
 }
 
 TEST(GuestDraft, OfTwoKernelsTheFirstKeepsPathAndSort) {
   auto plan = planned(R"({"zircon": "/zbi", "linux": "/bzImage"})");
-  EXPECT_EQ(plan.kernel, Kernel::ZIRCON);
+  EXPECT_TRUE(plan.kernel == Kernel::ZIRCON);
   EXPECT_STREQ(plan.kernelPath.cStr(), "/zbi");
 }
 
@@ -86,7 +86,7 @@ TEST(GuestDraft, ATextDoesNotReplaceWhatTheLauncherSaid) {
   launch.config.initDefaultNet().setValue(false);
   auto plan = planned(launch, R"({"zircon": "/zbi", "ramdisk": "/other", "cpus": "8",
                                   "virtio-rng": "true", "default-net": "true"})");
-  EXPECT_EQ(plan.kernel, Kernel::LINUX);
+  EXPECT_TRUE(plan.kernel == Kernel::LINUX);
   EXPECT_STREQ(plan.kernelPath.cStr(), "/mine");
   EXPECT_STREQ(KJ_ASSERT_NONNULL(plan.ramdiskPath).cStr(), "/initrd");
   EXPECT_EQ(plan.cpus, 2);
@@ -110,12 +110,11 @@ TEST(GuestDraft, ListsAreAppendedTheLaunchersFirst) {
   block.setMode(BlockMode::READ_ONLY);
   kj::byte mac[] = {2, 0, 0, 0, 0, 1};
   launch.config.initNetDevices(1)[0].initMacAddress().setOctets(kj::arrayPtr(mac, 6));
-  auto plan = planned(launch, R"({"linux": "/k", "memory": "1M", "block": ["/a,qcow", "/b"],
+  auto plan = planned(launch, R"({"linux": "/k", "memory": "2M", "block": ["/a,qcow", "/b"],
                                   "net": "2:0:0:0:0:2"})");
-  ASSERT_EQ(plan.memory.size(), 2u);
-  EXPECT_EQ(plan.memory[0].base, 0x100000000u);
-  EXPECT_TRUE(plan.memory[0].isPlaced);
-  EXPECT_EQ(plan.memory[1].size, 1u << 20);
+  ASSERT_EQ(plan.ram.size(), 2u);
+  EXPECT_EQ(plan.ram[0].size, 2u << 20);
+  EXPECT_EQ(plan.ram[1].guestAddress, 0x100000000u);
   ASSERT_EQ(plan.blocks.size(), 3u);
   EXPECT_STREQ(plan.blocks[0].path.cStr(), "/first");
   EXPECT_EQ(plan.blocks[0].mode, BlockMode::READ_ONLY);
@@ -197,11 +196,13 @@ TEST(GuestDraft, AGuestWithoutAKernelIsRefused) {
 TEST(GuestDraft, MemoryThatCannotBeIsRefused) {
   for (auto memory :
        {"0", "100,4k", "1000,100", "BFFFFF000,8k", "FFFFFFFFFFFFF000,8k", "48G\",\"1G",
-        "0,1G\",\"3FFFF000,4k", "1G\",\"1G", "0,1G,cached", "E0000000,1M,device"}) {
+        "0,1G\",\"3FFFF000,4k", "1G\",\"1G", "0,1G,cached", "E0000000,1M,device", "40000000,1G",
+        "1M", "2M\",\"BFFFF000,8k", "2M\",\"D0000000,4k", "4G\",\"100000000,4k"}) {
     auto cfg = kj::str("{\"linux\": \"/k\", \"memory\": [\"", memory, "\"]}");
     EXPECT_NE(refusal(cfg).find("TRP-rlm-004"), std::string::npos) << memory;
   }
-  for (auto memory : {"48G", "0,1G\",\"40000000,4k", "40000000,4k\",\"1G"}) {
+  for (auto memory : {"48G", "0,1G\",\"40000000,4k", "40000000,4k\",\"1G", "2M\",\"100000000,4k",
+                      "2M\",\"BFFFF000,4k"}) {
     auto cfg = kj::str("{\"linux\": \"/k\", \"memory\": [\"", memory, "\"]}");
     EXPECT_EQ(refusal(cfg), "") << memory;
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "broker/memory_map.h"
 #include "vmm/error_codes.h"
 #include "vmm/quote.h"
 #include "vmm/realm/guest_draft.h"
@@ -36,25 +37,58 @@ void checkRegion(const MemoryWords& region) {
   if (region.base > DEVICE_WINDOW || region.size > DEVICE_WINDOW - region.base) {
     refuseIt("reaches into the addresses of devices");
   }
+  if (region.isPlaced && region.base < broker::HIGH_RAM_START &&
+      region.base + region.size > broker::LOW_RAM_END) {
+    refuseIt("meets the addresses of devices from 0xc0000000 to 0x100000000");
+  }
   if (region.policy != MemoryPolicy::GUEST_CACHED) {
     refuse(kj::str("memory region ", shown(region), " is the host's own, which nobody permitted"),
            "memory of the guest's own: BASE,SIZE without a policy");
   }
 }
 
-void checkMemory(kj::ArrayPtr<const MemoryWords> memory) {
-  for (auto& region : memory)
+// A region, or a part of one that goes round the hole.
+struct Piece {
+  broker::RamRange range;
+  const MemoryWords* from;
+};
+
+// Where RAM lies, by ascending addresses.
+kj::Array<broker::RamRange> placeMemory(kj::ArrayPtr<const MemoryWords> memory) {
+  kj::Vector<Piece> pieces;
+  for (auto& region : memory) {
     checkRegion(region);
-  auto sorted = kj::heapArray<MemoryWords>(memory.begin(), memory.size());
-  std::sort(sorted.begin(), sorted.end(),
-            [](const MemoryWords& a, const MemoryWords& b) { return a.base < b.base; });
-  for (size_t i = 1; i < sorted.size(); i++) {
-    if (sorted[i].base - sorted[i - 1].base < sorted[i - 1].size) {
-      refuse(
-          kj::str("memory regions ", shown(sorted[i - 1]), " and ", shown(sorted[i]), " overlap"),
-          "one region, or bases further apart");
+    if (region.isPlaced) {
+      pieces.add(Piece{{region.base, region.size}, &region});
+      continue;
     }
+    for (auto& part : broker::ramRegions(region.size))
+      pieces.add(Piece{{part.guestAddress, part.size}, &region});
   }
+  std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
+    return a.range.guestAddress < b.range.guestAddress;
+  });
+  for (size_t i = 1; i < pieces.size(); i++) {
+    auto& before = pieces[i - 1].range;
+    if (pieces[i].range.guestAddress - before.guestAddress >= before.size) continue;
+    refuse(kj::str("memory regions ", shown(*pieces[i - 1].from), " and ", shown(*pieces[i].from),
+                   " overlap"),
+           "one region, or bases further apart");
+  }
+  auto& first = pieces[0].range;
+  if (first.guestAddress != 0 || first.size < broker::LEAST_FIRST_REGION) {
+    refuse(
+        kj::str("no memory region begins at 0 and has 2 MiB at least; kernel, ramdisk and what a "
+                "kernel finds at its start lie in that one"),
+        "a SIZE without a base");
+  }
+  if (pieces.size() > broker::MOST_REGIONS) {
+    refuse(kj::str("memory lies in ", pieces.size(), " regions"),
+           kj::str("at most ", broker::MOST_REGIONS));
+  }
+  return KJ_MAP(piece, pieces) {
+    return piece.range;
+  };
 }
 
 void checkNets(kj::ArrayPtr<const Mac> nets) {
@@ -78,7 +112,7 @@ void checkNets(kj::ArrayPtr<const Mac> nets) {
 
 GuestPlan GuestDraft::finish(const Host& host) {
   GuestPlan plan;
-  plan.kernel = kernel.orDefault(Kernel::ZIRCON);
+  if (kernel != nullptr || !kernelIsTyped) plan.kernel = kernel.orDefault(Kernel::ZIRCON);
   KJ_IF_MAYBE (path, kernelPath) {
     plan.kernelPath = kj::mv(*path);
   } else {
@@ -92,11 +126,10 @@ GuestPlan GuestDraft::finish(const Host& host) {
   for (auto& word : cmdlineAdd)
     plan.cmdline = kj::str(plan.cmdline, " ", word);
 
-  plan.memory = kj::mv(memory);
-  if (plan.memory.size() == 0) {
-    plan.memory.add(MemoryWords{false, 0, DEFAULT_MEMORY, MemoryPolicy::GUEST_CACHED});
+  if (memory.size() == 0) {
+    memory.add(MemoryWords{false, 0, DEFAULT_MEMORY, MemoryPolicy::GUEST_CACHED});
   }
-  checkMemory(plan.memory);
+  plan.ram = placeMemory(memory);
   if (interrupts.size() > 0) {
     refuse(kj::str("interrupt ", interrupts[0], " of the host belongs to no device of the guest"),
            "no \"interrupt\": nothing is passed through");
@@ -104,7 +137,8 @@ GuestPlan GuestDraft::finish(const Host& host) {
   plan.cpus = cpus.orDefault(kj::min(host.cpus, kj::uint(UINT8_MAX)));
 
   plan.nets = kj::mv(nets);
-  if (defaultNet.orDefault(true)) plan.nets.add(DEFAULT_MAC);
+  plan.hasDefaultNet = defaultNet.orDefault(true);
+  if (plan.hasDefaultNet) plan.nets.add(DEFAULT_MAC);
   checkNets(plan.nets);
 
   plan.notes = kj::mv(notes);
@@ -121,6 +155,7 @@ GuestPlan GuestDraft::finish(const Host& host) {
   if (plan.toggles[size_t(Toggle::MAGMA)] && !host.hasMagma) {
     refuse(kj::str("there is no virtio-magma to switch on"), "\"virtio-magma\": \"false\"");
   }
+  plan.typed = kj::mv(typed);
   return plan;
 }
 

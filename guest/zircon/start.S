@@ -1,0 +1,36 @@
+# The two headers of a Zircon boot image and its entry: 64-bit mode, rsi = the data container.
+
+    .section .head, "ax"
+    .long 0x544f4f42            # "BOOT", the container
+    .long containerLength
+    .long 0x868cf7e6
+    .long 0x00010000            # version
+    .long 0, 0
+    .long 0xb5781729
+    .long 0x4a87e8d6            # no checksum
+    .long 0x4c4e524b            # "KRNL", the kernel
+    .long kernelLength
+    .long 0
+    .long 0x00010000
+    .long 0, 0
+    .long 0xb5781729
+    .long 0x4a87e8d6
+    .quad start
+    .quad reserveLength
+
+    .text
+    .globl start
+start:
+    movq $stackTop, %rsp
+    movq %rsi, %rdi
+    call walk
+1:  cli
+    hlt
+    jmp 1b
+
+    .bss
+    .balign 16
+    .skip 16384
+stackTop:
+
+    .section .note.GNU-stack, "", @progbits

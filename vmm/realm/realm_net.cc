@@ -1,0 +1,113 @@
+#include "vmm/realm/realm_net.h"
+
+#include <net/if.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe::realm {
+
+namespace {
+
+constexpr size_t TAP_DIGITS = 4;
+
+bool isInterfaceName(kj::StringPtr name, size_t longest) {
+  bool sound = name.size() > 0 && name.size() <= longest && name != "." && name != "..";
+  for (char c : name)
+    sound = sound && c > ' ' && c < 0x7f && c != '/' && c != ':' && c != '%';
+  return sound;
+}
+
+kj::AutoCloseFd soleQueue(Tap tap) {
+  return kj::mv(tap.queues[0]);
+}
+
+}  // namespace
+
+NetChoice parseNetChoice(kj::StringPtr text) {
+  constexpr kj::StringPtr BRIDGE = "bridge="_kj;
+  constexpr kj::StringPtr PREFIX = "tap-prefix="_kj;
+  NetChoice choice;
+  bool sound = true;
+  if (text == "none") {
+    choice.kind = NetChoice::Kind::NONE;
+  } else if (text == "user") {
+    choice.kind = NetChoice::Kind::USER;
+  } else if (text.startsWith(BRIDGE)) {
+    choice.kind = NetChoice::Kind::BRIDGE;
+    choice.name = kj::heapString(text.slice(BRIDGE.size()));
+    sound = isInterfaceName(choice.name, IFNAMSIZ - 1);
+  } else if (text.startsWith(PREFIX)) {
+    choice.kind = NetChoice::Kind::TAP;
+    choice.name = kj::heapString(text.slice(PREFIX.size()));
+    sound = isInterfaceName(choice.name, IFNAMSIZ - 1 - TAP_DIGITS);
+  } else {
+    sound = false;
+  }
+  if (sound) return choice;
+  constexpr kj::StringPtr CHOICES[] = {"user"_kj, "bridge=NAME"_kj, "tap-prefix=P"_kj, "none"_kj};
+  UserError(codes::REALM_NET,
+            kj::str("--realm-net ", quote(text),
+                    " is not possible; expected user, bridge=NAME, "
+                    "tap-prefix=P (of at most ",
+                    IFNAMSIZ - 1 - TAP_DIGITS, " characters) or none", didYouMean(text, CHOICES)))
+      .raise();
+}
+
+RealmNets::RealmNets(GuestPlan& plan, const NetChoice& choice) {
+  auto typed = plan.typed->getRoot<VmConfig>().asReader().getNets();
+  if (choice.kind == NetChoice::Kind::NONE) {
+    size_t count = plan.nets.size() + typed.size();
+    if (count > 0) {
+      plan.notes.add(kj::str(count, " network device(s) are left out: the realm's net is none"));
+    }
+    return;
+  }
+  size_t own = plan.nets.size() - plan.hasDefaultNet;
+  for (auto& mac : plan.nets.asPtr().slice(0, own))
+    links.add(linkFor(macText(mac), choice));
+  for (auto net : typed) {
+    auto link = linkFor(net.getMac(), choice);
+    link.typed = net;
+    links.add(kj::mv(link));
+  }
+  if (plan.hasDefaultNet) links.add(linkFor(macText(plan.nets.back()), choice));
+}
+
+RealmNets::Link RealmNets::linkFor(kj::StringPtr mac, const NetChoice& choice) {
+  Link link{nullptr, kj::heapString(mac), nullptr};
+  switch (choice.kind) {
+    case NetChoice::Kind::BRIDGE:
+      // An address made of the VM's name is nobody else's, like the name.
+      if (mac.size() > 0) leases.add(kj::heap<MacLease>(choice.name, mac));
+      link.tap =
+          soleQueue(makeBridgedTap(kj::str("--realm-net bridge=", choice.name), choice.name));
+      break;
+    case NetChoice::Kind::TAP:
+      link.tap =
+          soleQueue(openFreeTap(kj::str("--realm-net tap-prefix=", choice.name), choice.name));
+      break;
+    case NetChoice::Kind::USER:
+    case NetChoice::Kind::NONE:
+      break;
+  }
+  return link;
+}
+
+void RealmNets::describe(VmConfig::Builder config) const {
+  auto nets = config.initNets(kj::uint(links.size()));
+  for (auto i : kj::indices(links)) {
+    auto& link = links[i];
+    KJ_IF_MAYBE (typed, link.typed) nets.setWithCaveats(i, *typed);
+    auto net = nets[i];
+    net.setMac(link.mac);
+    KJ_IF_MAYBE (tap, link.tap) {
+      net.setFd(kj::str(tap->get()));
+    } else {
+      net.setUser(true);
+    }
+  }
+}
+
+}  // namespace troupe::realm

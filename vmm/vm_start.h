@@ -1,0 +1,22 @@
+#pragma once
+
+#include <kj/memory.h>
+#include <kj/string.h>
+#include <kj/vector.h>
+
+#include "vmm/run_folder.h"
+#include "vmm/vm_files.h"
+#include "vmm/vm_plan.h"
+
+namespace troupe {
+
+// What a VM is made from: a checked plan and everything of the host's that it names, open. Nothing
+// is looked up by name after this.
+struct VmStart {
+  VmPlan plan;
+  VmFiles files;                 // opened for `plan`
+  kj::Vector<kj::String> notes;  // for the user, a line each
+  kj::Own<VmPlace> place = {};  // where it is found; by default one of the plan's name
+};
+
+}  // namespace troupe
