@@ -18,6 +18,8 @@ constexpr uint32_t CONTAINER_MAGIC = 0x868cf7e6;
 constexpr uint32_t ITEM_MAGIC = 0xb5781729;
 constexpr uint32_t VERSION = 0x00010000;
 constexpr uint16_t SERIAL = 0x3f8;
+constexpr uint16_t LINE_STATUS = SERIAL + 5;
+constexpr uint8_t TRANSMITTER_EMPTY = 0x20;
 constexpr uint16_t SLEEP_CONTROL = 0x600;
 constexpr uint8_t POWER_OFF = 0x34;
 
@@ -25,9 +27,22 @@ void outByte(uint16_t port, uint8_t value) {
   asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
 }
 
+uint8_t inByte(uint16_t port) {
+  uint8_t value;
+  asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+  return value;
+}
+
+// The port has a queue of sixteen bytes, and drops what comes while it is full.
+void put(uint8_t byte) {
+  while (!(inByte(LINE_STATUS) & TRANSMITTER_EMPTY))
+    asm volatile("pause");
+  outByte(SERIAL, byte);
+}
+
 void print(const char* text) {
   for (; *text; ++text)
-    outByte(SERIAL, *text);
+    put(*text);
 }
 
 void printHex(uint64_t value) {
@@ -35,13 +50,13 @@ void printHex(uint64_t value) {
   while (shift > 0 && !(value >> shift & 15))
     shift -= 4;
   for (; shift >= 0; shift -= 4)
-    outByte(SERIAL, "0123456789abcdef"[value >> shift & 15]);
+    put("0123456789abcdef"[value >> shift & 15]);
 }
 
 void printBytes(const uint8_t* bytes, uint32_t length) {
   for (uint32_t i = 0; i < length; ++i) {
-    outByte(SERIAL, "0123456789abcdef"[bytes[i] >> 4]);
-    outByte(SERIAL, "0123456789abcdef"[bytes[i] & 15]);
+    put("0123456789abcdef"[bytes[i] >> 4]);
+    put("0123456789abcdef"[bytes[i] & 15]);
   }
 }
 
