@@ -13,17 +13,20 @@ InputQueue::InputQueue(KeptInput& kept, kj::ArrayPtr<kj::byte> memory)
     : kept(kept), ring(memory), told(kept.told) {
   KJ_REQUIRE(memory.size() == CAPACITY);
   if (kept.end > LONGEST_STREAM) kept.end = 0;
-  // Until a driver goes on or begins, both places that may count are kept.
+  // Until a driver goes on or begins, both places that may count are kept; where none can be, there
+  // is nothing to give again.
+  bool isKnown = false;
   first = 0;
   freed = kept.end;
   for (size_t which : {0, 1}) {
     KJ_IF_MAYBE (place, told.noted(which)) {
       if (!isPlace(*place)) continue;
+      isKnown = true;
       first = kj::max(first, *place);
       freed = kj::min(freed, *place);
     }
   }
-  if (!isPlace(first)) first = freed = kept.end;
+  if (!isKnown) first = kept.end;
 }
 
 size_t InputQueue::append(kj::ArrayPtr<const kj::byte> more) {

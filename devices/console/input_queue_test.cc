@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <random>
 
 #include "devices/console/testing/loop.h"
@@ -54,6 +55,53 @@ TEST(InputQueue, WhenInputWaitsForAppending) {
   EXPECT_FALSE(input.poll(loop.io.waitScope));
   queue.append(bytes("x"));
   EXPECT_TRUE(input.poll(loop.io.waitScope));
+}
+
+// Whoever left it may have been hostile: whatever the words are, there is never more than fits.
+TEST(InputQueue, BRK10_WhateverWasLeftItHoldsNoMoreThanItsCapacity) {
+  constexpr size_t BEHIND = 32 << 10;
+  std::mt19937_64 random(1);
+  auto memory = kj::heapArray<kj::byte>(InputQueue::CAPACITY + BEHIND);
+  const std::string text = noise(16384);
+  for (int round = 0; round < 2000; round++) {
+    memset(memory.begin(), 0, memory.size());
+    auto number = [&](uint64_t near) -> uint64_t {
+      switch (random() % 5) {
+        case 0:
+          return random() % 10000;
+        case 1:
+          return near - random() % 5000;
+        case 2:
+          return near + random() % 5000;
+        case 3:
+          return UINT64_MAX - random() % 3;
+        default:
+          return random();
+      }
+    };
+    KeptInput kept;
+    kept.end = number(4000);
+    uint16_t index = random() % 3;
+    for (uint64_t& word : kept.told)
+      word = random() % 4 == 0 ? UINT64_MAX : number(kept.end) << 16 | random() % 3;
+    InputQueue queue(kept, memory.slice(0, InputQueue::CAPACITY));
+    auto fill = [&] {
+      ASSERT_LE(queue.room(), InputQueue::CAPACITY);
+      EXPECT_LE(queue.append(bytes(text)), InputQueue::CAPACITY);
+      EXPECT_LE(queue.waiting().size(), InputQueue::CAPACITY);
+    };
+    fill();
+    if (round % 2 == 0) {
+      queue.goOn(index);
+    } else {
+      queue.begin();
+    }
+    fill();
+    queue.took(queue.waiting().size());
+    fill();
+    for (size_t i = InputQueue::CAPACITY; i < memory.size(); i++)
+      ASSERT_EQ(memory[i], 0) << "round " << round;
+  }
 }
 
 }  // namespace
