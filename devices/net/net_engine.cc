@@ -323,6 +323,13 @@ kj::Promise<void> NetEngine::hostEvent(HostEvent::Reader event) {
   return kj::READY_NOW;
 }
 
+kj::Maybe<uint32_t> NetEngine::stuckThread() {
+  kj::Maybe<uint32_t> stuck;
+  for (uint32_t i = 0; i < pairs.size(); i++)
+    if (!pairs[i].queue->moves()) stuck = i;
+  return stuck;
+}
+
 void NetEngine::tellRules() {
   KJ_IF_MAYBE (now, active) {
     NetRules rules = (*now)->control.rules;

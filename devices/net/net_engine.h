@@ -79,6 +79,7 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   // The link goes up or down; the driver is to announce itself.
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   void recordIn(virtio::FlightLog& log) override;
+  kj::Maybe<uint32_t> stuckThread() override;
 
  private:
   // From start() until every queue is at rest.

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "devices/net/testing/net_bench.h"
@@ -35,6 +36,55 @@ void askToAnnounce(NetBench& bench) {
   auto request = bench.device.device().hostEventRequest();
   request.initEvent().setNetAnnounce();
   bench.device.await(request.send().ignoreResult());
+}
+
+// A host that does not come back from what it is given to send.
+class EndlessHost final: public Backend {
+ public:
+  int fd() const override { return event; }
+  size_t batch() const override { return 1; }
+  Sent send(kj::ArrayPtr<const OutgoingFrame> frames) override {
+    while (isEndless)
+      hasBegun = true;
+    return {Outcome::DONE, frames.size()};
+  }
+  Received receive(const IncomingRoom&) override { return {Outcome::LATER, 0}; }
+  bool hasInput() const override { return false; }
+
+  std::atomic<bool> isEndless{false};
+  std::atomic<bool> hasBegun{false};
+
+ private:
+  kj::AutoCloseFd event{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+};
+
+TEST(NetEngine, TellsOfAThreadThatGetsNowhere) {
+  testing::NetDriver driver;
+  EndlessHost host;
+  testing::OpenProcess process;
+  NetEngine* engine = nullptr;
+  virtio::testing::DeviceBench device(driver.ram, [&](kj::AsyncIoContext& io) {
+    NetEngine::Host hosts;
+    hosts.backends = kj::heapArray<Backend*>({&host});
+    NetOptions options;
+    options.mac = OWN;
+    auto made = kj::heap<NetEngine>(io.unixEventPort, kj::mv(hosts), options, process);
+    engine = made.get();
+    return made;
+  });
+  auto isStuck = [&] { return engine->stuckThread() != nullptr; };
+  device.attach();
+  driver.activate(device, testing::FEATURES);
+  device.waitUntil([&] { return !isStuck(); });
+  host.isEndless = true;
+  driver.send(device, frame(OTHER, OWN, 300, 1));
+  device.waitUntil([&] { return host.hasBegun.load(); });
+  isStuck();  // it may have moved since that was last asked
+  EXPECT_TRUE(isStuck());
+  EXPECT_TRUE(isStuck());
+  host.isEndless = false;
+  device.waitUntil([&] { return !isStuck(); });
+  device.reset();
 }
 
 TEST(NetEngine, DescribesItself) {

@@ -60,6 +60,12 @@ void NetQueue::stop() {
   moveTo(State::STOPPING);
 }
 
+bool NetQueue::moves() {
+  uint64_t before = turnsSeen;
+  turnsSeen = turns.load(std::memory_order_relaxed);
+  return turnsSeen != before || resting.load(std::memory_order_relaxed);
+}
+
 void NetQueue::moveTo(State next) {
   state.store(next);
   eventfd_write(wake, 1);
@@ -89,9 +95,12 @@ void NetQueue::run(kj::Function<void()>& confine) {
 
 void NetQueue::serveUntilEnded() {
   for (;;) {
+    countTurn();
     switch (state.load(std::memory_order_acquire)) {
       case State::AT_REST:
+        resting.store(true, std::memory_order_relaxed);
         waitFor(wake);
+        resting.store(false, std::memory_order_relaxed);
         break;
       case State::SERVING:
         pair.begin(work);
@@ -116,6 +125,7 @@ void NetQueue::serve() {
   virtio::AdaptiveSpin<> spin(settings.spinMicros);
   pair.awake();
   while (isServing()) {
+    countTurn();
     pair.turn();
     sayWhatHappened();
     bool found = spin.until([&] {
@@ -152,7 +162,9 @@ void NetQueue::sleep() {
                     {waits.transmitKick ? work.transmit.kick : -1, POLLIN, 0},
                     {pair.isGone() ? -1 : backend.fd(), hostEvents, 0}};
     timespec limit{time_t(waits.limitNs / SECOND_NS), long(waits.limitNs % SECOND_NS)};
+    resting.store(true, std::memory_order_relaxed);
     KJ_SYSCALL(ppoll(fds, kj::size(fds), waits.limitNs == 0 ? nullptr : &limit, nullptr));
+    resting.store(false, std::memory_order_relaxed);
     for (size_t i = 0; i < 3; i++)
       if (fds[i].revents != 0) clear(fds[i].fd);
     bool closed = fds[3].revents & (POLLERR | POLLHUP | POLLNVAL);

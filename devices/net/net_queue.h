@@ -37,6 +37,9 @@ class NetQueue {
   // Whether the thread touches neither rings nor buffers.
   bool atRest() const { return state.load(std::memory_order_acquire) == State::AT_REST; }
 
+  // Whether the thread has made a turn since this was last asked, or has nothing to do.
+  bool moves();
+
   // Whether the driver broke a ring since this was last asked.
   bool takeBroken() { return broken.exchange(false); }
   // Whether the host's end is closed, for good.
@@ -54,6 +57,9 @@ class NetQueue {
   void serve();
   void sayWhatHappened();
   void sleep();
+  void countTurn() {
+    turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
   void moveTo(State next);
   bool isServing() const { return state.load(std::memory_order_acquire) == State::SERVING; }
 
@@ -68,6 +74,9 @@ class NetQueue {
   std::atomic<State> state{State::STARTING};
   std::atomic<bool> broken{false};
   std::atomic<bool> gone{false};
+  std::atomic<uint64_t> turns{0};    // the thread's
+  std::atomic<bool> resting{false};  // it waits for its fds
+  uint64_t turnsSeen = 0;
   kj::Maybe<kj::Exception> startFailure;
   kj::Own<kj::Thread> thread;
 };
