@@ -37,13 +37,13 @@ TEST(BlkDeadly, ARequestThatTwoProcessesDiedOfIsAnsweredWithAnError) {
   Driver driver;
   auto deadly = driver.sendWrite(0, testing::filled(BLOCK, 0x55));
   auto innocent = driver.sendWrite(BLOCK / 512, testing::filled(BLOCK, 0x66));
-  constexpr uint64_t ONE_DEATH = uint64_t(1) << 56, TRIED = uint64_t(1) << 55;
+  constexpr uint64_t ONE_DEATH = uint64_t(1) << 56, IN_HAND = uint64_t(1) << 55;
   auto store = [&](uint64_t offset, uint64_t word) {
     offset += sizeof(virtio::CounterPage);
     KJ_ASSERT(pwrite(kept.writable, &word, sizeof(word), offset) == sizeof(word));
   };
   store(8, 1);  // of activation 1
-  store(64 + 16 * deadly.head, ONE_DEATH | TRIED | 1);
+  store(64 + 16 * deadly.head, ONE_DEATH | IN_HAND | 1);
   store(64 + 16 * innocent.head, ONE_DEATH | 2);
 
   capnp::MallocMessageBuilder message;

@@ -20,8 +20,7 @@ void QueueJournal::clear(uint16_t size, uint64_t activation) {
 }
 
 kj::Maybe<kj::Array<QueueJournal::Pending>> QueueJournal::recover(uint16_t size, uint16_t usedIndex,
-                                                                  bool ownFault,
-                                                                  Suspects suspects) {
+                                                                  bool ownFault) {
   KJ_REQUIRE(bytesFor(size) <= length, "a journal too small for its queue", size);
   uint64_t told = load(memory + TOLD);
   if (told > SEQUENCE_MASK) return nullptr;
@@ -45,9 +44,8 @@ kj::Maybe<kj::Array<QueueJournal::Pending>> QueueJournal::recover(uint16_t size,
     if (returnedAt > told && returnedAt <= told + ahead) ++noted;
     if (returnedAt != 0 && returnedAt <= told + ahead) continue;
     uint8_t deaths = word >> DEATHS_SHIFT;
-    // One that was done, or waited for its turn while another was tried, had nothing to do with it.
-    bool isGuilty = ownFault && returnedAt == 0 &&
-                    (suspects == Suspects::TOGETHER || deaths == 0 || (word & TRIED));
+    // One that was done, or that the process had not come to yet, had nothing to do with it.
+    bool isGuilty = ownFault && returnedAt == 0 && (word & IN_HAND);
     if (isGuilty && deaths < UINT8_MAX) ++deaths;
     pending.add(Pending{sequence, uint16_t(head), deaths});
   }

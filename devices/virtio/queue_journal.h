@@ -17,7 +17,7 @@ constexpr uint8_t DEADLY = 2;
 // How a device goes on with what was in flight when the process before it died of itself. ALONE:
 // one at a time and nothing beside it, so that the next death, if there is one, is the fault of
 // that one alone. TOGETHER, for a device that has to hold several chains at once to serve any: the
-// next death is the fault of all of them.
+// next death is the fault of all that it had taken again by then.
 enum class Suspects { ALONE, TOGETHER };
 
 // Which chains of one virtqueue a device process has taken and not yet returned, in memory that
@@ -53,7 +53,7 @@ class QueueJournal {
 
   // `head` was taken from the available ring.
   void take(uint16_t head) {
-    store(entry(head), ++lastSequence);
+    store(entry(head), ++lastSequence | IN_HAND);
     store(entry(head) + RETURNED_AT, 0);
   }
 
@@ -63,8 +63,8 @@ class QueueJournal {
   // The driver was told of all that was given back.
   void tell() { store(memory + TOLD, returned); }
 
-  // `head`, which recover() gave out as one that a process died of, is begun with.
-  void tryAgain(uint16_t head) { store(entry(head), load(entry(head)) | TRIED); }
+  // `head`, which recover() gave out, is begun with again.
+  void takeAgain(uint16_t head) { store(entry(head), load(entry(head)) | IN_HAND); }
 
   // A chain that was in flight when the process before this one died.
   struct Pending {
@@ -76,8 +76,7 @@ class QueueJournal {
   // What the process before left in flight, in the order it took them; from here on this one goes
   // on with them. `usedIndex`: what stands in the ring (§2.7.8). `ownFault`: the process died of
   // itself. None when what it wrote makes no sense: then only a reset of the device helps.
-  kj::Maybe<kj::Array<Pending>> recover(uint16_t size, uint16_t usedIndex, bool ownFault,
-                                        Suspects suspects = Suspects::TOGETHER);
+  kj::Maybe<kj::Array<Pending>> recover(uint16_t size, uint16_t usedIndex, bool ownFault);
 
  private:
   static constexpr uint64_t HEADER = 64;  // its own cache line
@@ -86,8 +85,8 @@ class QueueJournal {
   static constexpr uint64_t ENTRY = 16;
   static constexpr uint64_t RETURNED_AT = 8;
   static constexpr uint32_t DEATHS_SHIFT = 56;
-  static constexpr uint64_t TRIED = 1ull << 55;  // since a process before died of it
-  static constexpr uint64_t SEQUENCE_MASK = TRIED - 1;
+  static constexpr uint64_t IN_HAND = 1ull << 55;  // the process that wrote last has taken it
+  static constexpr uint64_t SEQUENCE_MASK = IN_HAND - 1;
 
   kj::byte* entry(uint16_t head) const { return memory + HEADER + head * ENTRY; }
 

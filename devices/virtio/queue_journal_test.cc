@@ -156,6 +156,28 @@ TEST(QueueJournal, OneThatWasDoneIsNotBlamedForADeathBeforeTheDriverWasTold) {
   EXPECT_EQ(second.pop().deaths(), 1);
 }
 
+TEST(QueueJournal, ADeathIsNotTheFaultOfWhatTheProcessHadNotComeTo) {
+  Fixture f;
+  f.add();
+  f.add();
+  {
+    Process first(f);
+    first.pop();
+    first.pop();
+  }
+  {
+    Process second(f, false);
+    second.pop();
+  }
+  {
+    Process third(f, true);
+    EXPECT_EQ(third.pop().deaths(), 1);
+  }
+  Process fourth(f, true);
+  EXPECT_TRUE(fourth.pop().isDeadly());
+  EXPECT_EQ(fourth.pop().deaths(), 0);
+}
+
 TEST(QueueJournal, ASuspectIsTriedAlone) {
   Fixture f;
   for (int i = 0; i < 3; i++)

@@ -12,6 +12,9 @@ namespace {
 using fuzz::Bug;
 using fuzz::isPlanted;
 
+// Of one queue in a quarantine.
+constexpr uint32_t MOST_QUARANTINED = 4;
+
 bool isAligned(uint64_t address, uint64_t alignment) {
   return address % alignment == 0;
 }
@@ -222,7 +225,7 @@ bool Virtqueue::resume(bool ownFault, uint16_t returned, Suspects how,
   auto& kept = KJ_REQUIRE_NONNULL(journal, "nothing was kept of this queue");
   // recover() takes only what the journal bears out.
   uint16_t usedIndex = usedIndexSoFar(returned);
-  KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault, how)) {
+  KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault)) {
     recovered = kj::mv(*pending);
     leftBehind = recovered;
     nextUsed = usedPublished = usedIndex;
@@ -258,14 +261,15 @@ kj::Maybe<Chain> Virtqueue::takeLeftBehind() {
   if (flightLog.get() != nullptr) flightLog->leftBehind();
   triesOne = isNextSuspect();
   leftBehind = leftBehind.slice(1, leftBehind.size());
-  if (triesOne) KJ_ASSERT_NONNULL(journal).tryAgain(pending.head);
+  KJ_ASSERT_NONNULL(journal).takeAgain(pending.head);
   Chain chain;
   chain.headIndex = pending.head;
   chain.deathCount = pending.deaths;
   chain.wasLeftBehind = true;
   if (!takeHead(chain)) return nullptr;
   KJ_IF_MAYBE (kept, quarantine) {
-    if (chain.isDeadly()) {
+    if (chain.isDeadly() && quarantined < MOST_QUARANTINED) {
+      quarantined++;
       kept->keep(
           {pending.sequence, chain.readableLeft, chain.writableLeft, 0, queueIndex, pending.head},
           chain.readPieces);

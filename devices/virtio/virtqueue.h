@@ -137,7 +137,8 @@ class Virtqueue {
   // flight, in the order it was taken, and then what is new. Before anything else, once.
   // `ownFault`: that process died of itself. `returned`: with COPY, the used index that stands in
   // the guest's ring, from whoever stores it. False, and broken(), when that index and the journal
-  // contradict each other. Deadly chains go into `quarantine`, as those of queue `index`.
+  // contradict each other. Deadly chains go into `quarantine`, as those of queue `index`: the
+  // first few, so that a queue of buffers that wait for the host does not push out the others'.
   bool resume(bool ownFault, uint16_t returned = 0, Suspects suspects = Suspects::TOGETHER,
               kj::Maybe<Quarantine&> quarantine = nullptr, uint16_t index = 0);
 
@@ -236,6 +237,7 @@ class Virtqueue {
   bool triesOne = false;  // what is in flight is a suspect, ALONE
   kj::Maybe<Quarantine&> quarantine;
   uint16_t queueIndex = 0;
+  uint32_t quarantined = 0;
 };
 
 }  // namespace troupe::virtio
