@@ -15,7 +15,12 @@ void InflateQueue::turn(PageBatch& batch) {
   while (!batch.isFull()) {
     if (current == nullptr) current = ring.pop();
     KJ_IF_MAYBE (chain, current) {
-      if (!read(*chain, batch)) return;
+      // What processes keep dying of is answered unread: its pages stay with the guest.
+      if (chain->isDeadly()) {
+        ring.countError();
+      } else if (!read(*chain, batch)) {
+        return;
+      }
       ring.push(kj::mv(*chain), 0);
       current = nullptr;
     } else {
@@ -42,6 +47,7 @@ bool InflateQueue::read(virtio::Chain& chain, PageBatch& batch) {
 void DeflateQueue::turn() {
   for (;;) {
     KJ_IF_MAYBE (chain, ring.pop()) {
+      if (chain->isDeadly()) ring.countError();  // answered as any other: nothing of it is read
       ring.push(kj::mv(*chain), 0);
     } else {
       return;
@@ -54,7 +60,13 @@ void FreePageQueue::turn(PageBatch& batch, bool taken) {
     if (current == nullptr) {
       current = ring.pop();
       KJ_IF_MAYBE (chain, current) {
-        currentCounts = begin(*chain) && taken;
+        if (chain->isDeadly()) {
+          ring.countError();
+          refuse(*chain);
+          currentCounts = false;
+        } else {
+          currentCounts = begin(*chain) && taken;
+        }
       }
     }
     KJ_IF_MAYBE (chain, current) {
@@ -86,6 +98,13 @@ bool HintQueue::begin(virtio::Chain& chain) {
     round.isOpen = command == round.wanted && command >= FIRST_CMD_ID;
   }
   return round.isOpen != 0;
+}
+
+// It may have been the end of the round, for which the driver waits with all that it has hinted.
+void HintQueue::refuse(virtio::Chain& chain) {
+  if (chain.readableBytes() == 0 || round.isOpen == 0) return;
+  round.isOpen = 0;
+  ended = true;
 }
 
 bool HintQueue::takeEnd() {

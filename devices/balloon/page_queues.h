@@ -57,6 +57,8 @@ class FreePageQueue {
  protected:
   // A chain has come; false leaves its pages alone.
   virtual bool begin(virtio::Chain&) { return true; }
+  // One has come that processes keep dying of: it is answered unread.
+  virtual void refuse(virtio::Chain&) {}
 
  private:
   bool read(virtio::Chain& chain, PageBatch& batch);
@@ -82,6 +84,7 @@ class HintQueue final: public FreePageQueue {
 
  protected:
   bool begin(virtio::Chain& chain) override;
+  void refuse(virtio::Chain& chain) override;
 
  private:
   HintRound& round;

@@ -12,6 +12,12 @@ namespace troupe::balloon {
 void StatisticsQueue::turn() {
   for (;;) {
     KJ_IF_MAYBE (chain, ring.pop()) {
+      if (chain->isDeadly()) {
+        // Unread: the driver fills it anew.
+        ring.countError();
+        ring.push(kj::mv(*chain), 0);
+        continue;
+      }
       parse(*chain);
       ask();
       kept = kj::mv(*chain);

@@ -13,7 +13,11 @@ ControlTransmitRing::Outcome ControlTransmitRing::serve() {
   for (uint32_t chains = 0; chains < CHAINS_PER_TURN; ++chains) {
     KJ_IF_MAYBE (chain, ring.pop()) {
       ControlMessage message;
-      if (chain->read(message)) control.take(message);
+      if (chain->isDeadly()) {
+        ring.countError();  // processes keep dying of it: it says nothing
+      } else if (chain->read(message)) {
+        control.take(message);
+      }
       ring.push(kj::mv(*chain), 0);
     } else {
       return ring.broken() ? Outcome::BROKEN : Outcome::EMPTY;
@@ -26,6 +30,11 @@ ControlReceiveRing::Outcome ControlReceiveRing::serve() {
   for (uint32_t chains = 0; chains < CHAINS_PER_TURN; ++chains) {
     if (!control.hasNext()) return Outcome::NO_MESSAGE;
     KJ_IF_MAYBE (chain, ring.pop()) {
+      if (chain->isDeadly()) {
+        ring.countError();
+        ring.push(kj::mv(*chain), 0);
+        continue;
+      }
       kj::byte message[PortControl::LONGEST_MESSAGE];
       size_t size = control.next(kj::arrayPtr(message, sizeof(message)));
       if (!chain->writeBytes(kj::arrayPtr(message, size))) size = 0;

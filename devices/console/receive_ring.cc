@@ -51,6 +51,12 @@ ReceiveRing::Outcome ReceiveRing::fill() {
   for (uint32_t chains = 0; chains < CHAINS_PER_TURN; ++chains) {
     if (input.waiting().size() == 0 && !isReplaying()) return Outcome::NO_INPUT;
     KJ_IF_MAYBE (chain, ring.pop()) {
+      if (chain->isDeadly()) {
+        // A buffer that processes keep dying over goes back with nothing in it.
+        ring.countError();
+        ring.push(kj::mv(*chain), 0);
+        continue;
+      }
       uint32_t size = isReplaying() ? fillFromRecording(*chain) : fillFromInput(*chain);
       ring.push(kj::mv(*chain), size);
     } else {

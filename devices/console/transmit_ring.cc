@@ -34,9 +34,24 @@ TransmitRing::Outcome TransmitRing::take() {
     if (current == nullptr) current = ring.pop();
     if (current == nullptr) return ring.broken() ? Outcome::BROKEN : Outcome::EMPTY;
     ++copies;
+    if (dropIfDeadly()) {
+      ++chains;
+      continue;
+    }
     if (copySome()) ++chains;
   }
   return Outcome::MORE;
+}
+
+// What processes keep dying of is not printed, but for what an earlier one had copied by then.
+bool TransmitRing::dropIfDeadly() {
+  auto& chain = KJ_ASSERT_NONNULL(current);
+  if (!chain.isDeadly()) return false;
+  logged -= kj::min(logged, chain.readableBytes());
+  ring.countError();
+  ring.push(kj::mv(chain), 0);
+  current = nullptr;
+  return true;
 }
 
 // Copies the next piece of the current chain; true when that was its end and it is returned.

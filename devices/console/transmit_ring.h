@@ -23,6 +23,7 @@ class TransmitRing {
 
  private:
   Outcome take();
+  bool dropIfDeadly();
   bool copySome();
 
   virtio::Virtqueue& ring;

@@ -49,7 +49,10 @@ kj::Promise<void> ControlServer::answer(virtio::Chain&& chain) {
     tellDriver();
     return kj::READY_NOW;
   }
-  auto command = control.execute(chain);
+  // One that processes keep dying of is refused unread.
+  auto command =
+      chain.isDeadly() ? Control::Command{Control::Effect::REFUSED} : control.execute(chain);
+  if (chain.isDeadly()) queue.ring->countError();
   kj::Promise<bool> obeyed = command.effect == Control::Effect::REFUSED
                                  ? kj::Promise<bool>(false)
                                  : target.obey(control, command);

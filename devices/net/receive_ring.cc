@@ -190,6 +190,13 @@ void ReceiveRing::gather(uint64_t bytes) {
          ring.hasWork()) {
     KJ_IF_MAYBE (chain, ring.pop()) {
       --popsLeft;
+      if (chain->isDeadly()) {
+        // A buffer that processes keep dying over: it goes back with nothing in it.
+        ring.countError();
+        ring.push(kj::mv(*chain), 0);
+        ++untold;
+        continue;
+      }
       roomBytes += chain->writableBytes();
       tooSmall = chain->writableBytes() < HEADER_BYTES;
       chains[(firstChain + chainCount++) % chains.size()] = kj::mv(*chain);

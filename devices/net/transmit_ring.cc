@@ -108,8 +108,8 @@ uint32_t TransmitRing::fill(uint32_t most) {
 // Whether `chain` is a frame that may go. The guest may change its memory at any time: what is
 // checked here is what is sent.
 bool TransmitRing::prepare(virtio::Chain& chain, OutgoingFrame& frame) {
-  // A frame that a process died over is not tried again.
-  if (chain.deaths() > 0) return false;
+  // What processes keep dying of is not looked at.
+  if (chain.isDeadly()) return false;
   if (!chain.read(frame.start.header)) return false;
   uint64_t bytes = chain.readableBytes();
   if (bytes < ETHERNET_HEADER_BYTES || bytes > MAX_FRAME_BYTES) return false;

@@ -16,7 +16,9 @@ bool ReceiveBuffers::take() {
   if (count == MOST_TAKEN || foundEmpty) return false;
   for (;;) {
     KJ_IF_MAYBE (chain, ring.pop()) {
-      if (chain->writableBytes() < sizeof(PacketHeader)) {
+      // Nor is one that processes keep dying over any good.
+      if (chain->isDeadly() || chain->writableBytes() < sizeof(PacketHeader)) {
+        if (chain->isDeadly()) ring.countError();
         ring.push(kj::mv(*chain), 0);
         continue;
       }

@@ -160,28 +160,36 @@ void Switchboard::serveEvent() {
     if (told) owesEvent = false;
   }
   if (used == 0) return;
+  buffersAwaited += used;
   kj::Vector<virtio::Chain> left(eventBuffers.size() - used);
   for (size_t i = used; i < eventBuffers.size(); i++)
     left.add(kj::mv(eventBuffers[i]));
   eventBuffers = kj::mv(left);
-  buffersAtReset = eventBuffers.size();
 }
 
 // All of them: only when there is none left does a driver tell of a new one.
 void Switchboard::takeEventBuffers() {
+  size_t givenBack = 0;
   for (;;) {
     KJ_IF_MAYBE (chain, rings.event->pop()) {
-      eventBuffers.add(kj::mv(*chain));
+      if (buffersAwaited > 0) --buffersAwaited;
+      if (chain->isDeadly()) {  // processes keep dying over it
+        rings.event->countError();
+        rings.event->push(kj::mv(*chain), 0);
+        ++givenBack;
+      } else {
+        eventBuffers.add(kj::mv(*chain));
+      }
     } else {
-      return;
+      break;
     }
   }
+  buffersAwaited += givenBack;
 }
 
 // Whether the driver may still be at work on a transport reset.
 bool Switchboard::settles() {
-  bool isOver =
-      (!owesEvent && eventBuffers.size() > buffersAtReset) || int32_t(now - settledAt) >= 0;
+  bool isOver = (!owesEvent && buffersAwaited == 0) || int32_t(now - settledAt) >= 0;
   if (isOver) isSettling = false;
   return isSettling;
 }

@@ -159,7 +159,7 @@ class Switchboard {
   bool owesEvent = false;
   bool isSettling = false;    // after a transport reset
   uint32_t settledAt = 0;     // in ticks, at the latest
-  size_t buffersAtReset = 0;  // of eventBuffers, when the driver was told of it
+  size_t buffersAwaited = 0;  // that came back with or before the event, to be offered anew
   bool starved = false;       // something is for the guest, and there is no buffer
 };
 

@@ -58,7 +58,10 @@ uint32_t Switchboard::receive(virtio::Chain& chain) {
   if (!chain.read(header)) return 0;
   // Nobody to answer: whoever this says it is from is not at the other end.
   if (header.sourceCid != guestCid) return 0;
-  if (header.type != TYPE_STREAM) {
+  // Of a packet that processes keep dying of, only this much is looked at: the streams that the
+  // guest had are gone, and the one it was about to begin is refused.
+  if (chain.isDeadly()) rings.transmit->countError();
+  if (chain.isDeadly() || header.type != TYPE_STREAM) {
     refuse(header);
     return 0;
   }

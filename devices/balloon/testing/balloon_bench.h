@@ -34,10 +34,11 @@ struct BalloonConfigMessage {
 };
 class JailedBalloon final: private BalloonConfigMessage, public virtio::testing::ProcessBench {
  public:
-  explicit JailedBalloon(FakeRam& ram, std::vector<virtio::testing::HandedFd> fds = {})
+  explicit JailedBalloon(FakeRam& ram, std::vector<virtio::testing::HandedFd> fds = {},
+                         kj::StringPtr executable = "devices/troupe-devices")
       : ProcessBench(ram, BALLOON_PROFILE, "troupe-balloon", QUEUES,
                      kj::arrayPtr(fds.data(), fds.size()),
-                     message.getRoot<capnp::AnyPointer>().asReader()) {}
+                     message.getRoot<capnp::AnyPointer>().asReader(), executable) {}
 };
 
 // A driver of all its queues.

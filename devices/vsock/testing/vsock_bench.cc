@@ -128,13 +128,27 @@ void VsockBench::replace() {
   processBench->child().kill();
   processBench->waitForExit();
   EXPECT_EQ(processBench->host.resetsAsked, 0u);
+  relaunch();
+  activate(/*isResumed=*/true);
+}
+
+void VsockBench::takeOver() {
+  relaunch();
+  auto request = broker->activateRequest(FEATURES, {receiveDriver, transmitDriver, eventDriver});
+  request.setNumber(activations);
+  request.setResumed(true);
+  request.setOwnFault(true);
+  activation = request.send().ignoreResult().eagerlyEvaluate([](kj::Exception&&) {});
+}
+
+void VsockBench::relaunch() {
+  activation = nullptr;
   connectorRpc = nullptr;
   connectorStream = nullptr;
   process = nullptr;
   processBench = nullptr;
   launch();
   broker->attach();
-  activate(/*isResumed=*/true);
 }
 
 void VsockBench::activate(bool isResumed) {
@@ -146,6 +160,7 @@ void VsockBench::activate(bool isResumed) {
 }
 
 VsockBench::~VsockBench() noexcept {
+  activation = nullptr;
   connectorRpc = nullptr;
   connectorStream = nullptr;
   own = nullptr;

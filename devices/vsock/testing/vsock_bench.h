@@ -83,6 +83,10 @@ class VsockBench {
 
   // With IN_JAIL: another process takes the device's place, and the driver is not told.
   void replace();
+  // The same where the process before has died of itself: so may this one, at any time.
+  void takeOver();
+  // What outlives the processes.
+  int journalToRead() const { return journal.readOnly; }
 
   // Reset, and a driver that knows nothing of what was.
   void restart(uint16_t buffers = 64);
@@ -136,6 +140,7 @@ class VsockBench {
 
  private:
   void launch();
+  void relaunch();
   void activate(bool isResumed);
 
   // Takes the payload, and checks what may be checked.
@@ -152,6 +157,7 @@ class VsockBench {
   const kj::String executable;
   sandbox::SharedMemory journal;  // with IN_JAIL
   uint64_t activations = 0;
+  kj::Promise<void> activation = nullptr;  // after takeOver()
 };
 
 // `size` bytes that repeat nowhere near.
