@@ -27,7 +27,7 @@ constexpr unsigned TYPE_VSOCK = 19;
 // Sleeps are looked after this often, so that a lost interrupt is a FAIL and not a hang.
 constexpr uint32_t WATCH_PERIOD_NS = 100'000'000;
 constexpr uint32_t KEY_PERIOD_NS = 2'000'000;
-constexpr uint64_t TIMEOUT_SECONDS = 5;
+constexpr uint64_t TIMEOUT_SECONDS = 60;  // a host with little time replaces a device in several
 constexpr uint64_t LIKELY_TSC_HZ = 2'000'000'000;  // where nobody tells
 
 StartInfo startInfo;
