@@ -75,7 +75,7 @@ class RudeBroker final: public Broker::Server {
   }
 
   kj::Promise<void> load(LoadContext context) override {
-    manner = kj::heapString(context.getParams().getCommandLine());
+    manner = kj::heapString(context.getParams().getFiles().getCommandLine());
     return kj::READY_NOW;
   }
 
