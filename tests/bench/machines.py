@@ -26,11 +26,14 @@ class Machine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, words, disks=(), devices=True, tap=None, balloon=False, more=()):
-        """Starts the guest with each Disk, a card on `tap`, a balloon; its serial output is its stdout."""
+        """Starts the guest with each Disk, a card on the fd `tap`, a balloon.
+
+        Its serial output is its stdout.
+        """
         command = self.command(words, disks, devices) + (self.card(tap) if tap else [])
         command += (self.balloon if balloon else []) + list(more)
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL,
+            command, stdin=subprocess.DEVNULL, pass_fds=[tap] if tap else [],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment(), bufsize=0)
 
     def environment(self):
@@ -60,7 +63,7 @@ class Troupe(Machine):
 
     @staticmethod
     def card(tap):
-        return ["--net", f"tap={tap},mac={MAC}"]
+        return ["--net", f"fd={tap},mac={MAC}"]
 
     balloon = ["--balloon"]
     balloon_words = ""
@@ -95,7 +98,7 @@ class Qemu(Machine):
 
     @staticmethod
     def card(tap):
-        return ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no,vhost=off",
+        return ["-netdev", f"tap,id=net,fd={tap},vhost=off",
                 "-device", f"virtio-net-pci,netdev=net,disable-legacy=on,mac={MAC},romfile="]
 
     balloon = ["-device", "virtio-balloon-pci,disable-legacy=on"]

@@ -48,13 +48,21 @@ class Series:
     def ratio(self):
         return statistics.median(self.ratios)
 
-    def row(self, label, unit, goal, scale=1.0):
-        """One line of the table; `goal` is text such as '<= 0.40' or '' for none."""
+    def row(self, label, unit, goal, scale=1.0, best=None):
+        """One line of the table; `goal` is text such as '<= 0.40' or '' for none.
+
+        `best`: the ratio of a device that costs nothing, where what it stands on is measured.
+        """
         met = ""
         if goal:
             word, bound = goal.split()
-            reached = self.ratio() <= float(bound) if word == "<=" else self.ratio() >= float(bound)
-            met = "met" if reached else "MISSED"
+
+            def reaches(ratio):
+                return ratio <= float(bound) if word == "<=" else ratio >= float(bound)
+            met = "met" if reaches(self.ratio()) else "MISSED"
+            if best is not None:
+                met += f" (a device of no cost: {best:.2f}" \
+                       f"{'' if reaches(best) else ', so out of reach'})"
         noisy = f" [{self.discarded} noisy pairs repeated]" if self.discarded else ""
         return (f"{label:<44} {statistics.median(self.ours) * scale:>10.2f} "
                 f"{statistics.median(self.peer) * scale:>10.2f} {unit:<9} "

@@ -23,13 +23,13 @@ def tree(root):
 
 
 def threads(root):
-    """{thread name: tid} over the whole tree; of equal names the last wins."""
+    """{thread name: tid} over the whole tree; of equal names the first, whose others may have theirs later."""
     names = {}
     for pid in tree(root):
         try:
             for tid in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{tid}/comm") as comm:
-                    names[comm.read().strip()] = int(tid)
+                    names.setdefault(comm.read().strip(), int(tid))
         except OSError:
             continue
     return names

@@ -1,11 +1,11 @@
 // What a tap gives without any VM: the limit beside which a network device is measured.
 //
 // usage: tap_loop write TAP FRAME COUNT    frames written to its fd, as a device does for its guest
-//        tap_loop read TAP FRAME COUNT     frames read from it, while it is flooded
-//        tap_loop flood TAP FRAME          frames into the kernel's end of it, until it is killed
+//        tap_loop read TAP FRAME COUNT     frames read from it, which waited in its queue
+//        tap_loop fill TAP FRAME COUNT     puts frames into the queue of whoever has the tap open
 //        tap_loop trip TAP COUNT           questions that the kernel answers (ARP for 10.99.0.1)
 //
-// All but flood print one number: frames a second, or of trips the median in nanoseconds.
+// All but fill print one number: frames a second, or of trips the median in nanoseconds.
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,7 +14,6 @@
 #include <linux/if_tun.h>
 #include <net/ethernet.h>
 #include <net/if.h>
-#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,8 +44,9 @@ double now() {
   return time.tv_sec + time.tv_nsec * 1e-9;
 }
 
+// Not blocking, as a device has it: the kernel then takes a shorter way.
 int openTap(const char* name) {
-  int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail("/dev/net/tun");
   ifreq request = {};
   strncpy(request.ifr_name, name, IFNAMSIZ - 1);
@@ -84,23 +84,22 @@ int writeFrames(const char* tap, size_t bytes, long count) {
   return 0;
 }
 
-int readFrames(const char* tap, size_t bytes, long count) {
-  int fd = openTap(tap);
-  printf("ready\n");
-  fflush(stdout);
-  std::vector<uint8_t> message(65536);
-  double start = 0;
-  for (long i = -1000; i < count;) {
-    ssize_t size = read(fd, message.data(), message.size());
-    if (size < 0) fail("read");
-    if (size != ssize_t(HEADER + bytes)) continue;
-    if (++i == 0) start = now();
+// What is sent to a tap that was opened a moment ago is dropped until the kernel has taken notice.
+void awaitLink(const char* tap) {
+  std::string path = "/sys/class/net/" + std::string(tap) + "/operstate";
+  for (;;) {
+    char state[16] = {};
+    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, state, sizeof(state) - 1) < 0) fail(path.c_str());
+    close(fd);
+    if (strcmp(state, "up\n") == 0) return;
+    usleep(1000);
   }
-  printf("%.0f\n", count / (now() - start));
-  return 0;
 }
 
-int flood(const char* tap, size_t bytes) {
+// All of them go in, or this fails: the tap's queue has room for so many.
+void fill(const char* tap, size_t bytes, long count) {
+  awaitLink(tap);
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
   sockaddr_ll address = {};
@@ -114,11 +113,28 @@ int flood(const char* tap, size_t bytes) {
     message.msg_hdr.msg_iov = &data;
     message.msg_hdr.msg_iovlen = 1;
   }
-  for (;;) {
-    // ENOBUFS: the tap is full, which is the point.
-    if (sendmmsg(fd, messages, 64, 0) < 0 && errno != ENOBUFS && errno != ENETDOWN)
-      fail("sendmmsg");
+  while (count > 0) {
+    int sent = sendmmsg(fd, messages, std::min(count, 64l), 0);
+    if (sent < 0) fail("sendmmsg");
+    count -= sent;
   }
+  close(fd);
+}
+
+int readFrames(const char* tap, size_t bytes, long count) {
+  constexpr long WARM_UP = 1000;
+  int fd = openTap(tap);
+  fill(tap, bytes, WARM_UP + count);
+  std::vector<uint8_t> message(65536);
+  double start = 0;
+  for (long i = -WARM_UP; i < count;) {
+    ssize_t size = read(fd, message.data(), message.size());
+    if (size < 0) fail("read");
+    if (size != ssize_t(HEADER + bytes)) continue;  // one of the kernel's own
+    if (++i == 0) start = now();
+  }
+  printf("%.0f\n", count / (now() - start));
+  return 0;
 }
 
 int trips(const char* tap, long count) {
@@ -138,6 +154,7 @@ int trips(const char* tap, long count) {
     if (write(fd, message.data(), message.size()) < 0) fail("write");
     for (;;) {
       ssize_t size = read(fd, answer.data(), answer.size());
+      if (size < 0 && errno == EAGAIN) continue;
       if (size < 0) fail("read");
       const uint8_t* got = answer.data() + HEADER;
       if (size >= ssize_t(HEADER + 42) && got[12] == 0x08 && got[13] == 0x06 && got[21] == 2) break;
@@ -156,9 +173,8 @@ int main(int count, char** arguments) {
   auto number = [&](int index) { return atol(arguments[index]); };
   if (what == "write" && count == 5) return writeFrames(arguments[2], number(3), number(4));
   if (what == "read" && count == 5) return readFrames(arguments[2], number(3), number(4));
-  if (what == "flood" && count == 4) return flood(arguments[2], number(3));
+  if (what == "fill" && count == 5) return fill(arguments[2], number(3), number(4)), 0;
   if (what == "trip" && count == 4) return trips(arguments[2], number(3));
-  fprintf(stderr,
-          "usage: tap_loop write|read TAP FRAME COUNT | flood TAP FRAME | trip TAP COUNT\n");
+  fprintf(stderr, "usage: tap_loop write|read|fill TAP FRAME COUNT | trip TAP COUNT\n");
   return 2;
 }
