@@ -2,6 +2,8 @@
 
 #include <kj/debug.h>
 #include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -29,6 +31,8 @@ Backend::Outcome outcomeOf(int error) {
 
 }  // namespace
 
+// By syscall(): libc's own functions let their thread be cancelled, which costs as much as a tenth
+// of the call. And a frame in one piece goes without a list, which the kernel would have to fetch.
 FrameBackend::FrameBackend(int fd, Headers headers) : file(fd), headers(headers) {}
 
 Backend::Sent FrameBackend::send(kj::ArrayPtr<const OutgoingFrame> frames) {
@@ -44,10 +48,16 @@ Backend::Outcome FrameBackend::sendOne(const OutgoingFrame& frame) {
   // The start's header and bytes lie side by side.
   auto start = reinterpret_cast<const kj::byte*>(&frame.start);
   size_t skipped = headers == Headers::FIRST ? 0 : sizeof(virtio::NetHeader);
-  pieces[0] = iovec{const_cast<kj::byte*>(start + skipped),
-                    sizeof(virtio::NetHeader) - skipped + frame.startBytes};
-  memcpy(pieces + 1, frame.rest.begin(), frame.rest.size() * sizeof(iovec));
-  ssize_t sent = writev(file, pieces, 1 + frame.rest.size());
+  const kj::byte* first = start + skipped;
+  size_t firstBytes = sizeof(virtio::NetHeader) - skipped + frame.startBytes;
+  long sent;
+  if (frame.rest.size() == 0) {
+    sent = syscall(SYS_write, file, first, firstBytes);
+  } else {
+    pieces[0] = iovec{const_cast<kj::byte*>(first), firstBytes};
+    memcpy(pieces + 1, frame.rest.begin(), frame.rest.size() * sizeof(iovec));
+    sent = syscall(SYS_writev, file, pieces, 1 + frame.rest.size());
+  }
   return sent >= 0 ? Outcome::DONE : outcomeOf(errno);
 }
 
@@ -70,7 +80,8 @@ Backend::Received FrameBackend::receive(const IncomingRoom& room) {
   } else {
     room.header = {};
   }
-  ssize_t received = readv(file, into.begin(), into.size());
+  long received = into.size() == 1 ? syscall(SYS_read, file, into[0].iov_base, into[0].iov_len)
+                                   : syscall(SYS_readv, file, into.begin(), into.size());
   if (received < 0) return {outcomeOf(errno), 0};
   if (received == 0) return {isClosed() ? Outcome::GONE : Outcome::DROPPED, 0};
   if (size_t(received) < headerBytes) return {Outcome::DROPPED, 0};

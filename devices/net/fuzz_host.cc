@@ -2,10 +2,12 @@
 
 #include <kj/debug.h>
 #include <poll.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdarg>
 #include <cstring>
 
 #include "devices/virtio/guest_watch.h"
@@ -217,6 +219,7 @@ ssize_t answer(ssize_t result) {
 extern "C" {
 
 ssize_t __real_readv(int fd, const iovec* pieces, int count);
+long __real_syscall(long number, ...);
 ssize_t __real_writev(int fd, const iovec* pieces, int count);
 
 ssize_t __wrap_readv(int fd, const iovec* pieces, int count) {
@@ -229,6 +232,30 @@ ssize_t __wrap_writev(int fd, const iovec* pieces, int count) {
   if (!isFake(fd)) return __real_writev(fd, pieces, count);
   if (count < 0 || count > 1024) return answer(-EINVAL);
   return answer(host().write(fd, kj::arrayPtr(pieces, count)));
+}
+
+// Takes six arguments, however many there are.
+__attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...) {
+  va_list list;
+  va_start(list, number);
+  long a[6];
+  for (long& argument : a)
+    argument = va_arg(list, long);
+  va_end(list);
+  if (!isFake(a[0])) return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  iovec piece{reinterpret_cast<void*>(a[1]), size_t(a[2])};
+  switch (number) {
+    case SYS_read:
+      return answer(host().read(a[0], kj::arrayPtr(&piece, 1)));
+    case SYS_write:
+      return answer(host().write(a[0], kj::arrayPtr(&piece, 1)));
+    case SYS_readv:
+      return __wrap_readv(a[0], reinterpret_cast<const iovec*>(a[1]), a[2]);
+    case SYS_writev:
+      return __wrap_writev(a[0], reinterpret_cast<const iovec*>(a[1]), a[2]);
+    default:
+      return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  }
 }
 
 // Asked after a message of no bytes.

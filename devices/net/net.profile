@@ -1,8 +1,8 @@
 # The network device: one backend, up to 15 queue pairs with a thread each.
 #
 # The main thread speaks with the broker and serves the control queue; the pairs' threads move frames.
-# Their filter names readv and writev without conditions: the kernel then answers from a table without
-# running the filter, and whoever has the process has its one backend and its pipe to the broker anyway.
+# Their filter names readv, writev, read and write without conditions: the kernel then answers from a table
+# without running the filter, and whoever has the process has its one backend and its pipe to the broker anyway.
 actor: "net"
 include: "devices/virtio/device.profile"
 include: "devices/virtio/journal.profile"
@@ -55,8 +55,8 @@ thread {
   rule { syscall: "readv" reason: "frames to the guest, straight into its memory" }
   rule { syscall: "writev" reason: "frames of the guest, straight out of its memory; captured frames" }
   rule { syscall: "ppoll" arg { index: 1 at_most: "4" } arg { index: 3 value: "0" } reason: "sleeps until there is work, changing no signal mask" }
-  rule { syscall: "read" fd: "kick" fd: "wake" reason: "notifications of the driver, wake-ups" }
-  rule { syscall: "write" fd: "call" fd: "events" reason: "interrupts; reports to the main thread" }
+  rule { syscall: "read" reason: "frames to the guest in one piece; notifications of the driver, wake-ups" }
+  rule { syscall: "write" reason: "frames of the guest in one piece; interrupts; reports to the main thread" }
 }
 
 # Some 300 KiB of buffers for a pair, and the host's page cache of what is captured, which gives way
@@ -70,4 +70,4 @@ cgroup {
 restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 13 unconditional: 4 }
-budget { filter: "thread:queue" syscalls: 9 unconditional: 4 }
+budget { filter: "thread:queue" syscalls: 9 unconditional: 6 }

@@ -1,7 +1,6 @@
 #include "devices/net/receive_ring.h"
 
 #include <kj/debug.h>
-#include <sys/eventfd.h>
 
 #include <cstring>
 
@@ -15,19 +14,30 @@ namespace {
 constexpr uint32_t FRAMES_PER_TURN = 64;
 
 // The driver sees frames in groups of this size: soon enough to work on them while we go on.
-constexpr uint32_t PUBLISH_AFTER = 8;
+constexpr uint32_t SHOW_AFTER = 8;
+// It has a ring full of buffers, so nothing waits for it; and after each turn it is told anyway.
+constexpr uint64_t INTERRUPT_PAUSE_NS = 80000;
 
 // Room listed for a frame that is expected to be none of the large ones: one buffer, mostly.
 constexpr uint64_t SMALL_ROOM = 2048;
 // After a frame that needed more, so many are expected to be as large.
 constexpr uint32_t LARGE_FRAMES = 256;
 
+void expect(uint64_t bytes, uint64_t limit, uint32_t& framesToCome) {
+  if (bytes > limit) {
+    framesToCome = LARGE_FRAMES;
+  } else if (framesToCome > 0) {
+    --framesToCome;
+  }
+}
+
 // How long a frame waits for buffers it needs beside those the driver has.
 constexpr uint64_t PATIENCE_NS = 100 * 1000000;
 
 constexpr size_t HEADER_BYTES = sizeof(virtio::NetHeader);
 // What is always received into private memory first: header and Ethernet header, which are looked
-// at, and all of a short frame. Copying that costs less than another piece for the kernel.
+// at, and all of a short frame. Copying that costs less than another piece for the kernel; so while
+// all frames are short, no room of the driver's is listed at all.
 constexpr size_t START_BYTES = 256;
 static_assert(START_BYTES >= HEADER_BYTES + ETHERNET_HEADER_BYTES, "what is looked at");
 
@@ -39,7 +49,7 @@ constexpr size_t PRIVATE_BYTES = HEADER_BYTES + MAX_FRAME_BYTES + 1;
 ReceiveRing::ReceiveRing(virtio::Virtqueue& ring, int call, Backend& backend,
                          const NetSettings& settings, bool mergeable)
     : ring(ring),
-      call(call),
+      notice(ring, call, SHOW_AFTER, INTERRUPT_PAUSE_NS),
       backend(backend),
       settings(settings),
       mergeable(mergeable),
@@ -51,7 +61,7 @@ ReceiveRing::State ReceiveRing::turn(const NetRules& rules, uint32_t version) {
   popsLeft = ring.size();
   for (uint32_t i = 0; i < FRAMES_PER_TURN && state == State::MORE; i++)
     state = takeOne(rules, version);
-  tellDriver();
+  notice.tellAll();
   return state;
 }
 
@@ -74,10 +84,15 @@ kj::Maybe<ReceiveRing::State> ReceiveRing::receive(const NetRules& rules, uint32
   }
   if (rules.linkUp && (chainCount == 0 || tooSmall)) return withoutBuffers();
   listedBytes = 0;
-  bool direct = rules.linkUp && settings.capture == nullptr;
-  size_t listed = direct ? listRoom() : 2;
-  pieces[1] = iovec{frame.begin() + HEADER_BYTES, START_BYTES - HEADER_BYTES};
-  pieces[listed] = iovec{frame.begin() + START_BYTES, frame.size() - START_BYTES};
+  bool direct = rules.linkUp && settings.capture == nullptr && longFramesToCome > 0;
+  size_t listed = 1;
+  if (direct) {
+    pieces[1] = iovec{frame.begin() + HEADER_BYTES, START_BYTES - HEADER_BYTES};
+    listed = listRoom();
+    pieces[listed] = iovec{frame.begin() + START_BYTES, frame.size() - START_BYTES};
+  } else {
+    pieces[1] = iovec{frame.begin() + HEADER_BYTES, frame.size() - HEADER_BYTES};
+  }
   auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
   auto received = backend.receive({header, kj::arrayPtr(pieces, listed + 1), version});
   switch (received.outcome) {
@@ -148,11 +163,8 @@ ReceiveRing::State ReceiveRing::deliver() {
   if (!settings.receiveLimit.unlimited()) {
     settings.receiveLimit.take(frameBytes, virtio::monotonicNs());
   }
-  if (bytes > SMALL_ROOM) {
-    largeFramesToCome = LARGE_FRAMES;
-  } else if (largeFramesToCome > 0) {
-    --largeFramesToCome;
-  }
+  expect(bytes, SMALL_ROOM, largeFramesToCome);
+  expect(bytes, START_BYTES, longFramesToCome);
   giveBack(bytes, buffers);
   frameBytes = 0;
   return State::MORE;
@@ -194,7 +206,7 @@ void ReceiveRing::gather(uint64_t bytes) {
         // A buffer that processes keep dying over: it goes back with nothing in it.
         ring.countError();
         ring.push(kj::mv(*chain), 0);
-        ++untold;
+        notice.pushed();
         continue;
       }
       roomBytes += chain->writableBytes();
@@ -250,14 +262,7 @@ void ReceiveRing::giveBack(uint64_t bytes, uint16_t buffers) {
     firstChain = (firstChain + 1) % chains.size();
     --chainCount;
   }
-  if (++untold == PUBLISH_AFTER) tellDriver();
-}
-
-void ReceiveRing::tellDriver() {
-  if (untold == 0) return;
-  untold = 0;
-  // A full counter is the only failure: then the interrupt is pending anyway.
-  if (ring.publish()) eventfd_write(call, 1);
+  notice.pushed();
 }
 
 }  // namespace troupe::net

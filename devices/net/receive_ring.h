@@ -5,6 +5,7 @@
 #include <kj/debug.h>
 
 #include "devices/net/backend.h"
+#include "devices/net/driver_notice.h"
 #include "devices/net/pair_rules.h"
 #include "devices/virtio/spin.h"
 #include "devices/virtio/virtqueue.h"
@@ -63,7 +64,6 @@ class ReceiveRing {
     return ring.broken() || tooSmall ? State::BROKEN : State::NO_BUFFERS;
   }
   void giveBack(uint64_t bytes, uint16_t buffers);
-  void tellDriver();
   template <typename Visit>
   void forRoom(size_t chainCount, uint64_t skipped, Visit&& visit);
   virtio::Chain& held(size_t i) {
@@ -74,7 +74,7 @@ class ReceiveRing {
   }
 
   virtio::Virtqueue& ring;
-  const int call;
+  DriverNotice notice;
   Backend& backend;
   const NetSettings& settings;
   const bool mergeable;
@@ -92,11 +92,11 @@ class ReceiveRing {
   iovec pieces[1024];       // IOV_MAX
   uint32_t frameBytes = 0;  // 0: it has been delivered
   uint64_t listedBytes = 0;
-  uint64_t waitingSince = 0;  // for room; 0: it does not
-  uint32_t largeFramesToCome = 0;
+  uint64_t waitingSince = 0;       // for room; 0: it does not
+  uint32_t largeFramesToCome = 0;  // for which more than one buffer is listed
+  uint32_t longFramesToCome = 0;   // for which any is
   uint32_t frameCount = 0;
   uint32_t popsLeft = 0;  // in this turn
-  uint32_t untold = 0;    // frames given to the driver and not yet published
 };
 
 }  // namespace troupe::net

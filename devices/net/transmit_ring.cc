@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <kj/debug.h>
-#include <sys/eventfd.h>
 
+#include <cstddef>
 #include <cstring>
 
 #include "devices/net/spoof_filter.h"
@@ -13,16 +13,16 @@ namespace troupe::net {
 namespace {
 
 // Often enough that a driver gets its buffers back while the rest is sent.
-constexpr uint32_t PUBLISH_AFTER = 16;
-// A driver that sleeps is woken less often: that costs both sides more than a frame does.
-constexpr uint32_t INTERRUPT_AFTER = 32;
+constexpr uint32_t SHOW_AFTER = 16;
+// About what it takes to wake a guest up: it is to have more to send before the ring is empty.
+constexpr uint64_t INTERRUPT_PAUSE_NS = 20000;
 
 }  // namespace
 
 TransmitRing::TransmitRing(virtio::Virtqueue& ring, int call, Backend& backend,
                            const NetSettings& settings, const Offloads& allowed)
     : ring(ring),
-      call(call),
+      notice(ring, call, SHOW_AFTER, INTERRUPT_PAUSE_NS),
       backend(backend),
       settings(settings),
       allowed(allowed),
@@ -52,7 +52,7 @@ Backend::Outcome TransmitRing::turn() {
     finish(sent.count);
     outcome = sent.outcome;
   }
-  tellDriver();
+  notice.tellAll();
   return outcome;
 }
 
@@ -68,7 +68,7 @@ void TransmitRing::drop() {
       break;
     }
   }
-  tellDriver();
+  notice.tellAll();
 }
 
 // Takes at most `most` chains for one send(); returns how many it took.
@@ -110,13 +110,16 @@ uint32_t TransmitRing::fill(uint32_t most) {
 bool TransmitRing::prepare(virtio::Chain& chain, OutgoingFrame& frame) {
   // What processes keep dying of is not looked at.
   if (chain.isDeadly()) return false;
-  if (!chain.read(frame.start.header)) return false;
-  uint64_t bytes = chain.readableBytes();
+  constexpr uint64_t HEADER_BYTES = sizeof(frame.start.header);
+  if (chain.readableBytes() < HEADER_BYTES) return false;
+  uint64_t bytes = chain.readableBytes() - HEADER_BYTES;
   if (bytes < ETHERNET_HEADER_BYTES || bytes > MAX_FRAME_BYTES) return false;
   frame.bytes = bytes;
   frame.startBytes = kj::min(frame.bytes, OUTGOING_START_BYTES);
   auto start = kj::arrayPtr(frame.start.bytes, frame.startBytes);
-  chain.readBytes(start);
+  static_assert(offsetof(decltype(frame.start), bytes) == HEADER_BYTES, "copied as one");
+  chain.readBytes(
+      kj::arrayPtr(reinterpret_cast<kj::byte*>(&frame.start), HEADER_BYTES + frame.startBytes));
   frame.rest = chain.readable();
 
   auto& header = frame.start.header;
@@ -169,27 +172,7 @@ bool TransmitRing::wasDropped(const virtio::Chain& chain) const {
 
 void TransmitRing::giveBack(virtio::Chain&& chain) {
   ring.push(kj::mv(chain), 0);
-  ++uninterrupted;
-  if (++untold == PUBLISH_AFTER) publish();
-}
-
-void TransmitRing::publish() {
-  isWanted |= ring.publish();
-  untold = 0;
-  if (uninterrupted >= INTERRUPT_AFTER) interrupt();
-}
-
-void TransmitRing::tellDriver() {
-  if (untold > 0) publish();
-  interrupt();
-}
-
-void TransmitRing::interrupt() {
-  uninterrupted = 0;
-  if (!isWanted) return;
-  isWanted = false;
-  // A full counter is the only failure: then the interrupt is pending anyway.
-  eventfd_write(call, 1);
+  notice.pushed();
 }
 
 }  // namespace troupe::net

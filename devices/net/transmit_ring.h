@@ -4,6 +4,7 @@
 #include <kj/common.h>
 
 #include "devices/net/backend.h"
+#include "devices/net/driver_notice.h"
 #include "devices/net/pair_rules.h"
 #include "devices/virtio/spin.h"
 #include "devices/virtio/virtqueue.h"
@@ -48,12 +49,9 @@ class TransmitRing {
   bool wasDropped(const virtio::Chain& chain) const;
   void record(const virtio::Chain& chain, const OutgoingFrame& frame);
   void recordDrop(const virtio::Chain& chain);
-  void publish();
-  void interrupt();
-  void tellDriver();
 
   virtio::Virtqueue& ring;
-  const int call;
+  DriverNotice notice;
   Backend& backend;
   const NetSettings& settings;
   const Offloads allowed;
@@ -63,9 +61,6 @@ class TransmitRing {
   kj::Array<kj::Maybe<virtio::Chain>> chains;
   size_t first = 0;
   size_t count = 0;
-  uint32_t untold = 0;         // chains given back and not yet published
-  uint32_t uninterrupted = 0;  // and since the driver was last interrupted, or need not be
-  bool isWanted = false;       // an interrupt for some of them
 
   // The last of them, if it was copied whole: for a capture shows what was sent and nothing else.
   kj::Array<kj::byte> whole;
