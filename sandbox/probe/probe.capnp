@@ -42,6 +42,9 @@ struct ProbeConfig {
   outside @7 :Outside;
   hasEventLoop @8 :Bool;
   # The actor makes the fds of one.
+  isMute @9 :Bool;
+  # Mode `actor`: its filters let it neither read nor write fd 3. It polls that for its go, and
+  # reports on fd 2.
 
   enum Mode {
     actor @0;

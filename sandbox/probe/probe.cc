@@ -2,12 +2,14 @@
 // Its test tells it what; see README.md.
 
 #include <capnp/message.h>
+#include <capnp/serialize.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,13 +36,16 @@ namespace {
 
 constexpr int TEST_FD = 3;  // a socket in every profile
 
+// Where an actor reports to.
+int reportFd = TEST_FD;
+
 // Far longer than any call takes that does not wait for something, on a busy machine too.
 constexpr timespec PATIENCE = {5, 0};
 
 // The largest number of fds a message can carry.
 constexpr size_t MAX_FDS = 253;
 
-void send(const void* bytes, size_t size, int fd = TEST_FD) {
+void send(const void* bytes, size_t size, int fd = reportFd) {
   const char* from = static_cast<const char*>(bytes);
   while (size > 0) {
     long written = perform({SYS_write, {uint64_t(fd), uint64_t(from), size}});
@@ -105,7 +110,15 @@ Greeting look() {
 void awaitGo(const Greeting& greeting) {
   send(&greeting, sizeof(greeting));
   char byte;
-  if (perform({SYS_read, {TEST_FD, uint64_t(&byte), 1}}) != 1) perform({SYS_exit_group, {0}});
+  bool go;
+  if (reportFd == TEST_FD) {
+    go = perform({SYS_read, {TEST_FD, uint64_t(&byte), 1}}) == 1;
+  } else {
+    pollfd waiting = {TEST_FD, POLLIN, 0};
+    go = perform({SYS_ppoll, {uint64_t(&waiting), 1, 0, 0, sizeof(uint64_t)}}) == 1 &&
+         waiting.revents == POLLIN;
+  }
+  if (!go) perform({SYS_exit_group, {0}});
 }
 
 // Mode `actor`.
@@ -178,18 +191,23 @@ void tryInThread(const ActorSetup& setup, kj::StringPtr stage, const std::vector
   }
 }
 
-void tryMyself(const ActorSetup& setup, kj::StringPtr stage, const std::vector<RawCall>& calls,
-               const Greeting& greeting) {
-  if (stage == "ready" || stage == "run") setup.enter("ready");
-  if (stage == "run") setup.enter("run");
+// Ends the process, as what comes behind a filter may call anything.
+[[noreturn]] void end() {
+  for (;;)
+    perform({SYS_exit_group, {0}});
+}
+
+[[noreturn]] void tryMyself(const std::vector<RawCall>& calls, const Greeting& greeting) {
   awaitGo(greeting);
   for (uint32_t i = 0; i < calls.size(); i++) {
     Report report = {i, Outcome::RETURNED, perform(calls[i])};
     send(&report, sizeof(report));
   }
+  end();
 }
 
-void actAsActor(const ActorSetup& setup, ProbeConfig::Reader config, const Greeting& greeting) {
+[[noreturn]] void actAsActor(const ActorSetup& setup, ProbeConfig::Reader config,
+                             const Greeting& greeting) {
   auto calls = callsOf(config);
   kj::StringPtr stage = config.getStage();
   if (stage != "start") {
@@ -198,10 +216,11 @@ void actAsActor(const ActorSetup& setup, ProbeConfig::Reader config, const Greet
   }
   if (stage.startsWith("thread:")) {
     tryInThread(setup, stage, calls, greeting);
-  } else {
-    tryMyself(setup, stage, calls, greeting);
+    end();
   }
-  perform({SYS_exit_group, {0}});
+  if (stage == "ready" || stage == "run") setup.enter("ready");
+  if (stage == "run") setup.enter("run");
+  tryMyself(calls, greeting);
 }
 
 // Mode `nursery`.
@@ -221,7 +240,7 @@ class Nursery {
                                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
     KJ_REQUIRE(notice != MAP_FAILED);
     // Children get a socket of their own as fd 3: what they do to it outlives them.
-    KJ_SYSCALL(reportFd = fcntl(TEST_FD, F_DUPFD_CLOEXEC, 0));
+    KJ_SYSCALL(ownFd = fcntl(TEST_FD, F_DUPFD_CLOEXEC, 0));
     int sockets[2];
     KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets));
     KJ_SYSCALL(dup3(sockets[0], TEST_FD, O_CLOEXEC));
@@ -285,12 +304,12 @@ class Nursery {
   void sendReport(pid_t pid) {
     Report report = conclude(await(pid));
     report.index = index++;
-    send(&report, sizeof(report), reportFd);
+    send(&report, sizeof(report), ownFd);
   }
 
   template <typename Attempt>
   [[noreturn]] void beChild(Attempt& attempt) {
-    perform({SYS_close, {uint64_t(reportFd)}});
+    perform({SYS_close, {uint64_t(ownFd)}});
     for (const sock_fprog& filter : filters) {
       // The value tells which one the kernel did not take.
       long result = perform({SYS_seccomp, {SECCOMP_SET_MODE_FILTER, 0, uint64_t(&filter)}});
@@ -335,7 +354,7 @@ class Nursery {
 
   ProbeConfig::Reader config;
   volatile Notice* notice;
-  int reportFd;
+  int ownFd;
   sigset_t childEnded;
   std::vector<sock_fprog> filters;
   Targets targets;
@@ -349,10 +368,21 @@ void play() {
   kj::Maybe<kj::AsyncIoContext> io;
   auto config = setup.config<ProbeConfig>();
   if (config.getHasEventLoop()) io = kj::setupAsyncIo();
+  if (config.getIsMute()) reportFd = LOG_FD;
   setup.expectFds(config.getPlaced().size());
   receiveFds(setup, config);
   Greeting greeting = look();
-  if (config.getMode() == ProbeConfig::Mode::ACTOR) return actAsActor(setup, config, greeting);
+  if (config.getMode() == ProbeConfig::Mode::ACTOR) actAsActor(setup, config, greeting);
+  awaitGo(greeting);
+  Nursery(config).tryAll();
+}
+
+// In a helper's place: it has no setup and one stage, and the test's message comes on fd 3.
+void playHelper() {
+  capnp::StreamFdMessageReader message(TEST_FD);
+  auto config = message.getRoot<ProbeConfig>();
+  Greeting greeting = look();
+  if (config.getMode() == ProbeConfig::Mode::ACTOR) tryMyself(callsOf(config), greeting);
   awaitGo(greeting);
   Nursery(config).tryAll();
 }
@@ -360,8 +390,9 @@ void play() {
 }  // namespace
 }  // namespace troupe::sandbox::probe
 
-int main() {
-  KJ_IF_MAYBE (exception, kj::runCatchingExceptions(troupe::sandbox::probe::play)) {
+int main(int argc, char**) {
+  namespace probe = troupe::sandbox::probe;
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions(argc > 1 ? probe::playHelper : probe::play)) {
     auto text = kj::str(*exception, "\n");
     ssize_t written = write(troupe::sandbox::LOG_FD, text.begin(), text.size());
     return written < 0 ? 2 : 1;

@@ -1,6 +1,7 @@
 #include "sandbox/probe/probe_bench.h"
 
 #include <capnp/message.h>
+#include <capnp/serialize.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <kj/debug.h>
@@ -111,6 +112,15 @@ void sendFds(int socket, kj::ArrayPtr<const int> fds) {
   KJ_SYSCALL(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
+// All of it, to somebody who reads.
+void sendAll(int socket, kj::ArrayPtr<const kj::byte> bytes) {
+  while (bytes.size() > 0) {
+    ssize_t sent;
+    KJ_SYSCALL(sent = send(socket, bytes.begin(), bytes.size(), MSG_NOSIGNAL));
+    bytes = bytes.slice(sent, bytes.size());
+  }
+}
+
 void sayGo(int socket) {
   char byte = 'g';
   KJ_SYSCALL(send(socket, &byte, 1, MSG_NOSIGNAL)) {
@@ -154,8 +164,10 @@ ProbeBench::ProbeBench(const Profile& profile, LaunchFaults faults)
       launcher(context.unixEventPort, Jail::ON, faults),
       nurseryLauncher(context.unixEventPort, Jail::ON,
                       LaunchFaults{faults.leftOut | LaunchFaults::SECCOMP}) {
-  for (size_t i = 0; i < profile.fdCount; i++)
+  for (size_t i = 0; i < profile.fdCount; i++) {
     takesFds |= nameIs(profile.fds[i], "rpc");
+    isMute |= nameIs(profile.fds[i], "control");
+  }
   makeFds();
   makeTargets();
 }
@@ -252,8 +264,9 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
   int sockets[2], pipe[2];
   KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets));
   kj::AutoCloseFd ours(sockets[0]), theirs(sockets[1]);
-  KJ_SYSCALL(pipe2(pipe, O_CLOEXEC | O_NONBLOCK));
+  KJ_SYSCALL(pipe2(pipe, O_CLOEXEC));
   kj::AutoCloseFd log(pipe[0]), logEnd(pipe[1]);
+  KJ_SYSCALL(fcntl(log, F_SETFL, O_NONBLOCK));
 
   bool inActor = order.mode == ProbeConfig::Mode::ACTOR;
   kj::Vector<HandedFd> handed;
@@ -277,6 +290,7 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
   auto config = message.initRoot<ProbeConfig>();
   config.setMode(order.mode);
   config.setHasEventLoop(hasEventLoop);
+  config.setIsMute(inActor && isMute);
   config.setStage(order.stage);
   config.setScenarios(kj::arrayPtr(order.scenarios.data(), order.scenarios.size()));
   auto filters = config.initFilters(order.filters.size());
@@ -302,15 +316,26 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
   outside.setTcpPort(targets.tcpPort);
   outside.setAbstractName(targets.abstractName);
 
-  auto child = launcher.launch(profile, program, "probe", "probe0", handed,
-                               message.getRoot<capnp::AnyPointer>().asReader());
+  kj::Own<Child> child;
+  if (profile.layers.helper.is) {
+    auto arguments = kj::heapArray<kj::String>(1);
+    arguments[0] = kj::str("helper");
+    child =
+        launcher.launch(profile, program, "probe", "probe0", handed, nullptr, nullptr, arguments);
+    auto bytes = capnp::messageToFlatArray(message);
+    sendAll(ours, bytes.asBytes());
+  } else {
+    child = launcher.launch(profile, program, "probe", "probe0", handed,
+                            message.getRoot<capnp::AnyPointer>().asReader());
+  }
   if (placed.size() > 0) {
     kj::Vector<int> fds;
     for (const SubjectFd* fd : placed)
       fds.add(fd->fd);
     sendFds(ours, fds);
   }
-  return Running{kj::mv(child), kj::mv(ours), kj::mv(log)};
+  KJ_SYSCALL(fcntl(ours, F_SETFL, O_NONBLOCK));
+  return Running{kj::mv(child), kj::mv(ours), kj::mv(log), inActor && isMute};
 }
 
 Running ProbeBench::startActor(const std::string& stage, const std::vector<RawCall>& calls) {
@@ -319,7 +344,7 @@ Running ProbeBench::startActor(const std::string& stage, const std::vector<RawCa
 
 void ProbeBench::waitUntilEntered(Running& running, Greeting& greeting) {
   bool hung = false;
-  size_t n = read(running.socket, &greeting, sizeof(greeting), hung);
+  size_t n = read(running.reports(), &greeting, sizeof(greeting), hung);
   KJ_REQUIRE(n == sizeof(greeting), "the probe did not enter its stage", readRest(running.log));
 }
 
@@ -335,7 +360,7 @@ bool ProbeBench::becomesReadable(int fd) {
 size_t ProbeBench::read(int fd, void* bytes, size_t size, bool& hung) {
   size_t done = 0;
   while (done < size) {
-    ssize_t n = recv(fd, static_cast<char*>(bytes) + done, size - done, MSG_DONTWAIT);
+    ssize_t n = ::read(fd, static_cast<char*>(bytes) + done, size - done);
     if (n > 0) done += n;
     if (n == 0 || (n < 0 && errno != EAGAIN)) break;
     if (n < 0 && !becomesReadable(fd)) {
@@ -348,11 +373,11 @@ size_t ProbeBench::read(int fd, void* bytes, size_t size, bool& hung) {
 
 Story ProbeBench::finish(Running& running) {
   Story story;
-  size_t n = read(running.socket, &story.greeting, sizeof(Greeting), story.hung);
+  int reports = running.reports();
+  size_t n = read(reports, &story.greeting, sizeof(Greeting), story.hung);
   story.greeted = n == sizeof(Greeting);
   Report report;
-  while (!story.hung &&
-         read(running.socket, &report, sizeof(report), story.hung) == sizeof(report)) {
+  while (!story.hung && read(reports, &report, sizeof(report), story.hung) == sizeof(report)) {
     story.reports.push_back(report);
   }
   if (story.hung) running.child->kill();

@@ -26,6 +26,8 @@ struct Running {
   kj::Own<Child> child;
   kj::AutoCloseFd socket;
   kj::AutoCloseFd log;
+  bool reportsToLog = false;
+  int reports() const { return reportsToLog ? log : socket; }
 };
 
 // How a probe ended and what it reported before.
@@ -93,6 +95,7 @@ class ProbeBench {
   kj::AutoCloseFd siblingSocket;
   int listeners = 0;      // made so far
   bool takesFds = false;  // its start filter lets it receive fds on fd 3
+  bool isMute = false;    // its filters let it neither read nor write fd 3
   bool allGenuine = true;
 };
 
