@@ -1,6 +1,6 @@
 // The actor as shipped, killed again and again while its ports talk: its successors go on with each
-// of them, with this test as troupe, broker, driver and everybody on the host. TROUPE_TEST_KILLS:
-// how often, 100 unless said.
+// of them, with this test as troupe, broker, driver and everybody on the host. How often:
+// devices/virtio/testing/kills.h.
 #include <capnp/message.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -26,6 +26,7 @@
 #include "devices/console/testing/loop.h"
 #include "devices/console/wire.h"
 #include "devices/virtio/queue_journal.h"
+#include "devices/virtio/testing/kills.h"
 #include "devices/virtio/testing/process_bench.h"
 #include "devices/virtio/wire.h"
 #include "sandbox/shared_memory.h"
@@ -42,11 +43,6 @@ using virtio::testing::ProcessBench;
 constexpr uint64_t JOURNAL_BYTES = 16 << 20;
 constexpr uint64_t FEATURES =
     F_SIZE | F_MULTIPORT | virtio::F_INDIRECT_DESC | virtio::F_EVENT_IDX | virtio::F_VERSION_1;
-
-int kills() {
-  const char* said = getenv("TROUPE_TEST_KILLS");
-  return said == nullptr ? 100 : atoi(said);
-}
 
 struct Listener {
   kj::AutoCloseFd fd = newSocket();
@@ -464,7 +460,8 @@ TEST(ConsoleKilled, OutputIsKeptAndInputComesOnceWhereverItIsKilled) {
   std::deque<char> pending;
   using Clock = std::chrono::steady_clock;
 
-  for (int kill = 0; kill < kills() && !::testing::Test::HasFailure(); kill++) {
+  virtio::testing::Kills kills;
+  while (!::testing::Test::HasFailure() && kills.takeOne()) {
     auto end = Clock::now() + std::chrono::microseconds(random() % 3000);
     stage.until([&] {
       stage.guest.print(SOCKET);
@@ -519,13 +516,14 @@ TEST(ConsoleKilled, OutputIsKeptAndInputComesOnceWhereverItIsKilled) {
   repeatedInFile = repetitions(testing::content(stage.file), guest.printed[FILE0].all, "the file");
   repeatedOnTerminal = repetitions(stage.shown, lastWords, "the terminal");
   size_t lost = missing(guest.typed[PTY], typed.all);
-  EXPECT_LE(lost, size_t(kills()) * InputQueue::CAPACITY);
+  EXPECT_LE(lost, kills.count() * InputQueue::CAPACITY);
   for (uint16_t port = 0; port < PORTS; port++)
     EXPECT_EQ(guest.names[port], kj::str("port", port).cStr());
-  std::cout << said.size() << " bytes to the socket, each once; " << guest.printed[FILE0].all.size()
-            << " to the file, " << repeatedInFile << " pieces twice; " << lastWords.size()
-            << " to the terminal, " << repeatedOnTerminal << " pieces twice; " << typed.all.size()
-            << " bytes typed, " << lost << " lost with a process that had just read them\n";
+  std::cout << kills.count() << " kills, " << said.size() << " bytes to the socket, each once; "
+            << guest.printed[FILE0].all.size() << " to the file, " << repeatedInFile
+            << " pieces twice; " << lastWords.size() << " to the terminal, " << repeatedOnTerminal
+            << " pieces twice; " << typed.all.size() << " bytes typed, " << lost
+            << " lost with a process that had just read them\n";
 }
 
 // Who is connected to a port that keeps nothing is told to the driver, whoever plays the console.

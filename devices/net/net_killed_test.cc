@@ -1,6 +1,6 @@
 // The actor as shipped, on a real tap, killed again and again amid frames and commands: its
 // successors return each buffer once, and know what the driver has said. This test is troupe,
-// broker and driver. TROUPE_TEST_KILLS: how often, 100 unless said.
+// broker and driver. How often: devices/virtio/testing/kills.h.
 #include <capnp/message.h>
 #include <gtest/gtest.h>
 #include <kj/debug.h>
@@ -20,6 +20,7 @@
 #include "devices/net/testing/net_driver.h"
 #include "devices/net/testing/test_tap.h"
 #include "devices/virtio/queue_journal.h"
+#include "devices/virtio/testing/kills.h"
 #include "devices/virtio/testing/process_bench.h"
 #include "sandbox/shared_memory.h"
 
@@ -44,11 +45,6 @@ constexpr uint16_t FLOWS = 16;
 constexpr uint64_t JOURNAL_BYTES = 2 << 20;
 constexpr uint64_t FEATURES = testing::FEATURES | testing::OFFLOADS | virtio::NET_F_MQ;
 constexpr size_t HEADER = sizeof(virtio::NetHeader);
-
-int kills() {
-  const char* said = getenv("TROUPE_TEST_KILLS");
-  return said == nullptr ? 100 : atoi(said);
-}
 
 testing::Bytes numbered(const MacAddress& to, const MacAddress& from, uint16_t port,
                         uint32_t number) {
@@ -266,9 +262,10 @@ TEST(NetKilled, EachBufferIsReturnedOnceWhereverItIsKilled) {
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
   std::vector<double> stallsMs;
-  for (int number = 0; number < kills() && !::testing::Test::HasFailure(); number++) {
+  virtio::testing::Kills kills;
+  while (!::testing::Test::HasFailure() && kills.takeOne()) {
     auto begun = Clock::now();
-    Life life(driver, bench.tap, bench.journal.writable, number == 0);
+    Life life(driver, bench.tap, bench.journal.writable, kills.count() == 1);
     driver.fill();
     // It serves: not a life without work.
     uint32_t before = driver.received[0] + driver.received[1];
@@ -293,9 +290,9 @@ TEST(NetKilled, EachBufferIsReturnedOnceWhereverItIsKilled) {
   EXPECT_GT(bench.reachedHost, 0);
   EXPECT_GT(driver.answers, 0);
   std::sort(stallsMs.begin(), stallsMs.end());
-  std::cout << driver.numbersToHost << " frames from the guest, " << bench.reachedHost
-            << " reached the host, " << driver.received[0] << " and " << driver.received[1]
-            << " the guest by its pairs, " << driver.answers
+  std::cout << kills.count() << " kills, " << driver.numbersToHost << " frames from the guest, "
+            << bench.reachedHost << " reached the host, " << driver.received[0] << " and "
+            << driver.received[1] << " the guest by its pairs, " << driver.answers
             << " commands; launch to first frame p50 " << stallsMs[stallsMs.size() / 2] << " ms\n";
 }
 

@@ -1,5 +1,5 @@
 // The actor as shipped, killed under its driver: its streams end, the driver is told so, and what
-// comes next works. TROUPE_TEST_KILLS: how often amid traffic, 100 unless said.
+// comes next works. How often amid traffic: devices/virtio/testing/kills.h.
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <unistd.h>
@@ -11,6 +11,7 @@
 #include <random>
 #include <string>
 
+#include "devices/virtio/testing/kills.h"
 #include "devices/vsock/testing/vsock_bench.h"
 
 namespace troupe::vsock {
@@ -21,11 +22,6 @@ using testing::noise;
 using testing::Packet;
 using testing::VsockBench;
 using testing::Where;
-
-int kills() {
-  const char* said = getenv("TROUPE_TEST_KILLS");
-  return said == nullptr ? 100 : atoi(said);
-}
 
 // The driver's event queue, with all buffers of Linux on offer.
 class Events {
@@ -145,7 +141,8 @@ TEST(VsockKilled, NoChainIsLostOrReturnedTwiceWhereverItIsKilled) {
   constexpr uint32_t PLACES = 64, PLACE_BYTES = 4096;
   uint64_t places = bench.ram.allocate(PLACES * PLACE_BYTES);
 
-  for (int kill = 0; kill < kills() && !::testing::Test::HasFailure(); kill++) {
+  virtio::testing::Kills kills;
+  while (!::testing::Test::HasFailure() && kills.takeOne()) {
     auto host = bench.connectOut(++port, 52);
     auto client = bench.forwarded.connect();
     uint32_t hostPort = bench.acceptIn();
@@ -198,8 +195,8 @@ TEST(VsockKilled, NoChainIsLostOrReturnedTwiceWhereverItIsKilled) {
   auto last = bench.connectOut(1024, 52);
   bench.send(OP_RW, 1024, 52, "the end");
   EXPECT_EQ(bench.read(last, 7), "the end");
-  std::cout << packets << " packets, " << received << " to the guest, " << bytes
-            << " bytes read on the host\n";
+  std::cout << kills.count() << " kills, " << packets << " packets, " << received
+            << " to the guest, " << bytes << " bytes read on the host\n";
 }
 
 }  // namespace
