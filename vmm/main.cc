@@ -7,6 +7,7 @@
 
 #include "vmm/child_log.h"
 #include "vmm/commands.h"
+#include "vmm/guest/guest_command.h"
 #include "vmm/observe/observe_commands.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
@@ -44,6 +45,7 @@ constexpr Verb VERBS[] = {
      "plugs a VM's network cable in or out, or has its guest announce itself"_kj},
     {"device"_kj, &deviceCommand, "gives a device of a running VM another process"_kj},
     {"gc"_kj, &gcCommand, "removes what VMs left behind that were killed"_kj},
+    {"guest"_kj, &guestCommand, "makes bundles that guests are launched from"_kj},
     {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj},
     {"replay"_kj, &replayCommand, "has a device see again what was recorded, without a VM"_kj},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},

@@ -70,7 +70,8 @@ bool isSound(const Header& header) {
 // length.
 extern "C" void walk(const uint8_t* data) {
   auto& container = *reinterpret_cast<const Header*>(data);
-  bool good = container.type == CONTAINER && container.extra == CONTAINER_MAGIC && isSound(container);
+  bool good =
+      container.type == CONTAINER && container.extra == CONTAINER_MAGIC && isSound(container);
   print(good ? "container " : "no container ");
   printHex(reinterpret_cast<uint64_t>(data));
   print(" ");

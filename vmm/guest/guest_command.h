@@ -1,0 +1,13 @@
+#pragma once
+
+#include <kj/array.h>
+#include <kj/string.h>
+
+#include "vmm/exit_codes.h"
+
+namespace troupe {
+
+// `troupe guest create`: makes bundles (realm/bundle.h).
+ExitCode guestCommand(kj::ArrayPtr<const kj::StringPtr> words);
+
+}  // namespace troupe
