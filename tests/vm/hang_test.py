@@ -48,14 +48,6 @@ class Hang(supervised.SupervisedVm):
             self.assertLess(time.monotonic(), until, f"no further {words!r}")
             time.sleep(0.01)
 
-    def serves(self, pid):
-        """Whether it has taken the filter under which it serves, or is about to be looked at for that."""
-        try:
-            with open(f"/proc/{pid}/status") as file:
-                return int(file.read().split("Seccomp_filters:")[1].split()[0]) >= 2
-        except (OSError, IndexError):
-            return False
-
     def everyDevice(self):
         """Options of a VM that has one of each, and the devices' names."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

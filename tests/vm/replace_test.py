@@ -228,7 +228,10 @@ class Replaced(supervised.SupervisedVm):
     def awaitReplaced(self, actor, restarts):
         """Waits until it has been replaced so often and serves."""
         until = time.monotonic() + 60
-        while self.actors()[actor]["restarts"] < restarts:
+        while True:
+            now = self.actors()[actor]
+            if now["restarts"] >= restarts and self.serves(now["pid"]):
+                return
             self.assertLess(time.monotonic(), until)
             time.sleep(0.005)
 

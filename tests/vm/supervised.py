@@ -67,6 +67,14 @@ class SupervisedVm(unittest.TestCase):
         actors = self.folder.status(self.name)["actors"]
         return {actor["name"]: actor["pid"] for actor in actors if actor["isSpare"]}
 
+    def serves(self, pid):
+        """Whether it has taken the filter under which it serves, or is about to be looked at for that."""
+        try:
+            with open(f"/proc/{pid}/status") as file:
+                return int(file.read().split("Seccomp_filters:")[1].split()[0]) >= 2
+        except (OSError, IndexError):
+            return False
+
     def kill_again_and_again(self, process, program, kills, rng):
         """Kills each process of this name, the first and its successors. How many."""
         killed, last = 0, None
