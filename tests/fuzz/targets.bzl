@@ -13,6 +13,10 @@ TARGETS = [
     "//devices/vsock:fuzz_vsock",
     "//sandbox:fuzz_profile",
     "//sandbox:fuzz_setup",
+    "//vmm/front:fuzz_front",
+    "//vmm/front:fuzz_metrics",
+    "//vmm/realm:fuzz_guest_cfg",
+    "//vmm/record:fuzz_recording",
 ]
 
 PLANTED = {

@@ -70,7 +70,19 @@ RecordingReader::RecordingReader(kj::StringPtr pathParam) : path(kj::heapString(
   size_t got = kj::FdInputStream(file.get())
                    .tryRead(words.begin(), words.size() * sizeof(capnp::word),
                             words.size() * sizeof(capnp::word));
-  auto all = words.slice(0, got / sizeof(capnp::word));
+  parse(kj::min(uint64_t(info.st_size), uint64_t(got)));
+}
+
+RecordingReader::RecordingReader(kj::StringPtr path, kj::ArrayPtr<const kj::byte> content)
+    : path(kj::heapString(path)),
+      words(kj::heapArray<capnp::word>(content.size() / sizeof(capnp::word))) {
+  if (words.size() > 0) memcpy(words.begin(), content.begin(), words.size() * sizeof(capnp::word));
+  parse(content.size());
+}
+
+// `words`, of a file of so many bytes.
+void RecordingReader::parse(uint64_t bytes) {
+  auto all = words.slice(0, bytes / sizeof(capnp::word));
   // The head, whose configuration may have come in several segments.
   KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() {
                  reader = kj::heap<capnp::FlatArrayMessageReader>(all, EventList::limits());
@@ -82,7 +94,7 @@ RecordingReader::RecordingReader(kj::StringPtr pathParam) : path(kj::heapString(
   kj::ArrayPtr<const capnp::word> rest = all;
   rest = rest.slice(reader->getEnd() - all.begin(), rest.size());
   size_t taken = list.take(rest);
-  cut = taken < rest.size() || info.st_size % sizeof(capnp::word) != 0;
+  cut = taken < rest.size() || bytes % sizeof(capnp::word) != 0;
 }
 
 void RecordingReader::refuse(const kj::Exception& why) const {

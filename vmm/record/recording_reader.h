@@ -46,6 +46,8 @@ class RecordingReader {
   // Reads all of `path`. Throws a user error (TRP-rec-006) for a file that cannot be read, is too
   // large, or is no recording of a version that is known.
   explicit RecordingReader(kj::StringPtr path);
+  // The same of what is in it.
+  RecordingReader(kj::StringPtr path, kj::ArrayPtr<const kj::byte> content);
   KJ_DISALLOW_COPY(RecordingReader);
 
   Recording::Reader head() { return reader->getRoot<Recording>(); }
@@ -67,6 +69,7 @@ class RecordingReader {
   // What has a code of its own is not about the file.
   [[noreturn]] void refuse(const kj::Exception& why) const;
   [[noreturn]] void refuse(kj::StringPtr why) const;
+  void parse(uint64_t bytes);
 
   kj::String path;
   kj::Array<capnp::word> words;
