@@ -20,6 +20,7 @@ constexpr size_t LONGEST_DISK_ID = 256;
 constexpr size_t LONGEST_DEVICE_NAME = 32;
 constexpr size_t LONGEST_PROFILE = 16 << 10;  // a call with it is within FLOW_LIMIT_WORDS
 constexpr uint32_t CALLS_PER_CONNECTION = 10000;
+constexpr uint32_t READERS_PER_CONNECTION = 16;  // of events: each is an object of `troupe`'s
 constexpr kj::Duration LONGEST_CONNECTION = 1 * kj::HOURS;  // idle clients give their place back
 
 capnp::ReaderOptions boundedReading() {
@@ -152,6 +153,13 @@ class BoundedVm final: public Vm::Server {
     });
   }
 
+  // A reader of events more or less.
+  void addReader() {
+    KJ_REQUIRE(readers < READERS_PER_CONNECTION, "too many readers of events at once");
+    readers++;
+  }
+  void dropReader() { readers--; }
+
   // One more call, by way of this or of what it gave out.
   void count() {
     if (++calls <= CALLS_PER_CONNECTION && network.getCurrentQueueSize() <= UNTAKEN_LIMIT_BYTES) {
@@ -167,13 +175,16 @@ class BoundedVm final: public Vm::Server {
   capnp::TwoPartyVatNetwork& network;
   kj::Own<kj::PromiseFulfiller<void>> excess;
   uint32_t calls = 0;
+  uint32_t readers = 0;
 };
 
 // What one client reads events by.
 class BoundedReader final: public EventReader::Server {
  public:
+  // Counted before it was asked for.
   BoundedReader(BoundedVm& vm, Vm::Client self, EventReader::Client reader)
       : vm(vm), self(kj::mv(self)), reader(kj::mv(reader)) {}
+  ~BoundedReader() noexcept(false) { vm.dropReader(); }
 
   kj::Promise<void> next(NextContext context) override {
     vm.count();
@@ -196,11 +207,18 @@ class BoundedReader final: public EventReader::Server {
 
 kj::Promise<void> BoundedVm::events(EventsContext context) {
   count();
+  addReader();
   auto request = vm.eventsRequest();
   request.setAfter(context.getParams().getAfter());
-  return request.send().then([this, context](auto&& response) mutable {
-    context.getResults().setReader(kj::heap<BoundedReader>(*this, thisCap(), response.getReader()));
-  });
+  return request.send().then(
+      [this, context](auto&& response) mutable {
+        context.getResults().setReader(
+            kj::heap<BoundedReader>(*this, thisCap(), response.getReader()));
+      },
+      [this](kj::Exception&& failure) {
+        dropReader();
+        kj::throwFatalException(kj::mv(failure));
+      });
 }
 
 // One client's connection and all that serves it.

@@ -27,8 +27,15 @@ class FakeVm final: public Vm::Server {
     context.getResults().setBytes(context.getParams().getBytes());
     return kj::READY_NOW;
   }
+  kj::Promise<void> events(EventsContext context) override {
+    calls++;
+    context.getResults().setReader(kj::heap<NoEvents>());
+    return kj::READY_NOW;
+  }
 
  private:
+  class NoEvents final: public EventReader::Server {};
+
   uint32_t& calls;
 };
 
@@ -187,6 +194,27 @@ TEST(FrontActor, AClientThatLeavesGivesItsPlaceBack) {
   bench.client = nullptr;
   EXPECT_TRUE(bench.endsSoon(kj::mv(served)));
   EXPECT_EQ(bench.slots.taken, 0);
+}
+
+TEST(FrontActor, AClientHasSoManyReadersOfEventsAtOnceAndNoMore) {
+  Bench bench;
+  auto served = bench.connect();
+  {
+    Client client(bench);
+    auto vm = client.vm();
+    auto open = [&]() { return vm.eventsRequest().send().wait(bench.io.waitScope).getReader(); };
+    kj::Vector<EventReader::Client> readers;
+    for (int i = 0; i < 16; i++)
+      readers.add(open());
+    EXPECT_ANY_THROW(open());
+    EXPECT_EQ(bench.calls, 16) << "`troupe` has as many";
+    readers.removeLast();
+    // The release of the one comes before the next call.
+    readers.add(open());
+    EXPECT_EQ(bench.calls, 17);
+    readers.clear();
+  }
+  EXPECT_TRUE(bench.endsSoon(kj::mv(served)));
 }
 
 TEST(FrontActor, AClientThatAsksForEverIsLetGo) {
