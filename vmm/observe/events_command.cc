@@ -12,6 +12,7 @@
 #include "vmm/observe/observe_commands.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
+#include "vmm/vm_words.h"
 
 namespace troupe {
 
@@ -61,16 +62,10 @@ kj::Maybe<Words> parse(kj::ArrayPtr<const kj::StringPtr> given) {
   line.epilog(
       "A VM keeps its last 512 events. Who comes too late for some is told how many: "
       "{\"event\":\"lost\",\"count\":N}.");
-  KJ_IF_MAYBE (found, line.parse(given, 1)) {
-    if (found->size() == 0) {
-      UserError(codes::ARGUMENTS, kj::str("which VM? give its name"))
-          .advice("see", "troupe list")
-          .raise();
-    }
-    words.vm = (*found)[0];
+  KJ_IF_MAYBE (found, parseVmWords(line, given, false)) {
+    words.vm = found->name;
     return kj::mv(words);
   }
-  printOut(line.help());
   return nullptr;
 }
 

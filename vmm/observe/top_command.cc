@@ -16,6 +16,7 @@
 #include "vmm/observe/top_table.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
+#include "vmm/vm_words.h"
 
 namespace troupe {
 
@@ -70,16 +71,10 @@ kj::Maybe<Words> parse(kj::ArrayPtr<const kj::StringPtr> given) {
       "MEMORY is what nobody shares; RING is requests in flight now; WAIT is how long they took, "
       "of\n"
       "one in 16, and P99<= what 99 of 100 stayed below. LIMITS are those in force: used/allowed.");
-  KJ_IF_MAYBE (found, line.parse(given, 1)) {
-    if (found->size() == 0) {
-      UserError(codes::ARGUMENTS, kj::str("which VM? give its name"))
-          .advice("see", "troupe list")
-          .raise();
-    }
-    words.vm = (*found)[0];
+  KJ_IF_MAYBE (found, parseVmWords(line, given, false)) {
+    words.vm = found->name;
     return kj::mv(words);
   }
-  printOut(line.help());
   return nullptr;
 }
 
