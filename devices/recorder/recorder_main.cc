@@ -46,13 +46,15 @@ class Carrying {
     for (;;) {
       bool isOver = wait(pause);
       pause = kj::min(pause * 2, LONGEST_PAUSE_NS);
+      // Looked at first: nothing is recorded behind it, and what came before is carried yet.
+      bool wasFull = isFull();
       for (;;) {
         uint64_t end = recorded();
         if (end == carried) break;
         if (!carry(kj::min(end - carried, uint64_t(STEP_BYTES)))) return false;
         pause = FIRST_PAUSE_NS;
       }
-      if (isFull()) {
+      if (wasFull) {
         say("TRP-rec-005: the recording has reached its limit and ends here; the VM goes on\n");
         return finish(FlightEvent::End::LIMIT);
       }

@@ -354,6 +354,12 @@ class Recorded(unittest.TestCase):
                 ("TRP-rec-002", ["--record=rng0=/nowhere/x"])):
             with self.subTest(words):
                 self.assertIn(code, self.end(self.start("hello", *words), 2))
+        # Nor is a recording left behind that another one was in the way of.
+        first = self.file("rng0")
+        said = self.end(self.start("hello", "--disk", self.folder.disk("d", 1 << 20),
+                                   f"--record=rng0={first}", "--record=blk0=/nowhere/x"), 2)
+        self.assertIn("TRP-rec-002", said)
+        self.assertFalse(os.path.exists(first))
 
 
 if __name__ == "__main__":

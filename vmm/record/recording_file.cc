@@ -57,11 +57,21 @@ void RecordingFile::close() const {
 }
 
 kj::Array<RecordingFile> openRecordings(const RecordPlans& plans) {
-  return KJ_MAP(plan, plans.devices) {
-    auto memory = sandbox::makeSharedMemory("recording", plans.limitBytes);
-    return RecordingFile{kj::heapString(plan.device), kj::heapString(plan.path), plans.limitBytes,
-                         makeFile(plan.path), kj::mv(memory.writable)};
-  };
+  kj::Vector<RecordingFile> made;
+  auto failure = kj::runCatchingExceptions([&] {
+    for (auto& plan : plans.devices) {
+      auto memory = sandbox::makeSharedMemory("recording", plans.limitBytes);
+      made.add(RecordingFile{kj::heapString(plan.device), kj::heapString(plan.path),
+                             plans.limitBytes, makeFile(plan.path), kj::mv(memory.writable)});
+    }
+  });
+  KJ_IF_MAYBE (why, failure) {
+    // Empty ones would only be in the way of the next try.
+    for (auto& one : made)
+      unlink(one.path.cStr());
+    kj::throwFatalException(kj::mv(*why));
+  }
+  return made.releaseAsArray();
 }
 
 }  // namespace troupe
