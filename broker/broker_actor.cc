@@ -382,8 +382,7 @@ kj::Promise<void> BrokerActor::replaceDevice(ReplaceDeviceContext context) {
 kj::Promise<void> BrokerActor::resumeDevice(ResumeDeviceContext context) {
   auto& slot = slotOf(context.getParams().getDevice());
   slot.letGo();
-  slot.resume(context.getParams().getOwnFault());
-  return kj::READY_NOW;
+  return slot.resume(context.getParams().getOwnFault());
 }
 
 kj::Promise<void> BrokerActor::leaveDown(LeaveDownContext context) {

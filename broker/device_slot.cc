@@ -51,9 +51,9 @@ class DeviceSlot::Process final: private VirtioDeviceClient {
   DeviceSlot& slot;
   const uint32_t number;
   const kj::StringPtr place;
-  kj::Array<kj::byte> config;  // as it described it
   bool serves = false;
   bool isAttached = false;
+  bool isTakingOver = false;
   bool isLost = false;
   RemoteDevice remote;
 
@@ -109,19 +109,12 @@ kj::StringPtr DeviceSlot::freePlace() const {
 }
 
 void DeviceSlot::noteLoss(Process& process, kj::StringPtr why) {
-  if (process.serves) {
-    state = State::AWAY;
-    KJ_IF_MAYBE (waiting, handingOver) {
-      (*waiting)->reject(KJ_EXCEPTION(DISCONNECTED, "it died before it let go of its queues"));
-      handingOver = nullptr;
-    }
-  }
+  if (process.serves) state = State::AWAY;
   lost(index, process.number, name, why);
 }
 
 void DeviceSlot::letGo() {
   if (state == State::SERVING) state = State::AWAY;
-  handingOver = nullptr;  // whoever asked for that asks for something else now
   callsBefore = callCount();
   serving = nullptr;
   KJ_IF_MAYBE (returning, deputy) {
@@ -143,8 +136,7 @@ kj::Promise<void> DeviceSlot::prepare(kj::AutoCloseFd pipe) {
       *prepared.emplace(kj::heap<Process>(*this, kj::mv(pipe), ++successors, freePlace()));
   return process.remote.describe().then([this, &process](DeviceDescription&& found) {
     requireSame(found);
-    process.config = kj::mv(found.config);
-    return process.attach(deputy);
+    return process.attach();
   });
 }
 
@@ -159,55 +151,46 @@ void DeviceSlot::requireSame(const DeviceDescription& successor) {
   demand(successor.configWriteMask == known.configWriteMask, "configuration differs");
 }
 
-void DeviceSlot::resume(bool ownFault) {
+kj::Promise<void> DeviceSlot::resume(bool ownFault) {
   auto& process = *KJ_REQUIRE_NONNULL(prepared, "prepare() comes first", name);
-  KJ_REQUIRE(serving == nullptr && process.isReady(), "letGo() and prepare() come first", name);
-  putInPlace(ownFault);
-}
-
-kj::Promise<void> DeviceSlot::handOver() {
-  auto& process = *KJ_REQUIRE_NONNULL(prepared, "prepare() comes first", name);
-  KJ_REQUIRE(state == State::SERVING && process.isReady() && handingOver == nullptr,
-             "the device is being replaced already", name);
-  auto paf = kj::newPromiseAndFulfiller<void>();
-  handingOver = kj::mv(paf.fulfiller);
-  current().reset();
-  // Not at once: the answer is told from inside of the process that is given up here.
-  return paf.promise.then([this]() {
-    KJ_REQUIRE(state == State::SERVING, "the process before is lost", name);
-    bool isReady = false;
+  KJ_REQUIRE(serving == nullptr && process.isReady() && !process.isTakingOver,
+             "letGo() and prepare() come first", name);
+  process.isTakingOver = true;
+  uint32_t number = process.number;
+  return process.remote.takeOver().then([this, number, ownFault](kj::Array<kj::byte> config) {
     KJ_IF_MAYBE (next, prepared) {
-      isReady = (*next)->isReady();
+      if ((*next)->number == number && (*next)->isReady()) return putInPlace(ownFault, config);
     }
-    if (!isReady) {
-      goOn();
-      kj::throwFatalException(failure("the new process was lost before it could go on"));
-    }
-    letGo();
-    putInPlace(/*ownFault=*/false);
+    kj::throwFatalException(failure("it was lost as it took over"));
   });
 }
 
-// The process that serves has let go of its queues, and nobody takes its place.
-void DeviceSlot::goOn() {
-  KJ_IF_MAYBE (held, driver) {
-    current().activate(held->features, kj::heapArray<QueueSettings>(held->queues),
-                       Activation{activations, /*resumed=*/true});
-    signalCalls();
-  }
-  if (resetting) {
-    resetting = false;
-    KJ_ASSERT_NONNULL(client).resetDone();
-  }
+kj::Promise<void> DeviceSlot::handOver() {
+  KJ_REQUIRE(loss == Loss::REPLACED && state == State::SERVING,
+             "the device is being replaced already", name);
+  state = State::AWAY;  // what the driver wishes from now on is its successor's business
+  auto& process = *KJ_ASSERT_NONNULL(serving);
+  uint32_t number = process.number;
+  // Given up not at once, but outside of its own answer.
+  return process.remote.handOver()
+      .then([]() { return kj::evalLater([]() {}); })
+      .then([this, number]() {
+        KJ_IF_MAYBE (now, serving) {
+          if ((*now)->number == number) letGo();
+        }
+      });
 }
 
-void DeviceSlot::putInPlace(bool ownFault) {
+void DeviceSlot::putInPlace(bool ownFault, kj::ArrayPtr<const kj::byte> config) {
   serving = kj::mv(prepared);
   prepared = nullptr;
   auto& process = *KJ_ASSERT_NONNULL(serving);
   process.serves = true;
   state = State::SERVING;
-  adoptConfig(process.config);
+  KJ_IF_MAYBE (returning, deputy) {
+    process.remote.appoint(*returning);
+  }
+  adoptConfig(config);
   tellWritten();
   KJ_IF_MAYBE (held, driver) {
     process.remote.activate(held->features, kj::heapArray<QueueSettings>(held->queues),
@@ -255,6 +238,7 @@ void DeviceSlot::wake() {
 // write is theirs.
 void DeviceSlot::adoptConfig(kj::ArrayPtr<const kj::byte> newer) {
   auto& known = KJ_ASSERT_NONNULL(description);
+  if (newer.size() != known.config.size()) return;  // it has broken its word; what is known stays
   auto differs = [&](size_t i) {
     return known.configWriteMask[i] == 0 && known.config[i] != newer[i];
   };
@@ -376,13 +360,6 @@ void DeviceSlot::needsReset() {
 
 // Of the process that serves.
 void DeviceSlot::resetDone() {
-  KJ_IF_MAYBE (waiting, handingOver) {
-    if (state == State::SERVING) {
-      (*waiting)->fulfill();
-      handingOver = nullptr;
-      return;  // the driver, if it has asked too, is answered by the successor
-    }
-  }
   if (state != State::SERVING && loss == Loss::REPLACED) return;  // putInPlace() says so
   resetting = false;
   KJ_ASSERT_NONNULL(client).resetDone();

@@ -28,7 +28,7 @@ using ProcessLost =
 //
 //   the process before dies        letGo() ─ prepare() ─ resume()
 //   the same, with one prepared    prepare() … letGo() ─ resume()
-//   it lives and is to go          prepare() ─ handOver()
+//   it lives and is to go          prepare() ─ handOver() … resume()
 //   nobody is to follow for now    leaveDown() … the driver resets ─ prepare() ─ resume()
 //
 // While a device that can be replaced is away, what the driver asks for waits: a reset ends only
@@ -65,12 +65,12 @@ class DeviceSlot final: public VirtioDevice {
   // Which of its two places for a pipe (fds "device" and "successor") the next one is to have.
   kj::StringPtr freePlace() const;
 
-  // After letGo(), the prepared process goes on where the one before stopped. `ownFault`: that one
-  // died of itself.
-  void resume(bool ownFault);
+  // After letGo(), once the process before has ended, the prepared one goes on where it stopped.
+  // Resolves when it serves, which may take long; until then the device is away. Throws when it is
+  // lost instead. `ownFault`: the one before died of itself.
+  kj::Promise<void> resume(bool ownFault);
 
-  // The process that serves lets go of its queues, and the prepared one goes on. Resolves when it
-  // does. Throws when the one that serves is lost instead.
+  // The process that serves lets go of its queues, and is given up. Throws when it is lost instead.
   kj::Promise<void> handOver();
 
   // Gives up the process, and tells the driver that only a reset helps. Resolves when the driver
@@ -112,8 +112,7 @@ class DeviceSlot final: public VirtioDevice {
 
   RemoteDevice& current();
   void requireSame(const DeviceDescription& successor);
-  void goOn();
-  void putInPlace(bool ownFault);
+  void putInPlace(bool ownFault, kj::ArrayPtr<const kj::byte> config);
   void adoptConfig(kj::ArrayPtr<const kj::byte> newer);
   void tellWritten();
   void signalCalls();
@@ -141,7 +140,6 @@ class DeviceSlot final: public VirtioDevice {
   uint32_t successors = 0;
   uint64_t activations = 0;
   bool resetting = false;                                       // for the driver
-  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> handingOver;   // until the queues are let go
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> awaitsDriver;  // while it is left down
   kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> awaitService;
   std::bitset<MAX_CONFIG_SIZE> written;  // of the configuration, by drivers

@@ -78,7 +78,7 @@ struct Bench {
     slot->prepare(kj::mv(next->brokerEnd)).wait(io.waitScope);
   }
   void resume(bool ownFault = false) {
-    slot->resume(ownFault);
+    resumed = slot->resume(ownFault).eagerlyEvaluate([](kj::Exception&&) {});
     turn();
   }
   void turn() {
@@ -95,6 +95,7 @@ struct Bench {
   kj::Own<Process> process;
   kj::Own<Process> next;
   kj::Own<DeviceSlot> slot;
+  kj::Promise<void> resumed = nullptr;
 };
 
 TEST(DeviceSlot, ASuccessorGoesOnWhereTheProcessBeforeStopped) {
@@ -283,10 +284,11 @@ TEST(DeviceSlot, HandsOverWithoutItsDriver) {
   Bench bench;
   bench.activate();
   bench.prepare();
-  auto handed = bench.slot->handOver();
-  handed.wait(bench.io.waitScope);
-  bench.turn();
-  EXPECT_EQ(bench.process->called(), "activate 1;reset;");
+  bench.slot->handOver().wait(bench.io.waitScope);
+  EXPECT_EQ(bench.process->called(), "activate 1;hand over;");
+  EXPECT_EQ(bench.next->device->takeOvers, 0);  // the one before may not have ended
+  bench.resume();
+  EXPECT_EQ(bench.next->device->takeOvers, 1);
   EXPECT_EQ(bench.next->called(), "activate 1;");
   EXPECT_TRUE(bench.next->device->activations[0].resumed);
   EXPECT_FALSE(bench.next->device->activations[0].ownFault);
@@ -294,23 +296,35 @@ TEST(DeviceSlot, HandsOverWithoutItsDriver) {
   EXPECT_EQ(bench.losses.size(), 0);
 }
 
-TEST(DeviceSlot, ADriverThatResetsWhileItHandsOverIsAnsweredOnce) {
-  Bench bench;
-  bench.activate();
-  bench.prepare();
-  auto handed = bench.slot->handOver();
-  bench.slot->reset();
-  handed.wait(bench.io.waitScope);
-  bench.turn();
-  EXPECT_EQ(bench.client.resetsDone, 1);
-  EXPECT_EQ(bench.next->called(), "");
+TEST(DeviceSlot, WhatADriverWishesWhileItHandsOverIsItsSuccessors) {
+  for (bool asksBefore : {true, false}) {
+    Bench bench;
+    bench.activate();
+    bench.prepare();
+    bench.process->script.answersHandOver = false;
+    bench.process->script.answersReset = false;
+    if (asksBefore) bench.slot->reset();
+    auto handed = bench.slot->handOver();
+    bench.turn();
+    if (!asksBefore) bench.slot->reset();
+    bench.turn();
+    EXPECT_EQ(bench.process->called(),
+              asksBefore ? "activate 1;reset;hand over;" : "activate 1;hand over;");
+    for (auto& call : bench.process->device->unanswered)
+      call->fulfill();
+    handed.wait(bench.io.waitScope);
+    EXPECT_EQ(bench.client.resetsDone, 0);
+    bench.resume();
+    EXPECT_EQ(bench.client.resetsDone, 1);
+    EXPECT_EQ(bench.next->called(), "");
+  }
 }
 
 TEST(DeviceSlot, OneThatDiesWhileItHandsOverIsLostAndItsSuccessorReady) {
   Bench bench;
   bench.activate();
   bench.prepare();
-  bench.process->script.answersReset = false;
+  bench.process->script.answersHandOver = false;
   auto handed = bench.slot->handOver();
   bench.turn();
   bench.kill();
@@ -321,20 +335,58 @@ TEST(DeviceSlot, OneThatDiesWhileItHandsOverIsLostAndItsSuccessorReady) {
   EXPECT_EQ(bench.next->called(), "activate 1;");
 }
 
-TEST(DeviceSlot, OneWhoseSuccessorIsLostAmidTheHandOverGoesOn) {
+TEST(DeviceSlot, OneThatDoesNotHandOverInTimeIsLost) {
   Bench bench;
   bench.activate();
-  bench.prepare();
-  bench.process->script.answersReset = false;
-  auto handed = bench.slot->handOver();
+  bench.process->script.answersHandOver = false;
+  EXPECT_ANY_THROW(bench.slot->handOver().wait(bench.io.waitScope));
+  ASSERT_EQ(bench.losses.size(), 1);
+  EXPECT_NE(std::string(bench.losses[0].cStr()).find("asked to hand over"), std::string::npos);
+}
+
+// A disk may have to be saved first.
+TEST(DeviceSlot, ADeviceIsAwayUntilItsSuccessorHasTakenOver) {
+  Bench bench;
+  bench.activate();
+  bench.kill();
+  Script slow;
+  slow.answersTakeOver = false;
+  bench.replace(kj::mv(slow));
+  bench.resume();
+  EXPECT_EQ(bench.process->called(), "");
+  bench.slot->reset();
+  bench.slot->writeConfig(4, kj::arr<kj::byte>(1));
+  bench.activate();
   bench.turn();
-  bench.next = nullptr;
-  bench.turn();
+  EXPECT_EQ(bench.process->called(), "");
+  EXPECT_EQ(bench.client.resetsDone, 0);
   bench.process->device->unanswered[0]->fulfill();
-  EXPECT_ANY_THROW(handed.wait(bench.io.waitScope));
+  bench.resumed.wait(bench.io.waitScope);
   bench.turn();
-  EXPECT_EQ(bench.process->called(), "activate 1;reset;activate 1;");
-  EXPECT_TRUE(bench.process->device->activations[1].resumed);
+  EXPECT_EQ(bench.process->called(), "config 4+1;activate 1;");
+  EXPECT_EQ(bench.process->device->activations[0].number, 2);
+  EXPECT_EQ(bench.client.resetsDone, 1);
+}
+
+TEST(DeviceSlot, OneThatIsLostAsItTakesOverIsFollowedByAnother) {
+  for (bool refuses : {true, false}) {
+    Bench bench;
+    bench.activate();
+    bench.kill();
+    Script wrong;
+    wrong.answersTakeOver = false;
+    bench.replace(kj::mv(wrong));
+    bench.process->script.refuses = refuses;
+    auto resumed = bench.slot->resume(/*ownFault=*/false);
+    bench.turn();
+    if (!refuses) bench.kill();
+    EXPECT_ANY_THROW(resumed.wait(bench.io.waitScope));
+    ASSERT_EQ(bench.losses.size(), 2);
+    EXPECT_EQ(bench.lastLost, 1);
+    bench.replace();
+    bench.resume();
+    EXPECT_EQ(bench.process->called(), "activate 1;");
+  }
 }
 
 TEST(DeviceSlot, OneThatIsLeftDownWaitsForItsDriversReset) {

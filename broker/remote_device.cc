@@ -74,7 +74,8 @@ void copyReport(DeviceReport::Reader from, DeviceReport::Builder to) {
 // The broker as one device sees it.
 class DeviceHostActor final: public DeviceHost::Server {
  public:
-  DeviceHostActor(VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy)
+  // `deputy` may be appointed later; the two live as long as the device is worked with.
+  DeviceHostActor(VirtioDeviceClient& client, const kj::Maybe<RamDeputy&>& deputy)
       : client(client), deputy(deputy) {}
 
   kj::Promise<void> configChanged(ConfigChangedContext context) override {
@@ -99,7 +100,7 @@ class DeviceHostActor final: public DeviceHost::Server {
 
  private:
   VirtioDeviceClient& client;
-  kj::Maybe<RamDeputy&> deputy;
+  const kj::Maybe<RamDeputy&>& deputy;
 };
 
 // Bytes of the configuration space the device has yet to be told.
@@ -202,6 +203,37 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
         })
         .then([queues]() { requireNonBlocking(queues); })
         .catch_([this](kj::Exception&& error) { failStart(error); });
+  }
+
+  void appoint(RamDeputy& newDeputy) { deputy = newDeputy; }
+
+  kj::Promise<void> handOver() {
+    if (isLost) return KJ_EXCEPTION(DISCONNECTED, "the device is lost");
+    ++calls;
+    auto late = afterResetDeadline().then([this]() {
+      loseForDeadline("being asked to hand over");
+      kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "the device is lost"));
+    });
+    return call()
+        .handOverRequest()
+        .send()
+        .ignoreResult()
+        .catch_([this](kj::Exception&& error) {
+          loseFor("refused to hand over", error);
+          kj::throwFatalException(kj::mv(error));
+        })
+        .exclusiveJoin(kj::mv(late));
+  }
+
+  kj::Promise<kj::Array<kj::byte>> takeOver() {
+    if (isLost) return KJ_EXCEPTION(DISCONNECTED, "the device is lost");
+    ++calls;
+    return call().takeOverRequest().send().then(
+        [](auto&& response) { return kj::heapArray<kj::byte>(response.getConfig()); },
+        [this](kj::Exception&& error) -> kj::Array<kj::byte> {
+          loseFor("did not take over", error);
+          kj::throwFatalException(kj::mv(error));
+        });
   }
 
   kj::Promise<void> hostEvent(HostEvent::Reader event) {
@@ -394,17 +426,21 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     tellResetDone();
   }
 
-  void startDeadline() {
-    // In halves: when this process has not run for so long that both it and an answer are due, the
-    // answer is read before the second half is over.
+  // In halves: when this process has not run for so long that both it and an answer are due, the
+  // answer is read before the second half is over.
+  kj::Promise<void> afterResetDeadline() {
     auto half = resetDeadlineMs * kj::MILLISECONDS / 2;
-    deadline = timer.afterDelay(half)
-                   .then([this, half]() { return timer.afterDelay(half); })
-                   .then([this]() {
-                     lose(kj::str("did not let go of its queues within ", resetDeadlineMs,
-                                  " ms of a reset"));
-                   })
+    return timer.afterDelay(half).then([this, half]() { return timer.afterDelay(half); });
+  }
+
+  void startDeadline() {
+    deadline = afterResetDeadline()
+                   .then([this]() { loseForDeadline("a reset"); })
                    .eagerlyEvaluate(nullptr);
+  }
+
+  void loseForDeadline(kj::StringPtr event) {
+    lose(kj::str("did not let go of its queues within ", resetDeadlineMs, " ms of ", event));
   }
 
   void loseFor(kj::StringPtr what, const kj::Exception& error) {
@@ -485,6 +521,18 @@ kj::Promise<void> RemoteDevice::attach(const RamGrant& ram, kj::ArrayPtr<const Q
                                        VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy,
                                        uint8_t place) {
   return session->attach(ram, queues, client, deputy, place);
+}
+
+void RemoteDevice::appoint(RamDeputy& deputy) {
+  session->appoint(deputy);
+}
+
+kj::Promise<void> RemoteDevice::handOver() {
+  return session->handOver();
+}
+
+kj::Promise<kj::Array<kj::byte>> RemoteDevice::takeOver() {
+  return session->takeOver();
 }
 
 kj::Promise<void> RemoteDevice::hostEvent(HostEvent::Reader event) {

@@ -69,6 +69,17 @@ class RemoteDevice final {
                            VirtioDeviceClient& client, kj::Maybe<RamDeputy&> deputy = nullptr,
                            uint8_t place = 0);
 
+  // From here on the device may have `deputy` do something in RAM: one that serves.
+  void appoint(RamDeputy& deputy);
+
+  // Has a device that serves let go of its queues for whoever takes its place, in the time that a
+  // reset has; throws when it is lost over that.
+  kj::Promise<void> handOver();
+
+  // Has a device begin where the process before it ended. Resolves with its configuration space,
+  // of which nothing was checked, whenever it is done. One that refuses is lost.
+  kj::Promise<kj::Array<kj::byte>> takeOver();
+
   // Passes `event` on; resolves when the device has dealt with it, and throws what it answers. Of
   // events that come faster than the device takes them the last counts: the others throw.
   kj::Promise<void> hostEvent(HostEvent::Reader event);

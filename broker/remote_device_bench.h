@@ -32,6 +32,8 @@ struct Script {
   bool answersConfig = true;
   bool answersEvents = true;
   bool answersReports = true;
+  bool answersHandOver = true;
+  bool answersTakeOver = true;
   std::function<void(DeviceReport::Builder)> report = [](DeviceReport::Builder) {};
   bool refuses = false;
   int blocks = -1;  // which eventfd it makes blocking, of queue 0's kick and call, queue 1's, …
@@ -98,6 +100,22 @@ class ScriptedDevice final: public Device::Server {
     return answer(script.answersReports);
   }
 
+  kj::Promise<void> handOver(HandOverContext) override {
+    KJ_REQUIRE(!script.refuses, "will not");
+    calls.add(kj::str("hand over"));
+    return answer(script.answersHandOver);
+  }
+  kj::Promise<void> takeOver(TakeOverContext context) override {
+    KJ_REQUIRE(!script.refuses, "cannot go on");
+    ++takeOvers;
+    return answer(script.answersTakeOver).then([this, context]() mutable {
+      capnp::MallocMessageBuilder message;
+      auto info = message.initRoot<DeviceInfo>();
+      script.describe(info);
+      context.getResults().setConfig(info.getConfig());
+    });
+  }
+
   // What never answers: a promise nobody fulfils.
   kj::Promise<void> answer(bool answers) {
     if (answers) return kj::READY_NOW;
@@ -113,6 +131,7 @@ class ScriptedDevice final: public Device::Server {
   kj::Vector<Handle::Client> fds;
   kj::Vector<int> fdNumbers;
   kj::Vector<kj::String> calls;
+  uint32_t takeOvers = 0;
   kj::Vector<Activation> activations;
   kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> unanswered;
 };

@@ -153,13 +153,14 @@ interface Broker {
 
   resumeDevice @15 (device :UInt16, ownFault :Bool) -> ();
   # Lets it go on where the process before stopped, of which no request may be left in the kernel.
-  # `ownFault`: that one died of itself.
+  # `ownFault`: that one died of itself. Returns when it serves, which may take as long as a disk
+  # needs to save what that one had not; throws when it is lost before.
 
   leaveDown @16 (device :UInt16) -> ();
   # Tells the driver of a device whose process is dead that only a reset helps (DEVICE_NEEDS_RESET).
   # Returns when the driver resets it, or begins; both then wait for replaceDevice and resumeDevice.
 
   handOver @17 (device :UInt16) -> ();
-  # The process that serves lets go of its queues, and the one that was prepared beside it goes on
-  # with what was in flight. Returns when it does. The one before may then be ended.
+  # The process that serves lets go of its queues, and its pipe is closed: it ends. Returns then;
+  # resumeDevice lets the one that was prepared beside it go on, or replaceDevice comes first.
 }

@@ -6,8 +6,10 @@
 # Order of calls: describe, attach, then any number of (activate, reset). writeConfig and hostEvent
 # may come at any time after attach. The broker never waits for an answer on a vCPU thread.
 #
-# A successor of one that serves is described and attached beside it, and activated (`resumed`) once
-# that one has answered a reset, or is dead.
+# A successor is described and attached while the process before still serves (a spare), or is dead
+# already. Once that one has ended, with all it had asked the kernel for, takeOver comes, once, and
+# then the same calls as to the first process; its first activate may be `resumed`. One that serves
+# and is to be replaced by its user's wish is told so first: handOver.
 
 using Cxx = import "/capnp/c++.capnp";
 using Handle = import "handle.capnp".Handle;
@@ -202,4 +204,16 @@ interface Device {
 
   report @6 () -> (report :DeviceReport);
   # A balloon asks its driver for new statistics first, and waits half a second at most for them.
+
+  handOver @7 () -> ();
+  # As reset, but its driver knows nothing of it: another process goes on with what is in flight, as
+  # the journals have it. Everything it needs to know stands in the memory kept for it once this
+  # returns. No other call comes after it, and when the pipe closes the process ends at once.
+
+  takeOver @8 () -> (config :Data);
+  # To a successor: the process before has ended. What it kept, and what lies on the host, is this
+  # process's from now on. Returns when all of that has been looked at, and saved where it has to be,
+  # which may take as long as the disk does; it cannot be called back. `config`: the configuration
+  # space, as DeviceInfo has it, now. A process that finds something it cannot go on with says so
+  # and ends.
 }

@@ -34,4 +34,7 @@ struct Setup {
   # IORING_OP_…: what the actor restricts its rings to. With or without a jail.
   ioUringSqeFlags @6 :UInt8;
   # IOSQE_…: what every operation has, and no others.
+  isSuccessor @7 :Bool;
+  # The actor is to take the place of a process that has ended, or still plays its part: what that
+  # one leaves behind is to be looked at when it is told so, and no earlier.
 }

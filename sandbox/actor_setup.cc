@@ -136,6 +136,10 @@ kj::StringPtr ActorSetup::name() const {
   return root().getName();
 }
 
+bool ActorSetup::isSuccessor() const {
+  return root().getIsSuccessor();
+}
+
 kj::ArrayPtr<const kj::byte> ActorSetup::ioUringOpcodes() const {
   return root().getIoUringOpcodes();
 }

@@ -25,6 +25,10 @@ class ActorSetup {
 
   kj::StringPtr name() const;
 
+  // It takes the place of another process, which may still serve: what that one leaves is not to be
+  // looked at before it is told so (Device.takeOver in protos/device.capnp).
+  bool isSuccessor() const;
+
   template <typename Config>
   typename Config::Reader config() {
     return root().getConfig().template getAs<Config>();

@@ -318,7 +318,7 @@ const Profile& Launcher::inForce(const Profile& profile) {
 kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::StringPtr argv0,
                                 kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                                 kj::Maybe<capnp::AnyPointer::Reader> config, kj::Maybe<int> cgroup,
-                                kj::ArrayPtr<const kj::String> arguments) {
+                                kj::ArrayPtr<const kj::String> arguments, Part part) {
   const Profile& profile = inForce(given);
   bool jailed = jail == Jail::ON;
   bool asRoot = geteuid() == 0;
@@ -331,7 +331,7 @@ kj::Own<Child> Launcher::launch(const Profile& given, int executable, kj::String
   bool helper = profile.layers.helper.is;
   KJ_REQUIRE(helper || arguments.size() == 0, "only a helper has arguments", name);
   kj::AutoCloseFd setup;
-  if (!helper) setup = makeSetup(profile, name, fds, config, jailed, layers);
+  if (!helper) setup = makeSetup(profile, name, fds, config, jailed, layers, part);
   int programNumber = executableFd(profile);
   int firstFree = SETUP_FD + 1;
   for (const NumberedFd& fd : numbered)

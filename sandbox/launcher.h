@@ -80,12 +80,14 @@ class Launcher {
   // it. Which signals this process handles or ignores is looked up at the first launch, since it
   // takes a system call each, and stays so from then on. `cgroup`: an open folder, the control
   // group in which the child begins (limits/cgroup.h); without one it is in this process's.
-  // `arguments`: what a helper finds behind `argv0`; our own programs get none.
+  // `arguments`: what a helper finds behind `argv0`; our own programs get none. `part`: for our
+  // own.
   kj::Own<Child> launch(const Profile& profile, int executable, kj::StringPtr argv0,
                         kj::StringPtr name, kj::ArrayPtr<const HandedFd> fds,
                         kj::Maybe<capnp::AnyPointer::Reader> config,
                         kj::Maybe<int> cgroup = nullptr,
-                        kj::ArrayPtr<const kj::String> arguments = nullptr);
+                        kj::ArrayPtr<const kj::String> arguments = nullptr,
+                        Part part = Part::FIRST);
 
   // `profile` with the filters that launch() gives its actor.
   const Profile& inForce(const Profile& profile);

@@ -109,10 +109,11 @@ kj::Array<NumberedFd> numberFds(const Profile& profile, kj::StringPtr name,
 kj::AutoCloseFd makeSetup(const Profile& profile, kj::StringPtr name,
                           kj::ArrayPtr<const HandedFd> fds,
                           kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters,
-                          const LayerPlan& layers) {
+                          const LayerPlan& layers, Part part) {
   capnp::MallocMessageBuilder message;
   auto setup = message.initRoot<Setup>();
   setup.setName(name);
+  setup.setIsSuccessor(part == Part::SUCCESSOR);
   setup.setMdwe(layers.mdwe);
 
   auto counted = [&](const ProfileFd& fd) -> kj::uint {

@@ -20,6 +20,10 @@ struct HandedFd {
   uint64_t memory = 0;
 };
 
+// Whether an actor is the first to play its part, or takes the place of another process, which may
+// still play it (protos/setup.capnp).
+enum class Part { FIRST, SUCCESSOR };
+
 // The handed fds as the profile numbers them. Throws (TRP-jail-004) when one is missing, unknown,
 // given twice, or not open.
 struct NumberedFd {
@@ -35,6 +39,6 @@ kj::Array<NumberedFd> numberFds(const Profile& profile, kj::StringPtr name,
 kj::AutoCloseFd makeSetup(const Profile& profile, kj::StringPtr name,
                           kj::ArrayPtr<const HandedFd> fds,
                           kj::Maybe<capnp::AnyPointer::Reader> config, bool withFilters,
-                          const LayerPlan& layers);
+                          const LayerPlan& layers, Part part = Part::FIRST);
 
 }  // namespace troupe::sandbox

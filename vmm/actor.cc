@@ -46,7 +46,7 @@ kj::Own<sandbox::Child> launch(sandbox::Launcher& launcher, ActorStart& start, i
                                kj::Maybe<int> group) {
   start.fds.add(sandbox::HandedFd{"log", 0, log});
   return launcher.launch(start.profile, start.executable, start.argv0, start.name, start.fds,
-                         start.config, group, start.arguments);
+                         start.config, group, start.arguments, start.part);
 }
 
 bool listens(int fd) {

@@ -23,6 +23,7 @@ struct ActorStart {
   kj::Maybe<capnp::AnyPointer::Reader> config;
   kj::Array<kj::String> arguments = nullptr;  // of a helper
   kj::StringPtr noise = nullptr;              // what lines begin with that nobody needs to see
+  sandbox::Part part = sandbox::Part::FIRST;
 };
 
 // What starts the actors of one VM: the jail, and the control groups with their limits.

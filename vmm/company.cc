@@ -157,9 +157,7 @@ class Launching {
     KJ_IF_MAYBE (memory, kept) {
       start.fds.add(HandedFd{"kept", 0, memory->writable});
     }
-    // What is kept changes under whoever read it before.
-    auto beside = kept == nullptr ? Succession::Beside::ALLOWED : Succession::Beside::NOT_ALLOWED;
-    return device(kj::mv(start), /*mayBeReplaced=*/true, /*line=*/nullptr, beside);
+    return device(kj::mv(start));
   }
 
   DeviceActor console(kj::ArrayPtr<const ConsolePlan> plans,
@@ -244,8 +242,7 @@ class Launching {
                    "rng",
                    kj::str("the random number generator"),
                    {},
-                   message.getRoot<capnp::AnyPointer>().asReader()},
-                  /*mayBeReplaced=*/true, /*line=*/nullptr, Succession::Beside::ALLOWED);
+                   message.getRoot<capnp::AnyPointer>().asReader()});
   }
 
   DeviceActor vsock(const VsockPlan& plan, const VsockFiles& files) {
@@ -264,11 +261,10 @@ class Launching {
 
  private:
   // `line`: see Succession. `mayBeReplaced`: another process can go on where it stops; its profile
-  // says whether one does. `beside`: it can be started before that one stops, since nothing is kept
-  // for it to read.
+  // says whether one does.
   DeviceActor device(ActorStart start, bool mayBeReplaced = true,
-                     kj::Maybe<kj::StringPtr> line = nullptr,
-                     Succession::Beside beside = Succession::Beside::NOT_ALLOWED) {
+                     kj::Maybe<kj::StringPtr> line = nullptr) {
+    auto beside = Succession::Beside::ALLOWED;
     for (auto& recording : recordings) {
       if (recording.device != start.name) continue;
       recording.begin(start.kind, start.argv0, start.config);

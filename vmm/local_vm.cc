@@ -175,11 +175,8 @@ kj::Promise<uint64_t> LocalVm::resizeDisk(kj::StringPtr id, uint64_t bytes) {
       .ignoreResult()
       .attach(kj::mv(over))
       .then(
-          [this, &disk, index, size]() {
+          [this, &disk, size]() {
             notebook.resized(disk.id, size);
-            KJ_IF_MAYBE (one, supervisor) {
-              (*one)->refreshSpare(company.firstDisk + index);
-            }
             return size;
           },
           [&disk](kj::Exception&& failure) -> uint64_t {

@@ -74,11 +74,13 @@ kj::Promise<void> LocalVm::replaceDevice(kj::StringPtr name, NewBuild next) {
     mayBe = (*succession)->mayStandBeside();
   }
   if (!mayBe || supervisor == nullptr) {
-    UserError(codes::NOT_REPLACEABLE,
-              kj::str(device.actor->describe(), " cannot be replaced while its VM runs: ",
-                      "its profile has no `restart { policy: ALWAYS }`, or it is no raw or "
-                      "read-only disk and "
-                      "not the entropy device"))
+    UserError(
+        codes::NOT_REPLACEABLE,
+        kj::str(device.actor->describe(), " cannot be replaced while its VM runs: ",
+                device.succession == nullptr
+                    ? "its profile has no `restart { policy: ALWAYS }`, or what it speaks with "
+                      "cannot go on with another process"_kj
+                    : "it is being recorded, and one process at a time writes that"_kj))
         .advice("see", kj::str("troupe policy show ", device.actor->profile().actor))
         .raise();
   }

@@ -152,6 +152,8 @@ Succession::Member Succession::launch(kj::AsyncIoContext& io, ActorLauncher& lau
   KJ_IF_MAYBE (message, config) {
     start.config = (*message)->getRoot<capnp::AnyPointer>().asReader();
   }
+  start.part = next;
+  next = sandbox::Part::SUCCESSOR;
   auto rpc = makeSocketPair();
   start.fds.add(sandbox::HandedFd{"rpc", 0, rpc.theirs});
   auto witness = makePipe();

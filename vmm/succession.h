@@ -19,13 +19,13 @@ namespace troupe {
 // journals that say what was in flight.
 class Succession {
  public:
-  // Whether a process may be started while another one serves, and take its place later: not when
-  // it learns at its start what the other one changes.
+  // Whether a process may be started while another one serves, and take its place later: not of a
+  // device that is recorded, where one process at a time writes.
   enum class Beside { ALLOWED, NOT_ALLOWED };
 
   // Of a device whose first process is to get `start`, beside pipe and kept memory. `line`: the
   // name of an fd by which each process calls `troupe`, over a socket pair of its own.
-  explicit Succession(const ActorStart& start, Beside beside = Beside::NOT_ALLOWED,
+  explicit Succession(const ActorStart& start, Beside beside = Beside::ALLOWED,
                       kj::Maybe<kj::StringPtr> line = nullptr);
   ~Succession() noexcept(false);
   KJ_DISALLOW_COPY(Succession);
@@ -37,6 +37,16 @@ class Succession {
     kj::AutoCloseFd ownExecutable;                  // where it is not the VM's
     kj::Maybe<kj::Own<ActorProfiles>> ownProfiles;  // the same
     kj::Maybe<kj::Own<Build>> before;               // whose profile it has
+    // Those that its profile is of, where they are not the VM's.
+    kj::Maybe<const ActorProfiles&> profiles() const {
+      KJ_IF_MAYBE (own, ownProfiles) {
+        return **own;
+      }
+      KJ_IF_MAYBE (one, before) {
+        return (*one)->profiles();
+      }
+      return nullptr;
+    }
     const int executable;
     const sandbox::Profile& profile;
   };
@@ -63,7 +73,7 @@ class Succession {
     kj::AutoCloseFd witness;
     kj::AutoCloseFd line;  // `troupe`'s end, if there is one
   };
-  // Starts a process.
+  // Starts a process. But for the first one of all it is a successor (protos/setup.capnp).
   Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher);
   Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher, Build& with);
 
@@ -98,6 +108,7 @@ class Succession {
   void mapJournals(int file);
 
   kj::Own<Build> build;
+  sandbox::Part next = sandbox::Part::FIRST;
   const Beside beside;
   const kj::StringPtr argv0;
   const kj::String name;

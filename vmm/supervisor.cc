@@ -96,6 +96,8 @@ kj::Promise<void> Supervisor::watch(Ward& ward) {
       abandoned.fulfiller->fulfill();
       return kj::READY_NOW;
     }
+    bool endsWell = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (ward.hasHandedOver || (ward.isHandingOver && endsWell)) return takePlace(ward);
     if (blame(status) > 0) return succeed(ward, status);
     return brokerLives().then([this, &ward, status](bool lives) -> kj::Promise<void> {
       if (!lives) return kj::READY_NOW;
@@ -114,10 +116,23 @@ kj::Promise<bool> Supervisor::brokerLives() {
       .exclusiveJoin(kj::mv(answer));
 }
 
+// Of one that was asked to hand over, and has.
+kj::Promise<void> Supervisor::takePlace(Ward& ward) {
+  ward.isServing = false;
+  ward.isBlamed = false;
+  ward.hung = nullptr;
+  return replace(ward);
+}
+
 kj::Promise<void> Supervisor::succeed(Ward& ward, int status) {
   bool isOwn = isOwnFault(status) || ward.hung != nullptr;
   // One that died before it was told to go on had nothing in flight.
-  if (ward.isServing) ward.isBlamed = isOwn;
+  if (ward.isServing) {
+    ward.isBlamed = isOwn;
+  } else {
+    endExchange(ward,
+                "the new process died before it served; one like those before takes its place");
+  }
   ward.isServing = false;
   if (!countDeath(ward, isOwn)) {
     auto& policy = ward.succession.policy();
@@ -183,6 +198,8 @@ kj::Promise<void> Supervisor::leaveDown(Ward& ward) {
 
 kj::Promise<void> Supervisor::replace(Ward& ward) {
   auto& device = ward.device;
+  ward.isHandingOver = ward.hasHandedOver = false;
+  ward.ending = nullptr;
   // A read or write that came late would undo what the successor does.
   auto quiet =
       untilAllHaveLetGo(ground.io.unixEventPort, device.witness).attach(kj::mv(device.witness));
@@ -192,17 +209,21 @@ kj::Promise<void> Supervisor::replace(Ward& ward) {
     device.spare = nullptr;
     ward.isSpareReady = false;
     ward.preparing = nullptr;
-    endExchange(ward, "it died before it had handed over; the new process takes its place");
     install(ward, kj::mv(spare));
     ward.process = ward.spareProcess;
     ward.place ^= 1;
+    if (device.helper != nullptr) {
+      renewHelper(ward, kj::mv(ward.spareHelperEnd));
+      ward.helperLook = attestHelper(ward).eagerlyEvaluate(
+          [this, &ward](kj::Exception&& failure) { abandon(ward, hostileReason(failure)); });
+    }
     return quiet.then([this, &ward]() { return resume(ward); }).then([this, &ward]() {
       return watch(ward);
     });
   }
   dropSpare(ward);
   device.actor = nullptr;  // its control group has the name that the next one's is to have
-  renewHelper(ward);
+  if (device.helper != nullptr) renewHelper(ward, makeHelperEnd(ward));
   auto next = ward.succession.launch(ground.io, ground.launcher);
   auto pipe = kj::mv(next.brokerEnd);
   install(ward, kj::mv(next));
@@ -220,16 +241,22 @@ kj::Promise<void> Supervisor::replace(Ward& ward) {
       .then([this, &ward]() { return watch(ward); });
 }
 
-// The two have a new connection: where one of them stopped in the old one nobody knows.
-void Supervisor::renewHelper(Ward& ward) {
+// Of a connection between the next process and its helper, which each pair of them has anew: where
+// one of them stopped in the old one nobody knows.
+kj::AutoCloseFd Supervisor::makeHelperEnd(Ward& ward) {
+  auto ends = makeFrameSockets();
+  ward.succession.exchange("socket", kj::mv(ends.ours));
+  return kj::mv(ends.theirs);
+}
+
+void Supervisor::renewHelper(Ward& ward, kj::AutoCloseFd end) {
   KJ_IF_MAYBE (helper, ward.device.helper) {
     ward.helperLife = nullptr;
-    auto ends = makeFrameSockets();
-    ward.succession.exchange("socket", kj::mv(ends.ours));
+    ward.helperLook = nullptr;
     auto& place = ground.company.helpers[helper->index];
     ground.inspection.forget(*place);
     place = nullptr;  // killed, and what it listened to is free
-    place = helper->launch(kj::mv(ends.theirs));
+    place = helper->launch(kj::mv(end));
     watchHelper(ward);
   }
 }
@@ -256,16 +283,12 @@ void Supervisor::watchHelper(Ward& ward) {
   }
 }
 
-kj::Promise<void> Supervisor::attest(Ward& ward, Actor& device) {
-  auto attested = ground.inspection.attest(device);
+kj::Promise<void> Supervisor::attestHelper(Ward& ward) {
   KJ_IF_MAYBE (helper, ward.device.helper) {
     auto& actor = *ground.company.helpers[helper->index];
-    return attested.then([this, &actor]() {
-      return actor.started().then(
-          [this, &actor]() { return ground.inspection.attestHelper(actor); });
-    });
+    return actor.started().then([this, &actor]() { return ground.inspection.attestHelper(actor); });
   }
-  return attested;
+  return kj::READY_NOW;
 }
 
 void Supervisor::install(Ward& ward, Succession::Member member) {
@@ -291,9 +314,13 @@ kj::Promise<kj::Maybe<uint32_t>> Supervisor::prepare(Ward& ward, Actor& actor, k
                      request.setBeside(isBeside);
                      return request.send();
                    })
-                   .then([this, &ward, &actor](auto&& response) {
+                   .then([this, &ward, &actor, isBeside](auto&& response) {
                      uint32_t process = response.getProcess();
-                     return attest(ward, actor).then([process]() { return Prepared(process); });
+                     auto attested = ground.inspection.attest(actor);
+                     if (!isBeside) {
+                       attested = attested.then([this, &ward]() { return attestHelper(ward); });
+                     }
+                     return attested.then([process]() { return Prepared(process); });
                    })
                    .catch_([this](kj::Exception&& failure) -> kj::Promise<Prepared> {
                      // If it has died, that is why, and it is seen in a moment.
@@ -304,7 +331,7 @@ kj::Promise<kj::Maybe<uint32_t>> Supervisor::prepare(Ward& ward, Actor& actor, k
                          });
                    });
   auto deadline = START_DEADLINE;
-  if (ward.device.helper != nullptr) deadline += HELPER_DEADLINE;
+  if (ward.device.helper != nullptr && !isBeside) deadline += HELPER_DEADLINE;
   auto hung = timer().afterDelay(deadline).then([&ward, &actor]() -> kj::Promise<Prepared> {
     if (ward.device.actor.get() == &actor) ward.hung = "it did not come to serve"_kj;
     actor.child().kill();
@@ -318,16 +345,22 @@ kj::Promise<void> Supervisor::resume(Ward& ward) {
   auto request = broker.resumeDeviceRequest();
   request.setDevice(ward.index);
   request.setOwnFault(ward.isBlamed);
+  ward.isTakingOver = true;
   return request.send().ignoreResult().then(
       [this, &ward]() -> kj::Promise<void> {
+        ward.isTakingOver = false;
         serves(ward);
         return kj::READY_NOW;
       },
       [this, &ward](kj::Exception&& failure) -> kj::Promise<void> {
         // One that has died since is replaced in its turn.
         auto late = timer().afterDelay(DEATH_WAIT);
-        return ward.device.actor->onExit().ignoreResult().exclusiveJoin(late.then(
-            [failure = kj::mv(failure)]() mutable { kj::throwFatalException(kj::mv(failure)); }));
+        return ward.device.actor->onExit()
+            .ignoreResult()
+            .exclusiveJoin(late.then([failure = kj::mv(failure)]() mutable {
+              kj::throwFatalException(kj::mv(failure));
+            }))
+            .then([&ward]() { ward.isTakingOver = false; });
       });
 }
 
@@ -336,6 +369,14 @@ void Supervisor::serves(Ward& ward) {
   ward.isServing = true;
   ward.isBlamed = false;
   ward.device.actor->log().live();
+  KJ_IF_MAYBE (build, ward.nextBuild) {
+    ward.succession.adopt(kj::mv(*build));  // the next ones are like this one
+    ward.nextBuild = nullptr;
+  }
+  KJ_IF_MAYBE (told, ward.exchange) {
+    (*told)->fulfill();
+    ward.exchange = nullptr;
+  }
   replaced(ward.index);
   wantSpare(ward);
 }
@@ -352,10 +393,14 @@ kj::Promise<void> Supervisor::watchLosses() {
 void Supervisor::noteLoss(uint16_t device, uint32_t process, kj::StringPtr why) {
   for (auto& ward : wards) {
     // Of one that died before, the number is known until another one serves.
-    if (ward->index != device || ward->process != process || !ward->isServing) continue;
+    bool isMeant = ward->index == device && ward->process == process;
+    if (!isMeant || !(ward->isServing || ward->isTakingOver)) continue;
     auto& actor = *ward->device.actor;
     if (actor.waitStatus() != nullptr) continue;
-    if (why != "closed its pipe") ward->hung = "it did not let go of its queues"_kj;
+    if (why != "closed its pipe") {
+      ward->hung = ward->isTakingOver ? "it did not take over from the process before"_kj
+                                      : "it did not let go of its queues"_kj;
+    }
     actor.child().kill();
   }
 }
@@ -386,7 +431,7 @@ bool Supervisor::judge(Ward& ward, kj::TimePoint now) {
   if (ward.device.actor.get() == nullptr) return false;  // the VM is about to end for that
   bool isSuspect = false;
   auto& actor = *ward.device.actor;
-  if (ward.isServing && actor.waitStatus() == nullptr) {
+  if ((ward.isServing || ward.isTakingOver) && actor.waitStatus() == nullptr) {
     KJ_IF_MAYBE (why, ward.heartbeat.look(now, ward.succession.signs(ward.place).beats())) {
       if (!isDebugged(actor.child().pid())) {
         ward.hung = *why;

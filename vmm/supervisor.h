@@ -19,7 +19,10 @@ namespace troupe {
 //      resumeDevice
 //
 // With a spare, all of the first line was done before. By its user's wish a process is prepared in
-// the same way beside the one that serves, and that one hands over to it.
+// the same way beside the one that serves, and that one lets go and ends. Either has looked at
+// nothing that the process before it changes: what an image's process had not saved, what is read
+// from a terminal, a queue of a tap become its own once that one has ended (`resumeDevice`),
+// however long it takes to make something of them.
 //
 // Exists from when the guest runs until the VM is to end.
 class Supervisor {
@@ -48,9 +51,6 @@ class Supervisor {
   // death. Throws a user error, and then all is as it was.
   kj::Promise<void> exchange(uint16_t device, Succession::Change change);
 
-  // What the spare of this device knows of its host is out of date.
-  void refreshSpare(uint16_t device);
-
  private:
   struct Ward;  // a device
 
@@ -61,9 +61,11 @@ class Supervisor {
   void tellOfDeath(Ward& ward, int status, kj::StringPtr consequence);
   kj::Promise<void> leaveDown(Ward& ward);
   kj::Promise<void> replace(Ward& ward);
-  void renewHelper(Ward& ward);
+  kj::Promise<void> takePlace(Ward& ward);
+  kj::AutoCloseFd makeHelperEnd(Ward& ward);
+  void renewHelper(Ward& ward, kj::AutoCloseFd end);
   void watchHelper(Ward& ward);
-  kj::Promise<void> attest(Ward& ward, Actor& actor);
+  kj::Promise<void> attestHelper(Ward& ward);
   void install(Ward& ward, Succession::Member member);
   kj::Promise<kj::Maybe<uint32_t>> prepare(Ward& ward, Actor& actor, kj::AutoCloseFd pipe,
                                            bool isBeside);
@@ -73,10 +75,8 @@ class Supervisor {
   void wantSpare(Ward& ward);
   kj::Promise<void> keepSpare(Ward& ward);
   void dropSpare(Ward& ward);
-  kj::Promise<void> handOver(Ward& ward, kj::Own<Succession::Build> before);
-  void finishExchange(Ward& ward);
+  kj::Promise<void> handOver(Ward& ward);
   void endExchange(Ward& ward, kj::StringPtr why);
-  void retire(Ward& ward);
 
   kj::Promise<void> watchLosses();
   void noteLoss(uint16_t device, uint32_t process, kj::StringPtr why);

@@ -58,6 +58,7 @@ void Supervisor::wantSpare(Ward& ward) {
 
 // Makes one, and another one when that has ended.
 kj::Promise<void> Supervisor::keepSpare(Ward& ward) {
+  if (ward.device.helper != nullptr) ward.spareHelperEnd = makeHelperEnd(ward);
   auto& spare = ward.device.spare.emplace(ward.succession.launch(ground.io, ground.launcher));
   auto& actor = *spare.actor;
   return prepare(ward, actor, kj::mv(spare.brokerEnd), /*isBeside=*/true)
@@ -86,17 +87,10 @@ void Supervisor::dropSpare(Ward& ward) {
 }
 
 void Supervisor::endExchange(Ward& ward, kj::StringPtr why) {
+  ward.nextBuild = nullptr;
   KJ_IF_MAYBE (told, ward.exchange) {
     (*told)->reject(notExchanged(*ward.device.actor, why));
     ward.exchange = nullptr;
-  }
-}
-
-void Supervisor::refreshSpare(uint16_t device) {
-  for (auto& ward : wards) {
-    if (ward->index != device || ward->exchange != nullptr) continue;
-    dropSpare(*ward);
-    wantSpare(*ward);
   }
 }
 
@@ -107,97 +101,67 @@ kj::Promise<void> Supervisor::exchange(uint16_t device, Succession::Change chang
     bool isBusy =
         !ward.isServing || ward.exchange != nullptr || ward.device.actor->waitStatus() != nullptr;
     if (isBusy) return notExchanged(*ward.device.actor, "it is being replaced already, or is down");
-    if (ward.retired != nullptr) {
-      return ward.retiring.addBranch().then([this, device, change = kj::mv(change)]() mutable {
-        return exchange(device, kj::mv(change));
-      });
-    }
     dropSpare(ward);
-    auto build = ward.succession.changed(kj::mv(change));
+    auto& build = *ward.nextBuild.emplace(ward.succession.changed(kj::mv(change)));
+    if (ward.device.helper != nullptr) ward.spareHelperEnd = makeHelperEnd(ward);
     auto& next =
-        ward.device.spare.emplace(ward.succession.launch(ground.io, ground.launcher, *build));
+        ward.device.spare.emplace(ward.succession.launch(ground.io, ground.launcher, build));
     auto paf = kj::newPromiseAndFulfiller<void>();
     ward.exchange = kj::mv(paf.fulfiller);
     auto& actor = *next.actor;
-    ward.preparing = prepare(ward, actor, kj::mv(next.brokerEnd), /*isBeside=*/true)
-                         .then([this, &ward, &actor, build = kj::mv(build)](
-                                   kj::Maybe<uint32_t> process) mutable -> kj::Promise<void> {
-                           KJ_IF_MAYBE (number, process) {
-                             ward.spareProcess = *number;
-                             ward.spareHeartbeat.forget();
-                             ward.isSpareReady = true;
-                             return handOver(ward, ward.succession.adopt(kj::mv(build)));
-                           }
-                           return didNotBegin(*ward.device.actor, actor, nullptr);
-                         })
-                         .catch_([this, &ward, &actor](kj::Exception&& failure) {
-                           if (ward.exchange == nullptr) return;  // told already
-                           auto reason = ward.isSpareReady
-                                             ? kj::mv(failure)
-                                             : didNotBegin(*ward.device.actor, actor, failure);
-                           auto told = kj::mv(KJ_ASSERT_NONNULL(ward.exchange));
-                           ward.exchange = nullptr;
-                           told->reject(kj::mv(reason));
-                           // Not from inside of the promise that it ends.
-                           ward.clearing = kj::evalLater([this, &ward]() {
-                                             dropSpare(ward);
-                                             wantSpare(ward);
-                                           }).eagerlyEvaluate(nullptr);
-                         })
-                         .eagerlyEvaluate(nullptr);
+    ward.preparing =
+        prepare(ward, actor, kj::mv(next.brokerEnd), /*isBeside=*/true)
+            .then([this, &ward, &actor](kj::Maybe<uint32_t> process) mutable -> kj::Promise<void> {
+              KJ_IF_MAYBE (number, process) {
+                ward.spareProcess = *number;
+                ward.spareHeartbeat.forget();
+                ward.isSpareReady = true;
+                return handOver(ward);
+              }
+              return didNotBegin(*ward.device.actor, actor, nullptr);
+            })
+            .catch_([this, &ward, &actor](kj::Exception&& failure) {
+              if (ward.exchange == nullptr) return;  // told already
+              auto reason = ward.isSpareReady ? kj::mv(failure)
+                                              : didNotBegin(*ward.device.actor, actor, failure);
+              auto told = kj::mv(KJ_ASSERT_NONNULL(ward.exchange));
+              ward.exchange = nullptr;
+              told->reject(kj::mv(reason));
+              // Not from inside of the promise that it ends.
+              ward.clearing = kj::evalLater([this, &ward]() {
+                                dropSpare(ward);
+                                wantSpare(ward);
+                              }).eagerlyEvaluate(nullptr);
+            })
+            .eagerlyEvaluate(nullptr);
     return kj::mv(paf.promise);
   }
   KJ_FAIL_REQUIRE("this device has no successors", device);
 }
 
-// `before`: what its processes were made of.
-kj::Promise<void> Supervisor::handOver(Ward& ward, kj::Own<Succession::Build> before) {
+// Once the process that serves has let go it ends, and watch() lets the new one take its place.
+kj::Promise<void> Supervisor::handOver(Ward& ward) {
+  ward.isHandingOver = true;
   auto request = broker.handOverRequest();
   request.setDevice(ward.index);
+  auto& actor = *ward.device.actor;
   return request.send().ignoreResult().then(
-      [this, &ward]() { finishExchange(ward); },
-      [&ward, before = kj::mv(before)](kj::Exception&& failure) mutable {
-        ward.succession.adopt(kj::mv(before));
-        auto& actor = *ward.device.actor;
+      [this, &ward, &actor]() {
+        if (!ward.isHandingOver) return;  // and has ended meanwhile
+        ward.hasHandedOver = true;
+        ward.ending = timer()
+                          .afterDelay(LAST_WORDS)
+                          .then([&actor]() { actor.child().kill(); })
+                          .eagerlyEvaluate(nullptr);
+      },
+      [&ward, &actor](kj::Exception&& failure) {
+        if (!ward.isHandingOver) return;
+        ward.isHandingOver = false;
         kj::throwFatalException(
             wrapActorError(failure, codes::NOT_EXCHANGED,
                            kj::str(actor.describe(), " did not hand over to the new process"))
                 .toException());
       });
-}
-
-// The new process serves already.
-void Supervisor::finishExchange(Ward& ward) {
-  retire(ward);
-  auto next = kj::mv(KJ_ASSERT_NONNULL(ward.device.spare));
-  ward.device.spare = nullptr;
-  ward.isSpareReady = false;
-  install(ward, kj::mv(next));
-  ward.process = ward.spareProcess;
-  ward.place ^= 1;
-  ward.life = watch(ward).eagerlyEvaluate(
-      [this, &ward](kj::Exception&& failure) { abandon(ward, hostileReason(failure)); });
-  auto told = kj::mv(KJ_ASSERT_NONNULL(ward.exchange));
-  ward.exchange = nullptr;
-  told->fulfill();
-  ward.device.actor->log().live();
-  replaced(ward.index);
-}
-
-// The process before has lost its pipe, and ends by itself.
-void Supervisor::retire(Ward& ward) {
-  auto& device = ward.device;
-  auto& old = ward.retired.emplace();
-  old.build = kj::mv(device.build);
-  old.actor = kj::mv(device.actor);
-  old.actor->log().mute();
-  auto ended = old.actor->onExit().ignoreResult();
-  ward.retiring = ended.exclusiveJoin(timer().afterDelay(LAST_WORDS))
-                      .then([this, &ward]() {
-                        ward.retired = nullptr;  // kills it if it is still there
-                        wantSpare(ward);
-                      })
-                      .fork();
 }
 
 }  // namespace troupe

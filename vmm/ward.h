@@ -26,7 +26,10 @@ struct Supervisor::Ward {
   // The process that serves, or did last.
   uint32_t process = 0;           // the broker's number for it
   uint8_t place = 0;              // protos/device.capnp, attach
-  bool isServing = true;          // it has been told to go on
+  bool isServing = true;          // it has been told to go on, and does
+  bool isTakingOver = false;      // it has been told to go on, and looks at what there is
+  bool isHandingOver = false;     // it has been told to let go for good
+  bool hasHandedOver = false;     // it did, and ends
   kj::Maybe<kj::StringPtr> hung;  // why it was killed
   Heartbeat heartbeat;
 
@@ -41,14 +44,18 @@ struct Supervisor::Ward {
   bool isSpareReady = false;
   uint32_t spareFailures = 0;  // in a row
   Heartbeat spareHeartbeat;
-  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> exchange;  // under way
+  kj::AutoCloseFd spareHelperEnd;  // what its helper is to get, when it has one
+  // An exchange that is under way: who is to be told, and what the new process is made of, until it
+  // has come to serve.
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> exchange;
+  kj::Maybe<kj::Own<Succession::Build>> nextBuild;
 
   QuarantineFile quarantine;
-  kj::Maybe<DeviceActor> retired;  // its build and its actor, until that has ended
-  kj::ForkedPromise<void> retiring = nullptr;
+  kj::Promise<void> ending = nullptr;     // of one that has handed over, if it does not by itself
   kj::Promise<void> clearing = nullptr;   // away what an exchange left
   kj::Promise<void> preparing = nullptr;  // the spare
   kj::Promise<void> helperLife = nullptr;
+  kj::Promise<void> helperLook = nullptr;
   kj::Promise<void> life = nullptr;
 };
 

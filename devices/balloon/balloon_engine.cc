@@ -236,6 +236,18 @@ kj::Promise<void> BalloonEngine::stop() {
   return kj::READY_NOW;
 }
 
+// Its driver goes on, so what it was told stays.
+kj::Promise<void> BalloonEngine::handOver() {
+  active = nullptr;
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> BalloonEngine::takeOver() {
+  takeKept();
+  told = config;  // as it is described from here on
+  return kj::READY_NOW;
+}
+
 void BalloonEngine::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
   // A driver that writes more than its two fields finds the others as they were: the broker lets
   // only these through, and passes nothing else on.

@@ -33,6 +33,8 @@ class BalloonEngine final: public virtio::DeviceEngine {
   void forget() override;
   void recordIn(virtio::FlightLog& log) override;
   kj::Promise<void> stop() override;
+  kj::Promise<void> handOver() override;
+  kj::Promise<void> takeOver() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   kj::Promise<void> report(DeviceReport::Builder report) override;

@@ -17,7 +17,7 @@ fd { name: "journal" number: 15 kind: MEMFD closed: true optional: true }
 fd { name: "disk" number: 17 kind: FILE }
 fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }
 fd { name: "overlay" number: 19 kind: MEMFD optional: true }
-fd { name: "kept" number: 29 kind: MEMFD closed: true optional: true }
+fd { name: "kept" number: 29 kind: MEMFD optional: true }
 fd { name: "witness" number: 28 kind: PIPE optional: true }    # held by the process and by its rings, never used
 fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
 fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
@@ -37,8 +37,6 @@ start {
   rule { syscall: "fstatfs" fd: "disk" fd: "backing" reason: "whether it lies in memory" }
   rule { syscall: "statx" fd: "disk" reason: "alignment for O_DIRECT" }
   rule { syscall: "pread64" fd: "disk" reason: "alignment for O_DIRECT, where statx does not tell" }
-  rule { syscall: "lseek" fd: "kept" arg { index: 2 value: "SEEK_END" value: "SEEK_DATA" } reason: "what the process before left" }
-  rule { syscall: "pread64" fd: "kept" reason: "the same, where reading through the mapping would fill holes" }
   rule {
     syscall: "mmap"
     arg { index: 2 value: "PROT_READ|PROT_WRITE" }
@@ -83,6 +81,14 @@ thread {
   narrow { syscall: "getpid" syscall: "gettid" syscall: "tgkill" reason: "abort() ends the process with or without them" }
   rule { syscall: "preadv2" reason: "reads that need not wait" }
   rule { syscall: "pwritev2" reason: "writes that need not wait" }
+  rule {
+    syscall: "lseek"
+    fd: "disk"
+    fd: "overlay"
+    fd: "kept"
+    arg { index: 2 value: "SEEK_END" value: "SEEK_DATA" value: "SEEK_HOLE" }
+    reason: "what the process before has left, once that has ended: its size, and where there is something in it"
+  }
   rule { syscall: "fdatasync" fd: "disk" reason: "flushes of a disk in memory" }
   rule {
     syscall: "fallocate"
@@ -109,4 +115,4 @@ cgroup {
 restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
 budget { filter: "run" syscalls: 12 unconditional: 4 }
-budget { filter: "thread:queue" syscalls: 14 unconditional: 5 }
+budget { filter: "thread:queue" syscalls: 15 unconditional: 5 }

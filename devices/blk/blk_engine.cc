@@ -168,6 +168,31 @@ kj::Promise<void> BlkEngine::stop() {
   return kj::mv(paf.promise);
 }
 
+kj::Promise<void> BlkEngine::takeOver() {
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  auto& task = takingOver.emplace(TakingOver{nullptr, kj::mv(paf.fulfiller)});
+  queues[0].queue->haveDone([this, &task] {
+    task.failure = kj::runCatchingExceptions([this] {
+      disk.askAgain();
+      if (settings.image != nullptr) settings.image->takeOver();
+      if (settings.overlay != nullptr) settings.overlay->takeOver();
+    });
+  });
+  return kj::mv(paf.promise);
+}
+
+void BlkEngine::lookAtTakingOver() {
+  if (takingOver == nullptr || !queues[0].queue->isChoreDone()) return;
+  auto task = kj::mv(KJ_ASSERT_NONNULL(takingOver));
+  takingOver = nullptr;
+  KJ_IF_MAYBE (failure, task.failure) {
+    task.done->reject(kj::mv(*failure));
+    return;
+  }
+  toldCapacity = settings.shape().bytes;  // as it will be described
+  task.done->fulfill();
+}
+
 // The main thread never touches the disk: the first queue's does, under its own filter.
 kj::Promise<void> BlkEngine::hostEvent(HostEvent::Reader event) {
   if (!event.isDiskSize()) return kj::READY_NOW;
@@ -227,6 +252,8 @@ kj::Promise<void> BlkEngine::finish() {
 }
 
 kj::Maybe<uint32_t> BlkEngine::stuckThread() {
+  // To count what an image uses takes as long as it takes.
+  if (takingOver != nullptr) return nullptr;
   kj::Maybe<uint32_t> stuck;
   for (uint32_t i = 0; i < queues.size(); i++) {
     if (!queues[i].queue->moves()) stuck = i;
@@ -239,6 +266,7 @@ kj::Promise<void> BlkEngine::watch() {
     eventfd_t count;
     eventfd_read(events, &count);  // it only says: look
     lookAtGrowth();
+    lookAtTakingOver();
     lookAtQueues();
     return watch();
   });

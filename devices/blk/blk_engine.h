@@ -56,6 +56,8 @@ class BlkEngine final: public virtio::DeviceEngine {
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
+  // An image is saved first, which takes as long as the disk does. Throws TRP-blk-….
+  kj::Promise<void> takeOver() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   // A disk that has grown, or an image that is to, has its new capacity told to the driver. Throws
   // TRP-blk-….
@@ -83,8 +85,15 @@ class BlkEngine final: public virtio::DeviceEngine {
     kj::Own<kj::PromiseFulfiller<void>> done;
   };
 
+  // Until a queue's thread has looked at what there is.
+  struct TakingOver {
+    kj::Maybe<kj::Exception> failure;  // the thread's to set
+    kj::Own<kj::PromiseFulfiller<void>> done;
+  };
+
   kj::Promise<void> watch();
   void lookAtGrowth();
+  void lookAtTakingOver();
   void tellCapacity();
   void lookAtQueues();
   void chooseDurability();
@@ -99,6 +108,7 @@ class BlkEngine final: public virtio::DeviceEngine {
   kj::AutoCloseFd events;
   kj::Maybe<Active> active;
   kj::Maybe<Growth> growth;
+  kj::Maybe<TakingOver> takingOver;
   uint64_t toldCapacity;  // what the broker has, in bytes
   kj::Array<Queue> queues;
   kj::UnixEventPort::FdObserver observer;

@@ -49,24 +49,12 @@ qcow2::ImageFormat formatOf(BlkConfig::Format format) {
 }
 
 // Of a process that is replaced when it dies.
-class Kept {
- public:
-  explicit Kept(sandbox::ActorSetup& setup) {
-    if (setup.fdCount("kept") == 0) return;
-    fd = kj::AutoCloseFd(setup.fd("kept"));
-    file = kj::heap<KeptFile>(fd);
-  }
-  kj::Maybe<const KeptFile&> get() const { return file.get(); }
-  kj::ArrayPtr<kj::byte> memory() const { return file.get() == nullptr ? nullptr : file->memory(); }
-  // Once it is mapped and read.
-  kj::Own<KeptFile> release() { return kj::mv(file); }
+kj::Own<KeptFile> keptFile(sandbox::ActorSetup& setup) {
+  if (setup.fdCount("kept") == 0) return {};
+  return kj::heap<KeptFile>(setup.fd("kept"));
+}
 
- private:
-  kj::AutoCloseFd fd;
-  kj::Own<KeptFile> file;
-};
-
-kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk, sandbox::ActorSetup& setup,
+kj::Own<ImageDisk> openImage(BlkConfig::Reader config, Disk& disk, sandbox::ActorSetup& setup,
                              kj::ArrayPtr<kj::byte> kept) {
   auto configs = config.getBacking();
   KJ_REQUIRE(configs.size() == setup.fdCount("backing"),
@@ -76,7 +64,8 @@ kj::Own<ImageDisk> openImage(BlkConfig::Reader config, const Disk& disk, sandbox
     backing.add(ImageDisk::Backing{setup.fd("backing", i), formatOf(configs[i].getFormat()),
                                    configs[i].getPath()});
   }
-  return kj::heap<ImageDisk>(disk, config.getPath(), backing, kept);
+  auto owner = setup.isSuccessor() ? ImageDisk::Owner::ONE_BEFORE : ImageDisk::Owner::THIS_PROCESS;
+  return kj::heap<ImageDisk>(disk, config.getPath(), backing, kept, owner);
 }
 
 // A disk as a recording found it. Its config space comes from a stranger.
@@ -115,21 +104,24 @@ int blkMain() {
     bool isRaw = config.getFormat() == BlkConfig::Format::RAW;
     auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
     auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings, contents);
-    Kept kept(setup);
+    auto kept = keptFile(setup);
     kj::Own<ImageDisk> image;
     if (!isRaw) {
-      image = openImage(config, *disk, setup, isVolatile ? nullptr : kept.memory());
+      bool keepsMappings = kept.get() != nullptr && !isVolatile;
+      image = openImage(config, *disk, setup, keepsMappings ? kept->memory() : nullptr);
       options.image = image;
     }
     kj::Own<VolatileDisk> overlay;
     if (isVolatile) {
+      kj::Maybe<const KeptFile&> bits = kept.get();
       overlay = kj::heap<VolatileDisk>(setup.fd("overlay"), *disk, options.image,
-                                       config.getVolatileBytes(), kept.get());
+                                       config.getVolatileBytes(), bits);
+      if (!setup.isSuccessor()) overlay->takeOver();
       options.overlay = overlay;
     }
     kj::Own<virtio::DeviceEngine> engine =
         kj::heap<BlkEngine>(io.unixEventPort, *disk, options, process);
-    return engine.attach(kj::mv(overlay), kj::mv(image), kj::mv(disk), kept.release());
+    return engine.attach(kj::mv(overlay), kj::mv(image), kj::mv(disk), kj::mv(kept));
   });
 }
 

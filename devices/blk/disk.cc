@@ -93,7 +93,7 @@ void requireAccess(int flags, Disk::Access access) {
 }  // namespace
 
 Disk::Disk(int fd, Access access, const RingRules& rings, Contents contents)
-    : file(fd), rings(rings) {
+    : file(fd), rings(rings), contents(contents) {
   struct stat info;
   KJ_SYSCALL(fstat(fd, &info), "TRP-blk-002: the disk cannot be asked what it is");
   int flags;
@@ -130,12 +130,23 @@ Disk::Disk(int fd, Access access, const RingRules& rings, Contents contents)
 Disk::Disk(int fd, const DiskShape& shape, const Topology& topology)
     : file(fd),
       rings(builtInRingRules()),
+      contents(Contents::RAW),
       kind(Backing::MEMORY),
       fixedShape(shape),
       bytes(shape.bytes),
       diskTopology(topology) {
   KJ_REQUIRE(shape.blockBytes >= virtio::BLK_SECTOR_BYTES && shape.bytes >= shape.blockBytes,
              "TRP-blk-004: a recorded disk has no such size", shape.bytes, shape.blockBytes);
+}
+
+void Disk::askAgain() {
+  off_t end;
+  KJ_SYSCALL(end = lseek(file, 0, SEEK_END), "TRP-blk-002: the size of the disk cannot be read");
+  uint64_t size = end;
+  if (contents == Contents::RAW) {
+    size = kj::max(size - size % fixedShape.blockBytes, bytes.load(std::memory_order_relaxed));
+  }
+  bytes.store(size, std::memory_order_relaxed);
 }
 
 int Disk::grow(uint64_t newBytes) {

@@ -49,6 +49,10 @@ class Disk {
   // whether they can be read, waiting for it. 0 or -errno; -ENODATA: the file ends before them.
   int grow(uint64_t bytes);
 
+  // Asks for its size again: somebody else may have changed it since it was opened. A raw disk does
+  // not become smaller, since a driver knows it. Nobody else uses it meanwhile. Throws (TRP-blk-…).
+  void askAgain();
+
   // What the host says of the blocks beneath (§5.2.4, TOPOLOGY), in units of shape().blockBytes.
   struct Topology {
     uint8_t physicalExponent = 0;  // a physical block is 1 << this many
@@ -65,6 +69,7 @@ class Disk {
  private:
   const int file;
   const RingRules rings;
+  const Contents contents;
   Backing kind;
   uint32_t alignment = 1;
   DiskShape fixedShape;  // but for its size

@@ -23,12 +23,20 @@ class ImageDisk {
     qcow2::ImageFormat format;
     kj::StringPtr path;
   };
+  // Whether the image is this process's from the beginning, or until takeOver() another's, whose
+  // tables are only looked at to learn what the disk is.
+  enum class Owner { THIS_PROCESS, ONE_BEFORE };
+
   // `path`: of the image, as the configuration has it. `kept`: what is written first to memory that
   // outlives the process (MappingJournal), if it is to be replaced. What is passed must outlive
   // this. Throws TRP-blk-….
-  ImageDisk(const Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing,
-            kj::ArrayPtr<kj::byte> kept = nullptr);
+  ImageDisk(Disk& disk, kj::StringPtr path, kj::ArrayPtr<const Backing> backing,
+            kj::ArrayPtr<kj::byte> kept = nullptr, Owner owner = Owner::THIS_PROCESS);
   KJ_DISALLOW_COPY(ImageDisk);
+
+  // The process before has ended: goes on where it stopped. Saves what that one had not, which
+  // takes as long as the disk does. No queue is at work. Throws TRP-blk-….
+  void takeOver();
 
   qcow2::Image& image() { return *chain; }
   // Capacity and blocks as the guest has them.
@@ -50,8 +58,13 @@ class ImageDisk {
   }
 
  private:
+  void open(qcow2::Access access);
+
+  Disk& disk;
+  Owner owner;
   kj::Array<kj::Own<Disk>> backingDisks;
   kj::Array<kj::Own<DiskFile>> files;
+  kj::Array<qcow2::ChainFile> chainFiles;
   kj::Maybe<qcow2::MappingJournal> journal;
   kj::Own<qcow2::Image> chain;
   DiskShape fixedShape;  // but for its size

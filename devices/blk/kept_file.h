@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <kj/common.h>
 #include <kj/debug.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -12,7 +14,7 @@
 namespace troupe::blk {
 
 // A memfd from `troupe` that outlives the process: what is on its way to the disk, for the process
-// that takes this one's place. The fd is borrowed, for as long as forData() is called.
+// that takes this one's place. The fd is borrowed.
 class KeptFile {
  public:
   explicit KeptFile(int fd)
@@ -35,8 +37,10 @@ class KeptFile {
       if (at >= end) return;
       // Up to the next page, which may be a hole again.
       uint64_t count = kj::min(sizeof(words) - at % sizeof(words), end - at);
+      iovec piece{words, count};
       ssize_t got;
-      KJ_SYSCALL(got = pread(fd, words, count, at));
+      // What queues' threads may call.
+      KJ_SYSCALL(got = syscall(SYS_preadv2, fd, &piece, 1, at, 0, 0));
       KJ_REQUIRE(uint64_t(got) == count, "a kept file has lost its end", at);
       for (uint64_t i = 0; i < count / 8; i++) {
         if (words[i] != 0) visit(at - first + i * 8, words[i]);

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 #include <linux/falloc.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,11 +51,24 @@ kj::ArrayPtr<kj::byte> keptBits(kj::Maybe<const KeptFile&> kept, uint64_t cluste
   return nullptr;
 }
 
+// Of a memfd.
+uint64_t bytesInUse(int memory) {
+  uint64_t bytes = 0;
+  for (off_t hole = 0;;) {
+    off_t data = lseek(memory, hole, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return bytes;  // nothing more
+    KJ_SYSCALL(data);
+    KJ_SYSCALL(hole = lseek(memory, data, SEEK_HOLE));
+    bytes += hole - data;
+  }
+}
+
 }  // namespace
 
 VolatileDisk::VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint64_t mostBytes,
                            kj::Maybe<const KeptFile&> kept)
     : memory(memory),
+      kept(kept),
       rawFile(kj::heap<DiskFile>(disk)),
       rawBelow(kj::heap<qcow2::RawLayer>(*rawFile, 0, disk.shape().bytes)),
       below(image == nullptr ? *rawBelow : static_cast<qcow2::Layer&>(image->image())),
@@ -65,27 +77,23 @@ VolatileDisk::VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint6
       mostClusters(mostBytes >> clusterBits),
       written(clusterCount(), keptBits(kept, clusterCount(), 0)),
       held(clusterCount(), keptBits(kept, clusterCount(), 1)),
-      copy(size_t(1) << clusterBits) {
-  KJ_IF_MAYBE (file, kept) {
-    adopt(*file);
-  }
-}
+      copy(size_t(1) << clusterBits) {}
 
-// What the process before wrote. It may have died between any two changes, or have been hostile:
-// what is held and not written cannot be, and nobody relies on bits behind the disk's end. What
-// memory is in use the kernel knows.
-void VolatileDisk::adopt(const KeptFile& kept) {
-  uint64_t bytes = ClusterBits::bytesFor(clusterCount());
-  kept.forData(0, bytes, [this](uint64_t at, uint64_t word) { written.adopt(at / 8, word); });
-  kept.forData(bytes, bytes, [this](uint64_t at, uint64_t word) {
-    uint64_t bits = word & written.wordAt(at / 8);
-    held.adopt(at / 8, bits);
-    heldClusters += __builtin_popcountll(bits);
-  });
-  struct stat info;
-  KJ_SYSCALL(fstat(memory, &info));
-  heldClusters = kj::max(heldClusters, uint64_t(info.st_blocks) * 512 >> clusterBits);
-  holesAreKnown = heldClusters == 0;
+// It may have died between any two changes, or have been hostile: what is held and not written
+// cannot be, and nobody relies on bits behind the disk's end. What memory is in use the kernel
+// knows.
+void VolatileDisk::takeOver() {
+  KJ_IF_MAYBE (file, kept) {
+    uint64_t bytes = ClusterBits::bytesFor(clusterCount());
+    file->forData(0, bytes, [this](uint64_t at, uint64_t word) { written.adopt(at / 8, word); });
+    file->forData(bytes, bytes, [this](uint64_t at, uint64_t word) {
+      uint64_t bits = word & written.wordAt(at / 8);
+      held.adopt(at / 8, bits);
+      heldClusters += __builtin_popcountll(bits);
+    });
+    heldClusters = kj::max(heldClusters, bytesInUse(memory) >> clusterBits);
+    holesAreKnown = heldClusters == 0;
+  }
 }
 
 uint64_t VolatileDisk::heldBytes() {

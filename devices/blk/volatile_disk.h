@@ -34,11 +34,15 @@ namespace troupe::blk {
 class VolatileDisk {
  public:
   // `memory`: a memfd of zeroes, at least as large as the disk. `image`: what is in `disk`; null:
-  // the guest's bytes. At most `mostBytes` of memory are used. What is passed must outlive this,
-  // but for the fds of `kept`. Throws TRP-blk-….
+  // the guest's bytes. At most `mostBytes` of memory are used. What is passed must outlive this.
+  // Throws TRP-blk-….
   VolatileDisk(int memory, const Disk& disk, ImageDisk* image, uint64_t mostBytes,
                kj::Maybe<const KeptFile&> kept = nullptr);
   KJ_DISALLOW_COPY(VolatileDisk);
+
+  // Goes on with what a process before this one wrote, which has ended. No queue is at work, and
+  // nothing was written here. Where nothing is kept there is nothing to go on with.
+  void takeOver();
 
   // As the guest has it: that below, and writable.
   const DiskShape& shape() const { return diskShape; }
@@ -71,7 +75,6 @@ class VolatileDisk {
   }
   int writeZeroes(uint64_t offset, uint64_t end);
   uint64_t clusterCount() const { return (diskShape.bytes >> clusterBits) + 1; }
-  void adopt(const KeptFile& kept);
 
   // Under the lock.
   int copyUncovered(uint64_t cluster, uint64_t offset, uint64_t end);
@@ -81,6 +84,7 @@ class VolatileDisk {
   int punch(uint64_t cluster, uint64_t count);
 
   const int memory;
+  const kj::Maybe<const KeptFile&> kept;
   kj::Own<DiskFile> rawFile;  // of a disk without a format
   kj::Own<qcow2::Layer> rawBelow;
   qcow2::Layer& below;

@@ -47,6 +47,7 @@ struct Processes {
     disk = nullptr;
     mapped = kj::heap<KeptFile>(kept);
     disk = kj::heap<VolatileDisk>(memory, below, nullptr, mostBytes, *mapped);
+    disk->takeOver();
   }
   int64_t write(uint64_t offset, kj::ArrayPtr<const kj::byte> bytes) {
     iovec piece{const_cast<kj::byte*>(bytes.begin()), bytes.size()};
@@ -152,6 +153,7 @@ TEST(VolatileTakeover, WhatIsKeptIsMemoryWhereSomethingWasWrittenAlone) {
   for (int i = 0; i < 2; i++) {
     KeptFile mapped(kept);
     VolatileDisk disk(memory, below, nullptr, 64 * MIB, mapped);
+    disk.takeOver();
     // A bit of each page of bits is looked at.
     for (uint64_t at = 0; at < LARGE; at += LARGE / 8192)
       disk.locate(at, BLOCK);

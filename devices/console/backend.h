@@ -30,6 +30,17 @@ struct Line {
   // What the guest prints reaches somebody, now or later. A Backend that keeps nothing for those
   // who come late says so when nobody is there.
   OpenState host{true};
+
+  // What is kept, and what lies on the host, is this process's to read and to change, and not still
+  // that of one whose place it is to take.
+  OpenState ours{true};
+
+  // It is from here on: goes on with what was kept.
+  void takeOver() {
+    output.takeOver();
+    input.takeOver();
+    ours.set(true);
+  }
 };
 
 // How long the last output may wait, when the VM has ended, for readers that take nothing.
@@ -40,6 +51,10 @@ constexpr kj::Duration LAST_WORDS_WAIT = 1 * kj::SECONDS;
 class Backend {
  public:
   virtual ~Backend() noexcept(false) = default;
+
+  // Another process goes on: takes no more out of the line. Resolves when what it had begun to
+  // carry is noted, or when that takes long.
+  virtual kj::Promise<void> rest() { return kj::READY_NOW; }
 };
 
 }  // namespace troupe::console

@@ -236,6 +236,25 @@ kj::Promise<void> ConsoleEngine::stop() {
   return kj::READY_NOW;
 }
 
+kj::Promise<void> ConsoleEngine::handOver() {
+  active = nullptr;
+  kj::Vector<kj::Promise<void>> resting;
+  for (auto& port : ports) {
+    KJ_IF_MAYBE (backend, port.backend) {
+      resting.add(backend->rest());
+    }
+  }
+  return kj::joinPromises(resting.releaseAsArray());
+}
+
+kj::Promise<void> ConsoleEngine::takeOver() {
+  for (auto& port : ports) {
+    port.line.takeOver();
+    takeKeptSize(port);
+  }
+  return kj::READY_NOW;
+}
+
 void ConsoleEngine::writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
   // The low byte of emerg_wr is printed, whether or not the driver has got as far as a queue. What
   // drivers have written last is told to each successor first of all.

@@ -27,6 +27,8 @@ class ConsoleEngine final: public virtio::DeviceEngine {
               kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   void forget() override;
   kj::Promise<void> stop() override;
+  kj::Promise<void> handOver() override;
+  kj::Promise<void> takeOver() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   kj::Promise<void> finish() override;

@@ -12,13 +12,14 @@ namespace troupe::console {
 
 namespace {
 
-Port portOf(Line& line, ConsolePort::Reader config) {
+Port portOf(Line& line, Backend& backend, ConsolePort::Reader config) {
   return {line,
           config.getPlain() ? PortKind::SERIAL : PortKind::CONSOLE,
           kj::str(config.getName()),
           config.getColumns(),
           config.getRows(),
-          config.getFollowsTerminal()};
+          config.getFollowsTerminal(),
+          backend};
 }
 
 }  // namespace
@@ -38,8 +39,9 @@ int consoleMain() {
       auto& line =
           *lines.add(keptMemory.size() == 0 ? kj::heap<Line>(timer)
                                             : kj::heap<Line>(timer, keptMemory[lines.size()]));
-      backends.add(openBackend(io.unixEventPort, line, setup, config));
-      ports.add(portOf(line, config));
+      if (setup.isSuccessor()) line.ours.set(false);
+      auto& backend = *backends.add(openBackend(io.unixEventPort, line, setup, config));
+      ports.add(portOf(line, backend, config));
     }
     kj::Own<virtio::DeviceEngine> engine =
         kj::heap<ConsoleEngine>(io.unixEventPort, ports.releaseAsArray());

@@ -12,6 +12,10 @@ InputQueue::InputQueue()
 InputQueue::InputQueue(KeptInput& kept, kj::ArrayPtr<kj::byte> memory)
     : kept(kept), ring(memory), told(kept.told) {
   KJ_REQUIRE(memory.size() == CAPACITY);
+  takeOver();
+}
+
+void InputQueue::takeOver() {
   if (kept.end > LONGEST_STREAM) kept.end = 0;
   // Until a driver goes on or begins, both places that may count are kept; where none can be, there
   // is nothing to give again.

@@ -27,6 +27,9 @@ class InputQueue {
   InputQueue(KeptInput& kept, kj::ArrayPtr<kj::byte> memory);
   KJ_DISALLOW_COPY(InputQueue);
 
+  // Goes on with what was left there since.
+  void takeOver();
+
   // Takes as much of `bytes` as there is room for and says how much that was.
   size_t append(kj::ArrayPtr<const kj::byte> bytes);
   size_t room() const { return CAPACITY - (kept.end - freed); }

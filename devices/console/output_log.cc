@@ -30,6 +30,11 @@ OutputLog::OutputLog(kj::Timer& timer, size_t capacity)
 OutputLog::OutputLog(kj::Timer& timer, KeptOutput& kept, kj::ArrayPtr<kj::byte> memory)
     : timer(timer), kept(kept), buffer(memory, kept.end, MOST_AT_ONCE), place(kept.told) {}
 
+void OutputLog::takeOver() {
+  KJ_REQUIRE(readers.size() == 0, "somebody reads what was another process's");
+  buffer.takeOver();
+}
+
 uint64_t OutputLog::startOf(From from) const {
   switch (from) {
     case From::OLDEST:

@@ -49,6 +49,9 @@ class OutputLog {
   OutputLog(kj::Timer& timer, KeptOutput& kept, kj::ArrayPtr<kj::byte> memory);
   KJ_DISALLOW_COPY(OutputLog);
 
+  // Goes on with what was left there since. There are no readers yet.
+  void takeOver();
+
   // WHERE_IT_WAS: where the reader stopped that a process before this one had; for one at most.
   enum class From { OLDEST, NOW, WHERE_IT_WAS };
 

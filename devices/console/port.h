@@ -17,6 +17,7 @@ struct Port {
   uint16_t columns;  // 0 where the size is not known
   uint16_t rows;
   bool followsTerminal;  // its size is that of the user's terminal, which may change
+  kj::Maybe<Backend&> backend = nullptr;
 };
 
 // The two data queues of a port in one life of a driver, as far as it has enabled them.

@@ -19,18 +19,31 @@ void ended(kj::Exception&& e) {
 }  // namespace
 
 PtyBackend::PtyBackend(kj::UnixEventPort& events, Line& line, int fd)
-    : line(line),
-      master(events, nonBlocking(fd)),
-      reader(line.output, OutputLog::From::WHERE_IT_WAS),
-      output(pumpOutput().eagerlyEvaluate(ended)),
-      input(pumpInput().eagerlyEvaluate(ended)) {}
+    : line(line), master(events, nonBlocking(fd)), output(nullptr), input(nullptr) {
+  auto begun =
+      line.ours.isOpen() ? begin() : line.ours.whenOpen().then([this]() { return begin(); });
+  output = begun.eagerlyEvaluate(ended);
+  input = line.ours.whenOpen().then([this]() { return pumpInput(); }).eagerlyEvaluate(ended);
+}
+
+kj::Promise<void> PtyBackend::begin() {
+  reader.emplace(line.output, OutputLog::From::WHERE_IT_WAS);
+  return pumpOutput();
+}
+
+kj::Promise<void> PtyBackend::rest() {
+  output = nullptr;
+  input = nullptr;
+  return kj::READY_NOW;
+}
 
 kj::Promise<void> PtyBackend::pumpOutput() {
-  return reader.whenMore().then([this]() -> kj::Promise<void> {
-    ssize_t result = master.write(reader.next());
+  auto& from = KJ_ASSERT_NONNULL(reader);
+  return from.whenMore().then([this, &from]() -> kj::Promise<void> {
+    ssize_t result = master.write(from.next());
     // Full, or (EIO) closed on the other side: either way the terminal tells when it takes more.
     if (result <= 0) return master.whenWritable().then([this]() { return pumpOutput(); });
-    reader.took(result);
+    from.took(result);
     return pumpOutput();
   });
 }

@@ -17,13 +17,16 @@ class PtyBackend final: public Backend {
   // `master` is borrowed and becomes non-blocking.
   PtyBackend(kj::UnixEventPort& events, Line& line, int master);
 
+  kj::Promise<void> rest() override;
+
  private:
+  kj::Promise<void> begin();
   kj::Promise<void> pumpOutput();
   kj::Promise<void> pumpInput();
 
   Line& line;
   PolledFd master;
-  OutputLog::Reader reader;
+  kj::Maybe<OutputLog::Reader> reader;  // from when the line is this process's
   kj::Promise<void> output;
   kj::Promise<void> input;
 };

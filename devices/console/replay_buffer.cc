@@ -14,10 +14,14 @@ ReplayBuffer::ReplayBuffer(size_t capacity)
 }
 
 ReplayBuffer::ReplayBuffer(kj::ArrayPtr<kj::byte> memory, uint64_t& end, size_t torn)
-    : ring(memory), endPosition(end) {
+    : ring(memory), endPosition(end), torn(torn) {
   KJ_REQUIRE(memory.size() > torn);
+  takeOver();
+}
+
+void ReplayBuffer::takeOver() {
   if (endPosition > LONGEST_STREAM) endPosition = 0;
-  kept = kj::min(endPosition, memory.size() - torn);
+  kept = kj::min(endPosition, ring.size() - torn);
 }
 
 void ReplayBuffer::append(kj::ArrayPtr<const kj::byte> bytes) {

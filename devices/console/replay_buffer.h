@@ -19,6 +19,9 @@ class ReplayBuffer {
   ReplayBuffer(kj::ArrayPtr<kj::byte> memory, uint64_t& end, size_t torn);
   KJ_DISALLOW_COPY(ReplayBuffer);
 
+  // The same for what was left there since.
+  void takeOver();
+
   void append(kj::ArrayPtr<const kj::byte> bytes);
 
   // Positions of the oldest byte kept and of the next one to come.
@@ -35,6 +38,7 @@ class ReplayBuffer {
   kj::Array<kj::byte> own;
   kj::ArrayPtr<kj::byte> ring;  // the byte at position p is ring[p % capacity]
   uint64_t& endPosition;
+  const size_t torn = 0;
   uint64_t kept = 0;
 };
 

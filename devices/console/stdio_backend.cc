@@ -17,6 +17,9 @@ constexpr kj::Duration KEY_WAIT = 300 * kj::MILLISECONDS;
 // Between tries of something that the user may put right: a full disk, a shell's job control.
 constexpr kj::Duration RETRY_WAIT = 1 * kj::SECONDS;
 
+// For a write that may block for ever: what of it is not noted then is written once more.
+constexpr kj::Duration REST_WAIT = 100 * kj::MILLISECONDS;
+
 // Resolves when an fd that somebody else has made non-blocking is ready again.
 kj::Promise<void> whenReady(kj::UnixEventPort& events, int fd, FdThread::Direction direction) {
   using Observer = kj::UnixEventPort::FdObserver;
@@ -31,22 +34,44 @@ kj::Promise<void> whenReady(kj::UnixEventPort& events, int fd, FdThread::Directi
 
 class StdioBackend::Output {
  public:
-  Output(kj::UnixEventPort& events, OutputLog& log, int fd, Host& host)
+  Output(kj::UnixEventPort& events, Line& line, int fd, Host& host)
       : events(events),
+        log(line.output),
         fd(fd),
         terminal(isatty(fd)),
-        reader(kj::heap<OutputLog::Reader>(log, OutputLog::From::WHERE_IT_WAS)),
         thread(fd, FdThread::Direction::WRITE, [&host]() { host.confineThread("output"); }),
-        task(pump().eagerlyEvaluate(
-            [](kj::Exception&& e) { KJ_LOG(ERROR, "console output ended", e); })) {}
+        task(nullptr) {
+    auto begun =
+        line.ours.isOpen() ? begin() : line.ours.whenOpen().then([this]() { return begin(); });
+    task =
+        begun.eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(ERROR, "console output ended", e); });
+  }
+
+  kj::Promise<void> rest() {
+    rests = true;
+    if (!isWriting) return kj::READY_NOW;
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    rested = kj::mv(paf.fulfiller);
+    return paf.promise.exclusiveJoin(events.getTimer().afterDelay(REST_WAIT));
+  }
 
  private:
+  kj::Promise<void> begin() {
+    reader = kj::heap<OutputLog::Reader>(log, OutputLog::From::WHERE_IT_WAS);
+    return pump();
+  }
+
   kj::Promise<void> pump() {
-    return reader->whenMore().then([this]() {
+    return reader->whenMore().then([this]() -> kj::Promise<void> {
+      if (rests) return kj::NEVER_DONE;
       auto bytes = reader->next();
       size_t size = kj::min(bytes.size(), FdThread::BUFFER_SIZE);
       memcpy(thread.buffer().begin(), bytes.begin(), size);
-      return thread.transfer(size).then([this](ssize_t result) { return written(result); });
+      isWriting = true;
+      return thread.transfer(size).then([this](ssize_t result) {
+        isWriting = false;
+        return written(result);
+      });
     });
   }
 
@@ -54,6 +79,9 @@ class StdioBackend::Output {
     if (result >= 0) {
       reader->took(result);
       complained = false;
+      KJ_IF_MAYBE (waiting, rested) {
+        (*waiting)->fulfill();
+      }
       return pump();
     }
     int error = -result;
@@ -75,9 +103,13 @@ class StdioBackend::Output {
   }
 
   kj::UnixEventPort& events;
+  OutputLog& log;
   int fd;
   bool terminal;
   bool complained = false;  // since the last byte that went through
+  bool isWriting = false;
+  bool rests = false;
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> rested;
   kj::Own<OutputLog::Reader> reader;
   FdThread thread;
   kj::Promise<void> task;
@@ -85,15 +117,17 @@ class StdioBackend::Output {
 
 class StdioBackend::Input {
  public:
-  Input(kj::UnixEventPort& events, InputQueue& queue, int fd, Host& host)
+  Input(kj::UnixEventPort& events, Line& line, int fd, Host& host)
       : events(events),
-        queue(queue),
+        queue(line.input),
         fd(fd),
         terminal(isatty(fd)),
         host(host),
         thread(fd, FdThread::Direction::READ, [&host]() { host.confineThread("input"); }),
-        task(pump().eagerlyEvaluate(
-            [](kj::Exception&& e) { KJ_LOG(ERROR, "console input ended", e); })) {}
+        task(line.ours.whenOpen()
+                 .then([this]() { return pump(); })
+                 .eagerlyEvaluate(
+                     [](kj::Exception&& e) { KJ_LOG(ERROR, "console input ended", e); })) {}
 
  private:
   kj::Promise<void> pump() {
@@ -158,12 +192,17 @@ class StdioBackend::Input {
 
 StdioBackend::StdioBackend(kj::UnixEventPort& events, Line& line, kj::Maybe<int> in, int out,
                            Host& host)
-    : output(kj::heap<Output>(events, line.output, out, host)) {
+    : output(kj::heap<Output>(events, line, out, host)) {
   KJ_IF_MAYBE (fd, in) {
-    input = kj::heap<Input>(events, line.input, *fd, host);
+    input = kj::heap<Input>(events, line, *fd, host);
   }
 }
 
 StdioBackend::~StdioBackend() noexcept(false) {}
+
+// Input that is read now waits for whoever goes on: where the driver's would be.
+kj::Promise<void> StdioBackend::rest() {
+  return output->rest();
+}
 
 }  // namespace troupe::console

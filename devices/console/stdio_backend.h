@@ -30,6 +30,8 @@ class StdioBackend final: public Backend {
   StdioBackend(kj::UnixEventPort& events, Line& line, kj::Maybe<int> in, int out, Host& host);
   ~StdioBackend() noexcept(false);
 
+  kj::Promise<void> rest() override;
+
  private:
   class Input;
   class Output;

@@ -66,13 +66,38 @@ Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found,
     if (found > 0) cut(0);  // of a process that did not come to note it
     begin();
     kept = FILE_HEADER_BYTES;
+    __atomic_store_n(&end, kept, __ATOMIC_RELEASE);
   } else {
-    KJ_REQUIRE(kept >= FILE_HEADER_BYTES && kept <= found,
-               "TRP-net-107: the file for captured frames is not as it was left", kept, found);
-    cut(kept);
+    goOn(found);
   }
+}
+
+Capture::Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t& end)
+    : fd(fd),
+      isAnothers(true),
+      maxBytes(maxBytes),
+      frameBytes(frameBytes),
+      clockOffsetNs(clockOffset()),
+      used(FILE_HEADER_BYTES),
+      ended(true),
+      end(&end) {}
+
+void Capture::takeOver() {
+  if (!isAnothers) return;
+  isAnothers = false;
+  off_t found;
+  KJ_SYSCALL(found = lseek(fd, 0, SEEK_END), "TRP-net-107: captured frames have no end");
+  goOn(found);
+  ended = false;
+}
+
+// Behind the last whole frame.
+void Capture::goOn(uint64_t found) {
+  uint64_t kept = __atomic_load_n(end, __ATOMIC_RELAXED);
+  KJ_REQUIRE(kept >= FILE_HEADER_BYTES && kept <= found,
+             "TRP-net-107: the file for captured frames is not as it was left", kept, found);
+  cut(kept);
   used = kept;
-  __atomic_store_n(&end, kept, __ATOMIC_RELEASE);
 }
 
 void Capture::begin() {

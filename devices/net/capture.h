@@ -26,7 +26,13 @@ class Capture {
   // ends: zero, or another Capture's of this file, which may have been hostile. What is behind that
   // goes.
   Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t found, uint64_t& end);
+
+  // The same for a file that a process before this one still writes: nothing is until takeOver().
+  Capture(int fd, uint64_t maxBytes, uint32_t frameBytes, uint64_t& end);
   KJ_DISALLOW_COPY(Capture);
+
+  // That process has ended. Does nothing for one that began by itself.
+  void takeOver();
 
   void add(kj::ArrayPtr<const kj::byte> frame);
 
@@ -36,10 +42,12 @@ class Capture {
 
  private:
   void begin();
+  void goOn(uint64_t found);
   void cut(uint64_t size);
   bool write(kj::ArrayPtr<const iovec> pieces, size_t size);
 
   const int fd;
+  bool isAnothers = false;
   const uint64_t maxBytes;
   const uint32_t frameBytes;
   const uint64_t clockOffsetNs;  // CLOCK_REALTIME less CLOCK_MONOTONIC

@@ -52,7 +52,8 @@ kj::Own<Backend> socketBackend(NetConfig::Reader config, int fd) {
   return kj::heap<FrameBackend>(fd, headers);
 }
 
-kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, kj::Maybe<uint64_t&> end) {
+kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, kj::Maybe<uint64_t&> end,
+                             bool isAnothers) {
   KJ_REQUIRE(config.getCaptureFrameBytes() >= LEAST_CAPTURED &&
                  config.getCaptureBytes() >= Capture::FILE_HEADER_BYTES,
              "TRP-net-108: of each frame at least 64 bytes are captured, into a file of 24 or more",
@@ -62,6 +63,7 @@ kj::Own<Capture> makeCapture(NetConfig::Reader config, int fd, kj::Maybe<uint64_
   uint64_t most = config.getCaptureBytes();
   uint32_t ofEach = config.getCaptureFrameBytes();
   KJ_IF_MAYBE (kept, end) {
+    if (isAnothers) return kj::heap<Capture>(fd, most, ofEach, *kept);
     return kj::heap<Capture>(fd, most, ofEach, size, *kept);
   }
   KJ_REQUIRE(size == 0, "TRP-net-107: the file for captured frames is not empty", size);
@@ -100,7 +102,8 @@ void HostEnd::openBackends(NetConfig::Reader config, sandbox::ActorSetup& setup,
   }
   backends = made.finish();
   if (isTap) tap = kj::heap<TapQueues>(fds);
-  if (config.getCapture()) capture = makeCapture(config, setup.fd("pcap"), captureEnd);
+  if (config.getCapture())
+    capture = makeCapture(config, setup.fd("pcap"), captureEnd, setup.isSuccessor());
 }
 
 NetEngine::Host HostEnd::host() {

@@ -255,6 +255,21 @@ kj::Promise<void> NetEngine::stop() {
   });
 }
 
+// Its driver goes on, so what it was told stays.
+kj::Promise<void> NetEngine::handOver() {
+  auto& now = *KJ_REQUIRE_NONNULL(active, "handOver() comes after start()");
+  now.server = nullptr;
+  for (Pair& pair : pairs)
+    pair.queue->stop();
+  return rested(0).then([this] { active = nullptr; });
+}
+
+kj::Promise<void> NetEngine::takeOver() {
+  if (host.tap != nullptr) host.tap->askAgain();
+  if (host.capture != nullptr) host.capture->takeOver();
+  return kj::READY_NOW;
+}
+
 // Resolves when the pairs from `from` on, which were told to stop, are at rest.
 kj::Promise<void> NetEngine::rested(uint16_t from) {
   auto paf = kj::newPromiseAndFulfiller<void>();

@@ -76,6 +76,8 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
               kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   void forget() override;
   kj::Promise<void> stop() override;
+  kj::Promise<void> handOver() override;
+  kj::Promise<void> takeOver() override;
   // The link goes up or down; the driver is to announce itself.
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   void recordIn(virtio::FlightLog& log) override;

@@ -5,6 +5,8 @@
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
 
+#include <cerrno>
+
 #include "devices/net/net_wire.h"
 
 namespace troupe::net {
@@ -28,9 +30,16 @@ int tapFlagsOf(int fd) {
 }  // namespace
 
 TapQueues::TapQueues(kj::ArrayPtr<const int> fds)
-    : fds(kj::heapArray(fds)), attached(kj::heapArray<bool>(fds.size())) {
+    : fds(kj::heapArray(fds)), states(kj::heapArray<State>(fds.size())) {
   for (size_t i = 0; i < fds.size(); i++)
-    attached[i] = !(tapFlagsOf(fds[i]) & IFF_DETACH_QUEUE);
+    states[i] = tapFlagsOf(fds[i]) & IFF_DETACH_QUEUE ? State::DETACHED : State::ATTACHED;
+}
+
+// The call that would tell is of no other use, and no filter lets it through by now: the kernel
+// refuses what is so already.
+void TapQueues::askAgain() {
+  for (auto& state : states)
+    state = State::UNKNOWN;
 }
 
 bool TapQueues::setOffloads(const Offloads& toGuest) {
@@ -38,13 +47,19 @@ bool TapQueues::setOffloads(const Offloads& toGuest) {
 }
 
 bool TapQueues::attach(uint16_t pair) {
-  if (!attached[pair]) attached[pair] = setQueue(pair, IFF_ATTACH_QUEUE);
-  return attached[pair];
+  State& state = states[pair];
+  if (state == State::ATTACHED) return true;
+  bool isSo = setQueue(pair, IFF_ATTACH_QUEUE) || (state == State::UNKNOWN && errno == EINVAL);
+  if (isSo) state = State::ATTACHED;
+  return isSo;
 }
 
 // The first stays: a tap without any queue loses its settings.
 void TapQueues::detach(uint16_t pair) {
-  if (pair > 0 && attached[pair]) attached[pair] = !setQueue(pair, IFF_DETACH_QUEUE);
+  State& state = states[pair];
+  if (pair == 0 || state == State::DETACHED) return;
+  bool isSo = setQueue(pair, IFF_DETACH_QUEUE) || (state == State::UNKNOWN && errno == EINVAL);
+  if (isSo) state = State::DETACHED;
 }
 
 bool TapQueues::setQueue(uint16_t pair, short flag) {

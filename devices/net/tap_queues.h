@@ -15,6 +15,9 @@ class TapQueues {
   // They are attached or not as a process before this one has left them.
   explicit TapQueues(kj::ArrayPtr<const int> fds);
 
+  // A process before this one may have attached and detached some of them since.
+  void askAgain();
+
   // Which frames to the guest may be incomplete. False when the kernel knows no such.
   bool setOffloads(const Offloads& toGuest);
 
@@ -23,10 +26,11 @@ class TapQueues {
   void detach(uint16_t pair);
 
  private:
+  enum class State : uint8_t { ATTACHED, DETACHED, UNKNOWN };
   bool setQueue(uint16_t pair, short flag);
 
   kj::Array<int> fds;
-  kj::Array<bool> attached;
+  kj::Array<State> states;
 };
 
 }  // namespace troupe::net

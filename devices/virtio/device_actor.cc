@@ -43,10 +43,8 @@ kj::Array<kj::Own<QueueCounters>> countersIn(kj::Maybe<CounterPage&> page, size_
   KJ_IF_MAYBE (p, page) {
     p->layout = CounterPage::LAYOUT;
     auto counters = kj::heapArrayBuilder<kj::Own<QueueCounters>>(queues);
-    for (size_t i = 0; i < queues; i++) {
+    for (size_t i = 0; i < queues; i++)
       counters.add(kj::heap<QueueCounters>(p->queues[i]));
-      counters.back()->clear();
-    }
     return counters.finish();
   }
   return nullptr;
@@ -166,7 +164,7 @@ DeviceActor::Attached& DeviceActor::requireAttached() {
 
 kj::Promise<void> DeviceActor::activate(ActivateContext context) {
   Attached& held = requireAttached();
-  KJ_REQUIRE(state == State::INACTIVE, "already active; reset() comes first");
+  KJ_REQUIRE(state == State::INACTIVE && !handedOver, "already active; reset() comes first");
   auto params = context.getParams();
   uint64_t features = params.getFeatures();
   KJ_REQUIRE(!params.getResumed() || journals.size() > 0, "nothing was kept of what was in flight");
@@ -316,6 +314,36 @@ kj::Promise<void> DeviceActor::report(ReportContext context) {
   }
   auto written = engine.report(context.getResults().initReport());
   return written.attach(kj::mv(context));
+}
+
+kj::Promise<void> DeviceActor::handOver(HandOverContext) {
+  KJ_REQUIRE(!handedOver, "it has handed over");
+  KJ_REQUIRE(journals.size() > 0, "nothing is kept for anybody");
+  handedOver = true;
+  if (state != State::ACTIVE) return stopped.addBranch();
+  state = State::STOPPING;
+  stopped = engine.handOver().then([this] { state = State::INACTIVE; }).fork();
+  return stopped.addBranch();
+}
+
+// What goes wrong in it is for `troupe` to hear: by this process's end.
+kj::Promise<void> DeviceActor::takeOver(TakeOverContext context) {
+  requireAttached();
+  KJ_REQUIRE(!takeOverBegan && state == State::INACTIVE, "it comes once, before all others");
+  takeOverBegan = true;
+  for (auto& one : counters)
+    one->clear();
+  return engine.takeOver()
+      .then([this, context]() mutable {
+        auto now = checked(engine.describe());
+        KJ_REQUIRE(now.config.size() == description.config.size());
+        description.config = kj::mv(now.config);
+        context.getResults().setConfig(description.config);
+      })
+      .catch_([this](kj::Exception&& exception) {
+        failure.fulfiller->reject(kj::cp(exception));
+        kj::throwFatalException(kj::mv(exception));
+      });
 }
 
 void DeviceActor::configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {

@@ -57,6 +57,11 @@ class DeviceActor final: public Device::Server,
   kj::Promise<void> writeConfig(WriteConfigContext context) override;
   kj::Promise<void> hostEvent(HostEventContext context) override;
   kj::Promise<void> report(ReportContext context) override;
+  kj::Promise<void> handOver(HandOverContext context) override;
+  kj::Promise<void> takeOver(TakeOverContext context) override;
+
+  // Another process goes on: there is nothing to finish here.
+  bool hasHandedOver() const { return handedOver; }
 
  private:
   struct QueueFds {
@@ -93,12 +98,14 @@ class DeviceActor final: public Device::Server,
 
   DeviceEngine& engine;
   ProcessJail& jail;
-  const DeviceDescription description;
+  DeviceDescription description;               // its configuration as it was told last
   kj::Array<kj::Own<QueueJournal>> journals;   // by queue, or none
   kj::Array<kj::Own<QueueCounters>> counters;  // by queue, or none
   kj::Maybe<FlightLog&> flight;
   kj::Maybe<Quarantine&> quarantine;
   bool attachBegan = false;
+  bool handedOver = false;
+  bool takeOverBegan = false;
   kj::Maybe<kj::Own<Attached>> attached;
   State state = State::INACTIVE;
   bool askedForReset = false;       // since the last activate()

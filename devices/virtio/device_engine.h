@@ -91,6 +91,17 @@ class DeviceEngine {
   // Resolves when no ring and no buffer is touched any more.
   virtual kj::Promise<void> stop() = 0;
 
+  // The same, but the driver knows nothing of it: another process goes on where this one stops, as
+  // it would after its death. Resolves when all that one needs to know is in the memory that
+  // outlives this process; nothing comes after it, and nothing is touched any more.
+  virtual kj::Promise<void> handOver() { return stop(); }
+
+  // Of a process that takes another's place (sandbox::ActorSetup::isSuccessor()): that one has
+  // ended. What it kept, and what both have fds of, is this process's from now on. Comes once,
+  // before all that follows describe(), which is asked again behind it; until then nothing that is
+  // shared is changed, and what was read of it may be of another time.
+  virtual kj::Promise<void> takeOver() { return kj::READY_NOW; }
+
   // The driver changed these bytes of the configuration space.
   virtual void writeConfig(uint32_t /*offset*/, kj::ArrayPtr<const kj::byte> /*data*/) {}
 

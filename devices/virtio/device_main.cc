@@ -180,6 +180,7 @@ class MessagesToTheEnd final: public capnp::MessageStream {
   auto quarantine = kept.quarantine.map([](Quarantine& one) -> Quarantine& { return one; });
   auto actor =
       kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters, flight, quarantine);
+  auto& served = *actor;
   auto failure = actor->onFailure();
   auto beating =
       actor->onReady()
@@ -201,7 +202,7 @@ class MessagesToTheEnd final: public capnp::MessageStream {
                      .exclusiveJoin(messages.onEnd())
                      .exclusiveJoin(kj::mv(failure))
                      .wait(io.waitScope);
-                 engine.finish().wait(io.waitScope);
+                 if (!served.hasHandedOver()) engine.finish().wait(io.waitScope);
                })) {
     sandbox::sayLastWords("the device ends", *exception);
     _exit(1);
