@@ -18,6 +18,10 @@ struct CompileRequest {
   folder @0 :Text;
   # As the user named it, for what is told about places.
   files @1 :List(ProfileFile);
+  againstPath @2 :Text;
+  # Not empty: the profile of this path is to be as tight as the one in force, or tighter. It was
+  # compiled from `against`, and from what is built in where there is no such file.
+  against @3 :List(ProfileFile);
 }
 
 struct CompileResult {
@@ -25,6 +29,8 @@ struct CompileResult {
   profiles @0 :List(CompiledProfile);
   errors @1 :List(Text);
   # "FOLDER/devices/rng/rng.profile:14:3: what, and what to do", in their order.
+  looser @2 :List(Text);
+  # What the profile of `againstPath` allows and the one in force does not.
 }
 
 struct CompiledProfile {

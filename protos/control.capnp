@@ -320,10 +320,12 @@ interface Vm {
   resume @8 () -> ();
   reset @9 () -> ();
   # These return when it is so.
-  replaceDevice @14 (device :Text, binary :Text, profilePath :Text, profile :Data) -> ();
+  replaceDevice @14 (device :Text, binary :Text, profilePath :Text, profile :Data,
+                     mayBeLooser :Bool) -> ();
   # Another process takes the place of the one of this device, and the guest does not notice. `binary`:
   # the absolute path of the program, or empty for that of before. `profile`: the text of another
-  # profile for it, read from `profilePath`; empty for that of before. Returns when it serves.
+  # profile for it, read from `profilePath`; empty for that of before. It may allow no more than the
+  # one in force, unless `mayBeLooser`. Returns when it serves.
   graph @10 () -> (graph :VmGraph);
   # Looks from outside, now, at what every process holds, and compares it with what was handed out.
   load @11 () -> (load :VmLoad);

@@ -46,7 +46,9 @@ kj::ArrayPtr<const sandbox::Profile* const> playerProfiles() {
   return PLAYERS;
 }
 
-ActorProfiles::ActorProfiles(kj::StringPtr folder, CompileResult::Reader result) {
+ActorProfiles::ActorProfiles(kj::StringPtr folder, CompileResult::Reader result,
+                             kj::Vector<ProfileText> texts)
+    : sources(kj::mv(texts)) {
   if (result.getErrors().size() > 0) refuse(folder, result.getErrors());
   auto profiles = result.getProfiles();
   KJ_REQUIRE(profiles.size() > 0 && profiles.size() <= kj::size(PLAYERS),

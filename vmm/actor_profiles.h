@@ -5,6 +5,7 @@
 
 #include "protos/compiled_profile.capnp.h"
 #include "sandbox/loaded_profile.h"
+#include "vmm/profile_folder.h"
 
 namespace troupe {
 
@@ -18,10 +19,15 @@ class ActorProfiles {
 
   // What the compiler answered. Throws TRP-jail-031 when that is not sound, and a user error with
   // the first mistake when the profiles have any. `folder`: as the user named it.
-  ActorProfiles(kj::StringPtr folder, CompileResult::Reader result);
+  // `texts`: what it was asked to compile.
+  ActorProfiles(kj::StringPtr folder, CompileResult::Reader result,
+                kj::Vector<ProfileText> texts = {});
 
   // The profile in force where `builtIn` is the one built in. Lives as long as this object.
   const sandbox::Profile& of(const sandbox::Profile& builtIn) const;
+
+  // What they were compiled from; none of those built in.
+  kj::ArrayPtr<const ProfileText> texts() const { return sources; }
 
  private:
   struct Overridden {
@@ -29,6 +35,7 @@ class ActorProfiles {
     kj::Own<sandbox::LoadedProfile> loaded;
   };
   kj::Vector<Overridden> overridden;
+  kj::Vector<ProfileText> sources;
 };
 
 // The profile built in of the actor with this name in its profile.

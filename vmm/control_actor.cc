@@ -90,7 +90,7 @@ kj::Promise<void> ControlActor::replaceDevice(ReplaceDeviceContext context) {
   return bounded(
       vm.replaceDevice(params.getDevice(),
                        {kj::heapString(params.getBinary()), kj::heapString(params.getProfilePath()),
-                        kj::heapArray<kj::byte>(params.getProfile())}));
+                        kj::heapArray<kj::byte>(params.getProfile()), params.getMayBeLooser()}));
 }
 
 kj::Promise<void> ControlActor::pause(PauseContext) {

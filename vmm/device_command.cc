@@ -30,6 +30,7 @@ constexpr kj::Duration PATIENCE = 40 * kj::SECONDS;
 struct ReplaceWords {
   kj::Maybe<kj::StringPtr> binary;
   kj::Maybe<kj::StringPtr> profile;
+  bool mayBeLooser = false;
 };
 
 kj::String absolute(kj::StringPtr path) {
@@ -89,6 +90,8 @@ ExitCode replaceDevice(kj::ArrayPtr<const kj::StringPtr> given) {
             false, [&](kj::StringPtr path) { words.binary = path; }});
   line.add({"profile", "FILE", "in a jail after this profile, and later ones too", false,
             [&](kj::StringPtr path) { words.profile = path; }});
+  line.add({"allow-looser", "", "the profile may allow more than the one in force", false,
+            [&](kj::StringPtr) { words.mayBeLooser = true; }});
   auto arguments = line.parse(given, 2);
   if (arguments == nullptr) {
     printOut(line.help());
@@ -111,6 +114,7 @@ ExitCode replaceDevice(kj::ArrayPtr<const kj::StringPtr> given) {
   KJ_IF_MAYBE (path, words.profile) {
     request.setProfilePath(*path);
     request.setProfile(readProfile(*path));
+    request.setMayBeLooser(words.mayBeLooser);
   }
   auto replaced = request.send().ignoreResult().catch_([&](kj::Exception&& failure) {
     auto what = kj::str("device ", quote(found[1]), " of VM ", quote(found[0]), " is not replaced");

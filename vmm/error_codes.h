@@ -67,6 +67,7 @@ constexpr ErrorCode NOT_REPLACEABLE{"TRP-dev-002", ExitCode::USAGE};
 constexpr ErrorCode NOT_EXCHANGED{"TRP-dev-003", ExitCode::HOST};
 constexpr ErrorCode DEVICE_PROGRAM{"TRP-dev-004", ExitCode::USAGE};
 constexpr ErrorCode DEVICE_PROFILE{"TRP-dev-005", ExitCode::USAGE};
+constexpr ErrorCode LOOSER_PROFILE{"TRP-dev-006", ExitCode::USAGE};
 
 // The network. Numbers from 101 on are said by the device's actor.
 constexpr ErrorCode NET_OPTION{"TRP-net-001", ExitCode::USAGE};
@@ -260,6 +261,7 @@ constexpr ErrorCode ALL[] = {
     NOT_EXCHANGED,
     DEVICE_PROGRAM,
     DEVICE_PROFILE,
+    LOOSER_PROFILE,
     VM_DISK_RESIZE,
     DISK_SHRINKS,
     IMAGE_NOT_GROWN,

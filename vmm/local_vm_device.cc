@@ -96,7 +96,10 @@ kj::Promise<void> LocalVm::replaceDevice(kj::StringPtr name, NewBuild next) {
   auto& profile = device.actor->profile();
   auto& builtIn = KJ_REQUIRE_NONNULL(builtInOf(profile.actor), "an actor without a profile");
   auto program = openPolicyProgram();
-  auto compiled = compileProfile(io, jailer, program, next.profilePath, next.profile, builtIn);
+  auto& inForce = device.build->profiles().orDefault(profiles);
+  auto compiled =
+      compileProfile(io, jailer, program, next.profilePath, next.profile, builtIn,
+                     next.mayBeLooser ? kj::Maybe<const ActorProfiles&>(nullptr) : inForce);
   return compiled.attach(kj::mv(program))
       .then([this, index, &builtIn, path = kj::mv(next.profilePath),
              change = kj::mv(change)](kj::Own<ActorProfiles> profiles) mutable {

@@ -23,6 +23,7 @@ namespace {
 constexpr size_t MOST_RESULT_BYTES = 4 << 20;
 constexpr kj::Duration DEADLINE = 20 * kj::SECONDS;
 constexpr size_t LONGEST_MISTAKE = 400;
+constexpr uint MOST_LOOSER = 10;  // parts of a profile that are told
 
 struct Pipe {
   kj::AutoCloseFd read;
@@ -35,20 +36,33 @@ Pipe makePipe() {
   return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
 }
 
-void fillRequest(kj::StringPtr folder, kj::ArrayPtr<const ProfileText> texts,
-                 CompileRequest::Builder request) {
-  request.setFolder(folder);
-  auto files = request.initFiles(texts.size());
+void fill(kj::ArrayPtr<const ProfileText> texts, capnp::List<ProfileFile>::Builder files) {
   for (size_t i = 0; i < texts.size(); i++) {
     files[i].setPath(texts[i].path);
     files[i].setText(texts[i].text);
   }
 }
 
-// `errors` is told what is wrong with the profiles, and throws.
-template <typename Errors>
+// That a profile is to be as tight as another one.
+struct Against {
+  kj::StringPtr path;  // of the profile built in that both replace
+  kj::ArrayPtr<const ProfileText> texts;
+};
+
+void fillRequest(kj::StringPtr folder, kj::ArrayPtr<const ProfileText> texts,
+                 kj::Maybe<const Against&> against, CompileRequest::Builder request) {
+  request.setFolder(folder);
+  fill(texts, request.initFiles(texts.size()));
+  KJ_IF_MAYBE (other, against) {
+    request.setAgainstPath(other->path);
+    fill(other->texts, request.initAgainst(other->texts.size()));
+  }
+}
+
+// `check` looks at what the compiler says beside the profiles, and throws what it makes of it.
+template <typename Check>
 ActorProfiles readResult(kj::StringPtr folder, kj::ArrayPtr<const kj::byte> bytes,
-                         Errors&& errors) {
+                         kj::Vector<ProfileText> texts, Check&& check) {
   auto words = kj::heapArray<capnp::word>(bytes.size() / sizeof(capnp::word));
   memcpy(words.begin(), bytes.begin(), words.asBytes().size());
   capnp::ReaderOptions options;
@@ -56,18 +70,19 @@ ActorProfiles readResult(kj::StringPtr folder, kj::ArrayPtr<const kj::byte> byte
   options.nestingLimit = 16;
   capnp::FlatArrayMessageReader message(words, options);
   auto result = message.getRoot<CompileResult>();
-  if (result.getErrors().size() > 0) errors(result.getErrors()[0]);
-  return ActorProfiles(folder, result);
+  check(result);
+  return ActorProfiles(folder, result, kj::mv(texts));
 }
 
 // One run of the compiler, jailed even where the VM's actors are not to be.
 class Compilation {
  public:
   Compilation(kj::AsyncIoContext& io, sandbox::Launcher& launcher, int program,
-              kj::StringPtr folder, kj::ArrayPtr<const ProfileText> texts)
+              kj::StringPtr folder, kj::ArrayPtr<const ProfileText> texts,
+              kj::Maybe<const Against&> against = nullptr)
       : folder(kj::heapString(folder)), timer(io.provider->getTimer()) {
     capnp::MallocMessageBuilder message;
-    fillRequest(folder, texts, message.initRoot<CompileRequest>());
+    fillRequest(folder, texts, against, message.initRoot<CompileRequest>());
     auto log = makePipe();
     auto result = makePipe();
     sandbox::HandedFd fds[] = {{"log", 0, log.write}, {"result", 0, result.write}};
@@ -122,13 +137,14 @@ class Compilation {
 kj::Promise<ActorProfiles> overrideProfiles(kj::AsyncIoContext& io, int program,
                                             kj::StringPtr folder) {
   auto launcher = kj::heap<sandbox::Launcher>(io.unixEventPort, sandbox::Jail::ON);
-  auto compilation =
-      kj::heap<Compilation>(io, *launcher, program, folder, readProfileFolder(folder));
+  auto texts = readProfileFolder(folder);
+  auto compilation = kj::heap<Compilation>(io, *launcher, program, folder, texts);
   auto done = compilation->run();
   return done.attach(kj::mv(compilation))
       .attach(kj::mv(launcher))
-      .then([folder = kj::heapString(folder)](kj::Array<kj::byte> read) {
-        return readResult(folder, read, [](kj::StringPtr) {});
+      .then([folder = kj::heapString(folder),
+             texts = kj::mv(texts)](kj::Array<kj::byte> read) mutable {
+        return readResult(folder, read, kj::mv(texts), [](CompileResult::Reader) {});
       });
 }
 
@@ -136,20 +152,47 @@ kj::Promise<kj::Own<ActorProfiles>> compileProfile(kj::AsyncIoContext& io,
                                                    sandbox::Launcher& launcher, int program,
                                                    kj::StringPtr path,
                                                    kj::ArrayPtr<const kj::byte> text,
-                                                   const sandbox::Profile& builtIn) {
+                                                   const sandbox::Profile& builtIn,
+                                                   kj::Maybe<const ActorProfiles&> inForce) {
   kj::Vector<ProfileText> texts;
   texts.add(ProfileText{kj::heapString(builtIn.source), kj::heapArray<kj::byte>(text)});
-  auto compilation = kj::heap<Compilation>(io, launcher, program, path, texts);
+  auto against = inForce.map([&](const ActorProfiles& profiles) {
+    return Against{builtIn.source, profiles.texts()};
+  });
+  auto compilation =
+      kj::heap<Compilation>(io, launcher, program, path, texts,
+                            against.map([](Against& one) -> const Against& { return one; }));
   auto done = compilation->run();
   return done.attach(kj::mv(compilation))
-      .then([path = kj::heapString(path),
-             inTree = kj::str(path, "/", builtIn.source)](kj::Array<kj::byte> read) {
-        return kj::heap<ActorProfiles>(readResult(path, read, [&](kj::StringPtr mistake) {
-          // "FILE:3:1: …" of a profile that the compiler knows by another name.
-          auto said = mistake.startsWith(inTree) ? kj::str(path, mistake.slice(inTree.size()))
-                                                 : kj::heapString(mistake);
-          UserError(codes::DEVICE_PROFILE, escape(said, LONGEST_MISTAKE)).raise();
-        }));
+      .then([path = kj::heapString(path), inTree = kj::str(path, "/", builtIn.source),
+             actor = builtIn.actor, texts = kj::mv(texts)](kj::Array<kj::byte> read) mutable {
+        // "FILE:3:1: …" of a profile that the compiler knows by another name.
+        auto named = [&](kj::StringPtr said) {
+          kj::Vector<char> text;
+          for (size_t i = 0; i < said.size();) {
+            bool isIt = said.slice(i).startsWith(inTree);
+            if (isIt) text.addAll(path);
+            if (!isIt) text.add(said[i]);
+            i += isIt ? inTree.size() : 1;
+          }
+          text.add('\0');
+          return escape(kj::String(text.releaseAsArray()), LONGEST_MISTAKE);
+        };
+        auto check = [&](CompileResult::Reader result) {
+          auto errors = result.getErrors();
+          if (errors.size() > 0) UserError(codes::DEVICE_PROFILE, named(errors[0])).raise();
+          auto looser = result.getLooser();
+          if (looser.size() == 0) return;
+          UserError error(codes::LOOSER_PROFILE, kj::str("the profile ", quote(path), " lets ",
+                                                         actor, " do more than the one in force"));
+          for (uint i = 0; i < kj::min(looser.size(), MOST_LOOSER); i++)
+            error.cause(named(looser[i]));
+          if (looser.size() > MOST_LOOSER) {
+            error.cause(kj::str("and ", looser.size() - MOST_LOOSER, " more"));
+          }
+          error.advice("mend", "leave that out of it, or say --allow-looser").raise();
+        };
+        return kj::heap<ActorProfiles>(readResult(path, read, kj::mv(texts), check));
       });
 }
 

@@ -15,11 +15,13 @@ kj::Promise<ActorProfiles> overrideProfiles(kj::AsyncIoContext& io, int program,
                                             kj::StringPtr folder);
 
 // The same for one profile of a VM that runs, by its launcher, which is the only one of its thread.
-// `path`: where `text` was read from. `builtIn`: which profile it is to replace.
+// `path`: where `text` was read from. `builtIn`: which profile it is to replace. `inForce`: those
+// it may allow no more than; none: it may. Fails with a user error that says what it does.
 kj::Promise<kj::Own<ActorProfiles>> compileProfile(kj::AsyncIoContext& io,
                                                    sandbox::Launcher& launcher, int program,
                                                    kj::StringPtr path,
                                                    kj::ArrayPtr<const kj::byte> text,
-                                                   const sandbox::Profile& builtIn);
+                                                   const sandbox::Profile& builtIn,
+                                                   kj::Maybe<const ActorProfiles&> inForce);
 
 }  // namespace troupe

@@ -70,6 +70,7 @@ class RunningVm {
     kj::String binary;            // an absolute path; empty: that of before
     kj::String profilePath;       // for messages
     kj::Array<kj::byte> profile;  // its text; empty: that of before
+    bool mayBeLooser;             // the profile, than the one in force
   };
   virtual kj::Promise<void> replaceDevice(kj::StringPtr device, NewBuild build) = 0;
 

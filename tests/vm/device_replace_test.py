@@ -162,7 +162,8 @@ class DeviceReplace(supervised.SupervisedVm):
                                ("another_fd", "number: 17", "number: 27"),
                                ("no_memory", "actor:", "memory { access: NONE } actor:"),
                                ("never", "policy: ALWAYS restarts: 10 seconds: 60",
-                                "policy: NEVER")):
+                                "policy: NEVER"),
+                               ("looser", 'at_most: "65536"', 'at_most: "131072"')):
             wrong[name] = self.folder.file(name)
             with open(wrong[name], "w") as file:
                 file.write(profile.replace(old, new))
@@ -180,7 +181,9 @@ class DeviceReplace(supervised.SupervisedVm):
                  ("TRP-dev-005", wrong["misspelt"] + ":", "getrandon")),
                 ("rng0", ("--profile", wrong["another_fd"]), None, ("TRP-", "fd")),
                 ("rng0", ("--profile", wrong["no_memory"]), None, ("TRP-",)),
-                ("rng0", ("--profile", wrong["never"]), 2, ("TRP-dev-005", "restart"))):
+                ("rng0", ("--profile", wrong["never"]), 2, ("TRP-dev-005", "restart")),
+                ("rng0", ("--profile", wrong["looser"]), 2,
+                 ("TRP-dev-006", "1. ", wrong["looser"] + ":", "--allow-looser"))):
             with self.subTest(f"{device} {options}"):
                 code, out, err = self.folder.run("device", "replace", self.name, device, *options)
                 self.assertNotEqual(code, 0, out)
@@ -191,6 +194,14 @@ class DeviceReplace(supervised.SupervisedVm):
                     self.assertIn(word, err)
         self.assertEqual(self.folder.run("device", "replace", "nobody", "blk0")[0], 2)
         self.assertEqual({name: actor["pid"] for name, actor in self.actors().items()}, before)
+        # A jail that was tightened stays so, unless somebody says that it need not.
+        tighter = self.folder.file("tighter")
+        with open(tighter, "w") as file:
+            file.write(profile.replace('at_most: "65536"', 'at_most: "4096"'))
+        self.replace("rng0", "--profile", tighter)
+        self.assertIn("TRP-dev-006", self.replace("rng0", "--profile", "devices/rng/rng.profile",
+                                                  expect=2))
+        self.replace("rng0", "--profile", "devices/rng/rng.profile", "--allow-looser")
         self.goesOn(vm)
         self.endLoad(vm, path)
 

@@ -76,6 +76,7 @@ class BoundedVm final: public Vm::Server {
     request.setBinary(params.getBinary());
     request.setProfilePath(params.getProfilePath());
     request.setProfile(params.getProfile());
+    request.setMayBeLooser(params.getMayBeLooser());
     return request.send().ignoreResult();
   }
 

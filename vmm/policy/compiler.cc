@@ -13,6 +13,7 @@
 #include "protos/compiled_profile.capnp.h"
 #include "sandbox/actor_setup.h"
 #include "sandbox/last_words.h"
+#include "sandbox/tool/looser.h"
 #include "vmm/policy/catalogue.h"
 #include "vmm/policy/override.h"
 
@@ -160,18 +161,44 @@ std::string plain(capnp::Text::Reader text) {
   return {text.begin(), text.size()};
 }
 
+std::map<std::string, std::string> textsOf(capnp::List<ProfileFile>::Reader files) {
+  std::map<std::string, std::string> texts;
+  for (auto file : files) {
+    auto text = file.getText();
+    texts[plain(file.getPath())] = {text.asChars().begin(), text.size()};
+  }
+  return texts;
+}
+
+const Policy* find(const Override& compiled, const std::string& path) {
+  for (const auto& profile : compiled.profiles) {
+    if (profile.path == path) return &profile.policy;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> looserThanInForce(CompileRequest::Reader request, const Override& result) {
+  std::string path = plain(request.getAgainstPath());
+  const Policy* next = path.empty() ? nullptr : find(result, path);
+  if (next == nullptr) return {};
+  auto inForce = compileOverride("in force", textsOf(request.getAgainst()), BuiltInFiles(),
+                                 replaceableActors());
+  if (const Policy* policy = find(inForce, path)) return sandbox::looserParts(*policy, *next);
+  return sandbox::looserParts(sandbox::readPolicy(BuiltInFiles(), path), *next);
+}
+
 void compile() {
   sandbox::ActorSetup setup;
   auto request = setup.config<CompileRequest>();
-  std::map<std::string, std::string> files;
-  for (auto file : request.getFiles()) {
-    auto text = file.getText();
-    files[plain(file.getPath())] = {text.asChars().begin(), text.size()};
-  }
-  auto result =
-      compileOverride(plain(request.getFolder()), files, BuiltInFiles(), replaceableActors());
+  auto result = compileOverride(plain(request.getFolder()), textsOf(request.getFiles()),
+                                BuiltInFiles(), replaceableActors());
+  auto looser = looserThanInForce(request, result);
   capnp::MallocMessageBuilder message;
-  write(result, message.initRoot<CompileResult>());
+  auto to = message.initRoot<CompileResult>();
+  write(result, to);
+  auto parts = to.initLooser(std::min(looser.size(), MOST_ERRORS));
+  for (kj::uint i = 0; i < parts.size(); i++)
+    parts.set(i, looser[i]);
   capnp::writeMessageToFd(setup.fd("result"), message);
 }
 
