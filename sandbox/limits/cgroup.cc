@@ -257,7 +257,7 @@ kj::Maybe<kj::Own<ActorCgroup>> VmCgroups::add(kj::StringPtr actor, const Profil
        limited);
   auto& land = KJ_ASSERT_NONNULL(ground);
   auto shown = kj::str(land.mountRoot, path.slice(land.mount.size()));
-  return kj::heap<ActorCgroup>(*this, kj::mv(path), kj::mv(shown), inForce.releaseAsArray());
+  return kj::heap<ActorCgroup>(*this, actor, kj::mv(path), kj::mv(shown), inForce.releaseAsArray());
 }
 
 // Empty where there is none.
@@ -302,21 +302,21 @@ void VmCgroups::miss(kj::StringPtr actor, const CgroupSetting& setting, kj::Stri
 // Guest RAM is counted once for the whole VM, however the actors share it out.
 void VmCgroups::grow(kj::StringPtr actor, uint64_t bytes, bool limited) {
   if (folder.size() == 0) return;
-  for (kj::StringPtr name : counted) {
-    if (name == actor) return;  // takes the place of one that has ended
-  }
-  counted.add(kj::str(actor));
-  unlimited |= !limited;
-  actorMemory += bytes;
+  actors.begin(actor, bytes, limited);
   uint64_t shared = costOfGuestMemory(guestBytes);
   if ((controllers & setOf(Controller::MEMORY)) == 0) return;
-  auto write = [&](kj::StringPtr file, uint64_t value) {
-    auto text = unlimited ? kj::str("max") : kj::str(value);
+  auto write = [&](kj::StringPtr file, kj::String text) {
     return writeSmallFile(kj::str(folder, "/", file), text) == 0;
   };
-  write("memory.swap.max", shared);
-  uint64_t whole = actorMemory + shared + COST_OF_GROUPS;
-  vmMemory = write("memory.max", whole) && !unlimited ? whole : 0;
+  vmMemory = 0;
+  KJ_IF_MAYBE (ofActors, actors.total()) {
+    write("memory.swap.max", kj::str(shared));
+    uint64_t whole = *ofActors + shared + COST_OF_GROUPS;
+    if (write("memory.max", kj::str(whole))) vmMemory = whole;
+  } else {
+    write("memory.swap.max", kj::str("max"));
+    write("memory.max", kj::str("max"));
+  }
 }
 
 kj::String VmCgroups::missing() const {
@@ -338,9 +338,10 @@ kj::String VmCgroups::missing() const {
   return kj::strArray(parts, "; ");
 }
 
-ActorCgroup::ActorCgroup(VmCgroups& vm, kj::String folderParam, kj::String shownParam,
-                         kj::Array<CgroupSetting> settingsParam)
+ActorCgroup::ActorCgroup(VmCgroups& vm, kj::StringPtr actor, kj::String folderParam,
+                         kj::String shownParam, kj::Array<CgroupSetting> settingsParam)
     : whole(vm),
+      actor(kj::heapString(actor)),
       folder(kj::mv(folderParam)),
       shown(kj::mv(shownParam)),
       settings(kj::mv(settingsParam)) {
@@ -352,6 +353,7 @@ ActorCgroup::ActorCgroup(VmCgroups& vm, kj::String folderParam, kj::String shown
 ActorCgroup::~ActorCgroup() noexcept(false) {
   handle = nullptr;
   removeGroup(folder);
+  whole.actors.end(actor);
 }
 
 CgroupAccount ActorCgroup::account() const {

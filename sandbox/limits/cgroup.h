@@ -11,6 +11,7 @@
 
 #include "sandbox/limits/cgroup_ground.h"
 #include "sandbox/limits/cgroup_limits.h"
+#include "sandbox/limits/memory_of_actors.h"
 
 namespace troupe::sandbox {
 
@@ -30,7 +31,7 @@ class VmCgroups;
 // Removed with the object, which outlives the actor's process.
 class ActorCgroup {
  public:
-  ActorCgroup(VmCgroups& vm, kj::String folder, kj::String shown,
+  ActorCgroup(VmCgroups& vm, kj::StringPtr actor, kj::String folder, kj::String shown,
               kj::Array<CgroupSetting> settings);
   ~ActorCgroup() noexcept(false);
   KJ_DISALLOW_COPY(ActorCgroup);
@@ -47,6 +48,7 @@ class ActorCgroup {
 
  private:
   VmCgroups& whole;
+  const kj::String actor;
   kj::String folder;
   kj::String shown;  // as /proc/PID/cgroup has it
   kj::Array<CgroupSetting> settings;
@@ -106,9 +108,7 @@ class VmCgroups {
   kj::AutoCloseFd lock;
   kj::String scratch;
   kj::Vector<Absent> absent;
-  kj::Vector<kj::String> counted;  // actors whose memory is part of the VM's
-  bool unlimited = false;          // an actor has no limit on memory, so the VM has none
-  uint64_t actorMemory = 0;
+  MemoryOfActors actors;
   uint64_t vmMemory = 0;
 };
 

@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <kj/debug.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
@@ -297,6 +300,108 @@ TEST(VmCgroups, ProfileWithoutLimitsMissesNothing) {
   VmCgroups groups("web", 0, 0, {"/dev/null", "/dev/null", true});
   EXPECT_TRUE(groups.add("blk0", limited.profile(), nullptr) == nullptr);
   EXPECT_EQ(0u, groups.missing().size());
+}
+
+TEST(MemoryOfActors, ProcessesThatLiveAtOnceCountEach) {
+  MemoryOfActors actors;
+  actors.begin("blk0", 10, true);
+  actors.begin("rng0", 3, true);
+  EXPECT_EQ(13u, KJ_ASSERT_NONNULL(actors.total()));
+  actors.end("blk0");
+  actors.begin("blk0", 10, true);  // takes the place of one that has ended
+  EXPECT_EQ(13u, KJ_ASSERT_NONNULL(actors.total()));
+  actors.begin("blk0", 10, true);  // stands beside it
+  EXPECT_EQ(23u, KJ_ASSERT_NONNULL(actors.total()));
+  actors.end("blk0");
+  actors.begin("blk0", 12, true);
+  EXPECT_EQ(27u, KJ_ASSERT_NONNULL(actors.total()));
+  actors.begin("front", 0, false);
+  EXPECT_TRUE(actors.total() == nullptr);
+}
+
+// Groups of VMs, each with its lock, in a hierarchy that root divides.
+class Groups {
+ public:
+  Groups() : tree("/") {
+    tree.group("", "cpu io memory pids", "memory", "1\n2\n");
+    make("/troupe");
+  }
+  void make(const std::string& name) { ASSERT_EQ(0, mkdir(tree.folder(name).c_str(), 0755)); }
+  bool has(const std::string& name) { return access(tree.folder(name).c_str(), F_OK) == 0; }
+  // A process that holds the group's lock until it is killed.
+  pid_t own(const std::string& name) {
+    int ready[2];
+    KJ_SYSCALL(pipe(ready));
+    pid_t owner = fork();
+    if (owner == 0) {
+      int folder = open(tree.folder(name).c_str(), O_RDONLY | O_DIRECTORY);
+      if (folder < 0 || flock(folder, LOCK_EX | LOCK_NB) != 0) _exit(1);
+      if (write(ready[1], "!", 1) != 1) _exit(1);
+      for (;;)
+        pause();
+    }
+    close(ready[1]);
+    char byte;
+    EXPECT_EQ(1, read(ready[0], &byte, 1));
+    close(ready[0]);
+    return owner;
+  }
+  static void end(pid_t owner) {
+    kill(owner, SIGKILL);
+    EXPECT_EQ(owner, waitpid(owner, nullptr, 0));
+  }
+  std::string collect() {
+    std::string removed;
+    for (auto& path : removeDeadGroups(tree.view(true)))
+      removed += std::string(path.slice(tree.folder("").size()).cStr()) + " ";
+    return removed;
+  }
+  std::string folder(const std::string& name) { return tree.folder(name); }
+
+ private:
+  FakeHierarchy tree;
+};
+
+TEST(DeadGroups, OfAKilledVmGoWithAllThatIsInThem) {
+  Groups groups;
+  for (auto name : {"/troupe/vm-web-1", "/troupe/vm-web-1/broker", "/troupe/vm-web-1/blk0",
+                    "/troupe/vm-web-1/blk0-1", "/supervisor-1"}) {
+    groups.make(name);
+  }
+  EXPECT_EQ("/troupe/vm-web-1 /supervisor-1 /troupe ", groups.collect());
+  EXPECT_FALSE(groups.has("/troupe"));
+  EXPECT_EQ("", groups.collect());
+}
+
+TEST(DeadGroups, NeverThoseOfAVmWhoseOwnerLives) {
+  Groups groups;
+  groups.make("/troupe/vm-web-1");
+  groups.make("/troupe/vm-web-1/blk0");
+  groups.make("/troupe/vm-web-2");
+  pid_t owner = groups.own("/troupe/vm-web-1");
+  EXPECT_EQ("/troupe/vm-web-2 ", groups.collect());
+  EXPECT_TRUE(groups.has("/troupe/vm-web-1/blk0"));
+  // Stopped is not dead.
+  kill(owner, SIGSTOP);
+  EXPECT_EQ("", groups.collect());
+  EXPECT_TRUE(groups.has("/troupe/vm-web-1/blk0"));
+  Groups::end(owner);
+  EXPECT_EQ("/troupe/vm-web-1 /troupe ", groups.collect());
+}
+
+TEST(DeadGroups, NothingThatIsNotOurs) {
+  Groups groups;
+  groups.make("/elsewhere");
+  groups.make("/troupe/other");
+  groups.make("/troupe/vm-full-1");
+  groups.make("/troupe/vm-full-1/blk0");
+  // As in a group in which somebody made another one.
+  groups.make("/troupe/vm-full-1/blk0/more");
+  ASSERT_EQ(
+      0, symlink(groups.folder("/elsewhere").c_str(), groups.folder("/troupe/vm-link-1").c_str()));
+  EXPECT_EQ("", groups.collect());
+  for (auto name : {"/elsewhere", "/troupe/other", "/troupe/vm-full-1/blk0/more"})
+    EXPECT_TRUE(groups.has(name)) << name;
 }
 
 // What is said of an actor's end.
