@@ -16,7 +16,7 @@ import durability
 import report
 import supervised
 
-KILLS = 50
+KILLS = int(os.environ.get("TROUPE_TEST_KILLS", 50))
 
 
 class Replaced(supervised.SupervisedVm):
