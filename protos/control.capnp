@@ -21,6 +21,8 @@ struct ActorStatus {
   # Waits to take the place of the one of the same name.
   isDown @6 :Bool;
   # Its process has ended, and another one begins when the guest's driver resets the device.
+  isStarting @7 :Bool;
+  # Of a spare: it is not ready to take that place yet.
 }
 
 struct VmStatus {

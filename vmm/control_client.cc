@@ -19,7 +19,7 @@ namespace {
 
 capnp::ReaderOptions boundedReading() {
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = 128 * 1024;  // a VM with every disk, inspected
+  options.traversalLimitInWords = 1024 * 1024;  // a VM with every disk and their spares, read twice
   options.nestingLimit = 16;
   return options;
 }

@@ -50,11 +50,12 @@ void copyStatus(VmStatus::Reader from, VmStatus::Builder to) {
     copies[i].setRestarts(actors[i].getRestarts());
     copies[i].setIsSpare(actors[i].getIsSpare());
     copies[i].setIsDown(actors[i].getIsDown());
+    copies[i].setIsStarting(actors[i].getIsStarting());
   }
 }
 
 kj::String restartsText(ActorStatus::Reader actor) {
-  if (actor.getIsSpare()) return kj::str("spare");
+  if (actor.getIsSpare()) return kj::str("spare", actor.getIsStarting() ? ", starting" : "");
   return kj::str(actor.getRestarts(), actor.getIsDown() ? ", down" : "");
 }
 
@@ -70,6 +71,15 @@ kj::String toJson(VmStatus::Reader status) {
   return codec.encode(status);
 }
 
+// Of all its devices.
+uint64_t restartsOf(VmStatus::Reader status) {
+  uint64_t restarts = 0;
+  for (auto actor : status.getActors()) {
+    if (!actor.getIsSpare()) restarts += actor.getRestarts();
+  }
+  return restarts;
+}
+
 }  // namespace
 
 ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
@@ -81,8 +91,8 @@ ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     return ExitCode::POWERED_OFF;
   }
   auto io = kj::setupAsyncIo();
-  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj, "STATE"_kj,  "UP"_kj,
-                                        "CPUS"_kj, "MEMORY"_kj, "PID"_kj};
+  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj,   "STATE"_kj, "UP"_kj,      "CPUS"_kj,
+                                        "MEMORY"_kj, "PID"_kj,   "RESTARTS"_kj};
   Table table(HEADINGS);
   kj::Vector<kj::String> objects;
   for (auto& name : livingVms()) {
@@ -96,7 +106,8 @@ ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     }
     table.add(kj::arr(kj::str(status.getName()), kj::str(status.getState()),
                       durationText(status.getUptimeMs()), kj::str(status.getCpus()),
-                      sizeText(status.getMemoryBytes()), kj::str(status.getPid())));
+                      sizeText(status.getMemoryBytes()), kj::str(status.getPid()),
+                      kj::str(restartsOf(status))));
     objects.add(toJson(status));
   }
   if (json) {

@@ -63,7 +63,9 @@ void LocalVm::describe(VmStatus::Builder status) {
         list[i].setIsDown(device.isDown);
       }
       KJ_IF_MAYBE (spare, device.spare) {
-        if (spare->actor.get() == actors[i]) list[i].setIsSpare(true);
+        if (spare->actor.get() != actors[i]) continue;
+        list[i].setIsSpare(true);
+        list[i].setIsStarting(!spare->isReady);
       }
     }
   }

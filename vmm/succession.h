@@ -72,6 +72,7 @@ class Succession {
     // Ends with the last request that the process has in the kernel, after the process itself.
     kj::AutoCloseFd witness;
     kj::AutoCloseFd line;  // `troupe`'s end, if there is one
+    bool isReady = false;  // of one that stands beside another: to take its place
   };
   // Starts a process. But for the first one of all it is a successor (protos/setup.capnp).
   Member launch(kj::AsyncIoContext& io, ActorLauncher& launcher);

@@ -209,6 +209,8 @@ kj::Promise<void> Supervisor::replace(Ward& ward) {
     device.spare = nullptr;
     ward.isSpareReady = false;
     ward.preparing = nullptr;
+    ward.ended = kj::mv(device.actor);
+    ward.endedBuild = kj::mv(device.build);
     install(ward, kj::mv(spare));
     ward.process = ward.spareProcess;
     ward.place ^= 1;
@@ -368,6 +370,8 @@ kj::Promise<void> Supervisor::resume(Ward& ward) {
 void Supervisor::serves(Ward& ward) {
   ward.isServing = true;
   ward.isBlamed = false;
+  ward.ended = nullptr;
+  ward.endedBuild = nullptr;
   ward.device.actor->log().live();
   KJ_IF_MAYBE (build, ward.nextBuild) {
     ward.succession.adopt(kj::mv(*build));  // the next ones are like this one

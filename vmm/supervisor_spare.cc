@@ -63,9 +63,7 @@ kj::Promise<void> Supervisor::keepSpare(Ward& ward) {
   auto& actor = *spare.actor;
   return prepare(ward, actor, kj::mv(spare.brokerEnd), /*isBeside=*/true)
       .then([&ward, &actor](kj::Maybe<uint32_t> process) -> kj::Promise<void> {
-        ward.spareProcess = KJ_REQUIRE_NONNULL(process, "it ended");
-        ward.spareHeartbeat.forget();
-        ward.isSpareReady = true;
+        ward.spareIsReady(KJ_REQUIRE_NONNULL(process, "it ended"));
         ward.spareFailures = 0;
         return actor.onExit().ignoreResult();
       })
@@ -113,9 +111,7 @@ kj::Promise<void> Supervisor::exchange(uint16_t device, Succession::Change chang
         prepare(ward, actor, kj::mv(next.brokerEnd), /*isBeside=*/true)
             .then([this, &ward, &actor](kj::Maybe<uint32_t> process) mutable -> kj::Promise<void> {
               KJ_IF_MAYBE (number, process) {
-                ward.spareProcess = *number;
-                ward.spareHeartbeat.forget();
-                ward.isSpareReady = true;
+                ward.spareIsReady(*number);
                 return handOver(ward);
               }
               return didNotBegin(*ward.device.actor, actor, nullptr);

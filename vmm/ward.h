@@ -19,6 +19,14 @@ struct Supervisor::Ward {
         quarantine(vm, device.actor->name(), succession.quarantine()) {}
   KJ_DISALLOW_COPY(Ward);
 
+  // `process`: the broker's number for it.
+  void spareIsReady(uint32_t process) {
+    spareProcess = process;
+    spareHeartbeat.forget();
+    isSpareReady = true;
+    KJ_ASSERT_NONNULL(device.spare).isReady = true;
+  }
+
   const uint16_t index;
   DeviceActor& device;
   Succession& succession;
@@ -51,6 +59,9 @@ struct Supervisor::Ward {
   kj::Maybe<kj::Own<Succession::Build>> nextBuild;
 
   QuarantineFile quarantine;
+  // What has ended, until its successor serves: what it leaves takes time to remove.
+  kj::Own<Succession::Build> endedBuild;
+  kj::Own<Actor> ended;
   kj::Promise<void> ending = nullptr;     // of one that has handed over, if it does not by itself
   kj::Promise<void> clearing = nullptr;   // away what an exchange left
   kj::Promise<void> preparing = nullptr;  // the spare

@@ -213,6 +213,22 @@ TEST(TapJailed, AResetGoesBackToOnePair) {
   EXPECT_EQ(bench.spread(30)[0], 30);
 }
 
+// A process before this one may have attached and detached them since it asked.
+TEST(TapJailed, AfterATakeOverQueuesAreAsTheDriverHasThem) {
+  for (uint16_t before : {1, 3}) {
+    Bench bench(3);
+    EXPECT_EQ(bench.usePairs(before), virtio::NET_OK);
+    bench.device->reset();
+    bench.device->device().takeOverRequest().send().ignoreResult().wait(bench.device->io.waitScope);
+    bench.activate(*bench.device, testing::FEATURES | testing::OFFLOADS | virtio::NET_F_MQ);
+    EXPECT_EQ(bench.spread(30)[0], 30);
+    EXPECT_EQ(bench.usePairs(3), virtio::NET_OK);
+    auto all = bench.spread(64);
+    for (uint16_t i = 0; i < 3; i++)
+      EXPECT_GT(all[i], 0) << i;
+  }
+}
+
 // Without receive buffers it is found out by the next frame sent.
 TEST(TapJailed, ATapThatIsRemovedTakesTheLinkDown) {
   for (bool buffers : {false, true}) {

@@ -62,6 +62,7 @@ class DeviceReplace(supervised.SupervisedVm):
         self.assertEqual(len(pids), TIMES + 1)
         self.assertEqual(self.actors()["blk0"]["restarts"], TIMES)
         self.assertEqual(self.folder.run("graph", self.name)[0], 0)
+        self.assertRegex(self.folder.run("list")[1], rf"(?m)^{self.name} .* {TIMES} *$")
         said = self.endLoad(vm, path)
         self.assertNotIn("takes its place", said)
 

@@ -118,11 +118,13 @@ class WithASpare(Ready):
         until = time.monotonic() + 60
         while process.poll() is None:
             self.assertLess(time.monotonic(), until, f"{device} has no spare")
-            actors = self.serving(process)
-            with contextlib.suppress(AssertionError):
+            spare = None
+            with contextlib.suppress(AssertionError):  # the VM may just have ended
                 spare = self.spares().get(device)
-                if actors and spare is not None and actors[device]["pid"] != spare:
-                    return self.kill(process, device, actors[device]["pid"], spare)
+            actors = self.serving(process)
+            # It may have been seen just before it took the place of the one before.
+            if actors and spare is not None and actors[device]["pid"] != spare:
+                return self.kill(process, device, actors[device]["pid"], spare)
             time.sleep(0.005)
         return False
 

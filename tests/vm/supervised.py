@@ -63,9 +63,10 @@ class SupervisedVm(unittest.TestCase):
         return {actor["name"]: actor for actor in status["actors"] if not actor["isSpare"]}
 
     def spares(self):
-        """The pids of those that wait, by the names of their devices."""
+        """The pids of those that wait and are ready, by the names of their devices."""
         actors = self.folder.status(self.name)["actors"]
-        return {actor["name"]: actor["pid"] for actor in actors if actor["isSpare"]}
+        return {actor["name"]: actor["pid"] for actor in actors
+                if actor["isSpare"] and not actor["isStarting"]}
 
     def serves(self, pid):
         """Whether it has taken the filter under which it serves, or is about to be looked at for that."""
