@@ -92,6 +92,8 @@ void Supervisor::abandon(Ward& ward, kj::String why) {
 
 kj::Promise<void> Supervisor::watch(Ward& ward) {
   return ward.device.actor->onExit().then([this, &ward](int status) -> kj::Promise<void> {
+    // At once: the kernel gives what it was known by to the next process of any device.
+    ground.inspection.forget(*ward.device.actor);
     if (userDetached(ground.company)) {
       abandoned.fulfiller->fulfill();
       return kj::READY_NOW;
@@ -203,7 +205,6 @@ kj::Promise<void> Supervisor::replace(Ward& ward) {
   // A read or write that came late would undo what the successor does.
   auto quiet =
       untilAllHaveLetGo(ground.io.unixEventPort, device.witness).attach(kj::mv(device.witness));
-  ground.inspection.forget(*device.actor);
   if (ward.isSpareReady) {
     auto spare = kj::mv(KJ_ASSERT_NONNULL(device.spare));
     device.spare = nullptr;

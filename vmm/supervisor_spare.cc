@@ -70,6 +70,7 @@ kj::Promise<void> Supervisor::keepSpare(Ward& ward) {
       .catch_([](kj::Exception&&) {})
       .then([this, &ward]() {
         ward.isSpareReady = false;
+        ground.inspection.forget(*KJ_ASSERT_NONNULL(ward.device.spare).actor);
         ward.device.spare = nullptr;
         auto pause = SPARE_PAUSE * (1u << kj::min(ward.spareFailures++, MOST_DOUBLINGS));
         return timer().afterDelay(pause).then([this, &ward]() { return keepSpare(ward); });
@@ -81,6 +82,9 @@ void Supervisor::dropSpare(Ward& ward) {
   ward.preparing = nullptr;
   ward.isSpareReady = false;
   endExchange(ward, "it died meanwhile, and is replaced for that");
+  KJ_IF_MAYBE (spare, ward.device.spare) {
+    ground.inspection.forget(*spare->actor);
+  }
   ward.device.spare = nullptr;
 }
 
