@@ -5,6 +5,7 @@
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #include <string>
+
+#include "vmm/tap.h"
 
 namespace troupe {
 namespace {
@@ -189,6 +192,71 @@ TEST(Tap, OfAnyMakeServesOneQueue) {
                 return std::string(kj::str(open(ofTap("t0"))[0].fds.size()).cStr());
               }));
   }
+}
+
+// The name of an open tap.
+kj::String nameOf(const Tap& tap) {
+  ifreq request = {};
+  KJ_SYSCALL(ioctl(tap.queues[0], TUNGETIFF, &request));
+  return kj::heapString(request.ifr_name);
+}
+
+TEST(Tap, OfAPrefixTheFirstThatNobodyUsesIsOpened) {
+  EXPECT_EQ("vm0 vm1 TRP-net-004", inOwnNetwork([] {
+              keepTap("vm0", WITH_HEADER);
+              keepTap("vm1", WITH_HEADER);
+              auto first = openFreeTap("--realm-net", "vm");
+              auto second = openFreeTap("--realm-net", "vm");
+              auto third = kj::runCatchingExceptions([] { openFreeTap("--realm-net", "vm"); });
+              auto refusal = KJ_ASSERT_NONNULL(third).getDescription();
+              auto said = kj::str(nameOf(first), " ", nameOf(second), " ",
+                                  kj::heapString(refusal.begin(), 11));
+              return std::string(said.cStr());
+            }));
+}
+
+TEST(Tap, OfSeveralQueuesIsNoGuestsOwn) {
+  EXPECT_EQ("TRP-net-006", inOwnNetwork([] {
+              keepTap("vm0", WITH_HEADER | IFF_MULTI_QUEUE);
+              auto failure = kj::runCatchingExceptions([] { openFreeTap("--realm-net", "vm"); });
+              return std::string(KJ_ASSERT_NONNULL(failure).getDescription().cStr(), 11);
+            }));
+}
+
+TEST(Tap, ABridgeGetsAPortForEachGuestWhileItLives) {
+  EXPECT_EQ("2 ports, up; 0 ports; TRP-net-004", inOwnNetwork([] {
+              int any = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+              char name[IFNAMSIZ] = "br0";
+              KJ_SYSCALL(ioctl(any, SIOCBRADDBR, name));
+              auto isPort = [any](kj::StringPtr tap) {
+                ifreq port = {}, bridge = {};
+                strncpy(port.ifr_name, tap.cStr(), IFNAMSIZ - 1);
+                if (ioctl(any, SIOCGIFINDEX, &port) < 0) return false;
+                strncpy(bridge.ifr_name, "br0", IFNAMSIZ);
+                bridge.ifr_ifindex = port.ifr_ifindex;
+                return ioctl(any, SIOCBRADDIF, &bridge) < 0 && errno == EBUSY;
+              };
+              kj::Vector<kj::String> names;
+              bool up = true;
+              {
+                auto first = makeBridgedTap("--realm-net", "br0");
+                auto second = makeBridgedTap("--realm-net", "br0");
+                names.add(nameOf(first));
+                names.add(nameOf(second));
+                for (auto& tap : names) {
+                  ifreq flags = {};
+                  strncpy(flags.ifr_name, tap.cStr(), IFNAMSIZ - 1);
+                  KJ_SYSCALL(ioctl(any, SIOCGIFFLAGS, &flags));
+                  up = up && (flags.ifr_flags & IFF_UP) && isPort(tap);
+                }
+              }
+              int left = isPort(names[0]) + isPort(names[1]);
+              auto none = kj::runCatchingExceptions([] { makeBridgedTap("--realm-net", "br1"); });
+              auto refusal = KJ_ASSERT_NONNULL(none).getDescription();
+              auto said = kj::str(names[0] == names[1] ? 1 : 2, " ports", up ? ", up" : "", "; ",
+                                  left, " ports; ", kj::heapString(refusal.begin(), 11));
+              return std::string(said.cStr());
+            }));
 }
 
 TEST(Tap, ThatCannotServeIsRefused) {

@@ -196,10 +196,15 @@ Tap openFreeTap(kj::StringPtr option, kj::StringPtr prefix) {
     auto name = kj::str(prefix, count);
     auto found = mtuOf(name);
     if (found == nullptr) break;
-    auto known = wasMadeForSeveral(option, name, 1);
+    // Of one for several queues nobody could tell whether another guest has some of them.
+    auto isForSeveral = [&]() {
+      refuse(option, name, false,
+             kj::str("the tap ", quote(name), " is for several queues; a guest's has one"));
+    };
+    if (wasMadeForSeveral(option, name, 1).orDefault(false)) isForSeveral();
     auto fd = openTun(option);
-    int error = attach(fd, name, known.orDefault(false));
-    if (error == EINVAL && known == nullptr) error = attach(fd, name, true);
+    int error = attach(fd, name, false);
+    if (error == EINVAL) isForSeveral();
     if (error == EBUSY) continue;
     if (error != 0) notAttached(option, name, 1, error);
     setHeader(option, fd);
@@ -218,7 +223,7 @@ Tap openFreeTap(kj::StringPtr option, kj::StringPtr prefix) {
 }
 
 Tap makeBridgedTap(kj::StringPtr option, kj::StringPtr bridge) {
-  if (access(kj::str("/sys/class/net/", bridge, "/bridge").cStr(), F_OK) != 0) {
+  if (mtuOf(bridge) == nullptr) {
     UserError(codes::NO_TAP, kj::str(option, ": there is no bridge ", quote(bridge)))
         .advice("see", "ip link show type bridge")
         .advice("mend", kj::str("sudo ip link add ", escape(bridge),

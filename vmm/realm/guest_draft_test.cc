@@ -208,6 +208,28 @@ TEST(GuestDraft, MemoryThatCannotBeIsRefused) {
   }
 }
 
+TEST(GuestDraft, AMillionWordsAreRefusedBeforeTheyAreJoined) {
+  Launch launch;
+  auto words = launch.config.initCmdlineAdd(1 << 20);
+  for (uint i = 0; i < words.size(); i += 4096)
+    words.set(i, "word");
+  EXPECT_NE(refusalOf([&] { planned(launch, R"({"linux": "/k"})"); }).find("TRP-rlm-004"),
+            std::string::npos);
+}
+
+TEST(GuestDraft, MoreNetworksThanAVmHasAreRefused) {
+  Launch launch;
+  kj::byte mac[] = {2, 0, 0, 0, 0, 0};
+  auto nets = launch.config.initNetDevices(8);
+  for (auto net : nets) {
+    mac[5]++;
+    net.initMacAddress().setOctets(kj::arrayPtr(mac, 6));
+  }
+  EXPECT_NE(refusalOf([&] { planned(launch, R"({"linux": "/k"})"); }).find("TRP-rlm-004"),
+            std::string::npos);
+  EXPECT_EQ(refusalOf([&] { planned(launch, R"({"linux": "/k", "default-net": "false"})"); }), "");
+}
+
 TEST(GuestDraft, AnInterruptOfTheHostIsRefused) {
   EXPECT_NE(refusal(R"({"linux": "/k", "interrupt": "33"})").find("TRP-rlm-004"),
             std::string::npos);

@@ -15,6 +15,8 @@ namespace {
 
 constexpr uint64_t DEFAULT_MEMORY = 1 << 30;
 constexpr uint64_t PAGE = 4096;
+constexpr size_t LONGEST_CMDLINE = 4095;         // a page with its closing zero, of the era
+constexpr size_t MOST_NETS = 8;                  // of a VM
 constexpr uint64_t DEVICE_WINDOW = 0xC00000000;  // 48 GiB: from here on devices get their addresses
 constexpr Mac DEFAULT_MAC{{0x02, 0x1a, 0x11, 0x00, 0x01, 0x00}};
 
@@ -92,6 +94,10 @@ kj::Array<broker::RamRange> placeMemory(kj::ArrayPtr<const MemoryWords> memory) 
 }
 
 void checkNets(kj::ArrayPtr<const Mac> nets) {
+  if (nets.size() > MOST_NETS) {
+    refuse(kj::str("the guest has ", nets.size(), " network devices"),
+           kj::str("at most ", MOST_NETS, ", the default one among them"));
+  }
   for (size_t i = 0; i < nets.size(); i++) {
     auto octets = nets[i].octets;
     bool isZero = std::all_of(octets, octets + sizeof(Mac), [](kj::byte b) { return b == 0; });
@@ -123,8 +129,15 @@ GuestPlan GuestDraft::finish(const Host& host) {
   plan.blocks = kj::mv(blocks);
 
   plan.cmdline = cmdline == nullptr ? kj::String() : kj::mv(KJ_ASSERT_NONNULL(cmdline));
-  for (auto& word : cmdlineAdd)
+  for (auto& word : cmdlineAdd) {
+    // Before it has taken the time that a million words would.
+    if (plan.cmdline.size() > LONGEST_CMDLINE) break;
     plan.cmdline = kj::str(plan.cmdline, " ", word);
+  }
+  if (plan.cmdline.size() > LONGEST_CMDLINE) {
+    refuse(kj::str("the command line has more than ", LONGEST_CMDLINE, " bytes"),
+           "a shorter one; what a kernel takes can be less");
+  }
 
   if (memory.size() == 0) {
     memory.add(MemoryWords{false, 0, DEFAULT_MEMORY, MemoryPolicy::GUEST_CACHED});

@@ -14,8 +14,7 @@ namespace troupe::realm {
 
 namespace {
 
-constexpr size_t MOST_HANDED = 28;     // disks of a VM
-constexpr size_t LONGEST_LINE = 4095;  // of the era; a kernel may take less, and says so
+constexpr size_t MOST_HANDED = 28;  // disks of a VM
 constexpr kj::StringPtr GUEST_CFG = "guest.cfg"_kj;
 constexpr kj::StringPtr TROUPE_JSON = "troupe.json"_kj;
 
@@ -131,10 +130,6 @@ KernelKind kindOf(const GuestPlan& plan) {
 
 // What a VmConfig has no words for.
 void addBootWords(GuestPlan& guest, VmPlan& plan) {
-  if (guest.cmdline.size() > LONGEST_LINE) {
-    cannotBe(kj::str("the command line has ", guest.cmdline.size(), " bytes"),
-             kj::str("at most ", LONGEST_LINE));
-  }
   plan.cmdline = kj::mv(guest.cmdline);
   plan.kernelKind = kindOf(guest);
   plan.deviceTree = kj::mv(guest.dtbOverlayPath);
