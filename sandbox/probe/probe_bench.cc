@@ -112,11 +112,13 @@ void sendFds(int socket, kj::ArrayPtr<const int> fds) {
   KJ_SYSCALL(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
-// All of it, to somebody who reads.
+// All of it, but to one that reads no more; its story tells.
 void sendAll(int socket, kj::ArrayPtr<const kj::byte> bytes) {
+  timeval patience = {PATIENCE / kj::SECONDS, 0};
+  KJ_SYSCALL(setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)));
   while (bytes.size() > 0) {
-    ssize_t sent;
-    KJ_SYSCALL(sent = send(socket, bytes.begin(), bytes.size(), MSG_NOSIGNAL));
+    ssize_t sent = send(socket, bytes.begin(), bytes.size(), MSG_NOSIGNAL);
+    if (sent <= 0) return;
     bytes = bytes.slice(sent, bytes.size());
   }
 }
@@ -286,7 +288,8 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
     if (slot.number == LOG_FD) handed.add(HandedFd{slot.name, 0, logEnd});
   }
 
-  capnp::MallocMessageBuilder message;
+  // In one segment: a reader of streams takes no more than some hundreds.
+  capnp::MallocMessageBuilder message(1 << 18);
   auto config = message.initRoot<ProbeConfig>();
   config.setMode(order.mode);
   config.setHasEventLoop(hasEventLoop);
@@ -322,8 +325,8 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
     arguments[0] = kj::str("helper");
     child =
         launcher.launch(profile, program, "probe", "probe0", handed, nullptr, nullptr, arguments);
-    auto bytes = capnp::messageToFlatArray(message);
-    sendAll(ours, bytes.asBytes());
+    auto words = capnp::messageToFlatArray(message);
+    sendAll(ours, words.asBytes());
   } else {
     child = launcher.launch(profile, program, "probe", "probe0", handed,
                             message.getRoot<capnp::AnyPointer>().asReader());
@@ -334,7 +337,6 @@ Running ProbeBench::start(Launcher& launcher, const Order& order) {
       fds.add(fd->fd);
     sendFds(ours, fds);
   }
-  KJ_SYSCALL(fcntl(ours, F_SETFL, O_NONBLOCK));
   return Running{kj::mv(child), kj::mv(ours), kj::mv(log), inActor && isMute};
 }
 
@@ -360,7 +362,8 @@ bool ProbeBench::becomesReadable(int fd) {
 size_t ProbeBench::read(int fd, void* bytes, size_t size, bool& hung) {
   size_t done = 0;
   while (done < size) {
-    ssize_t n = ::read(fd, static_cast<char*>(bytes) + done, size - done);
+    ssize_t n = recv(fd, static_cast<char*>(bytes) + done, size - done, MSG_DONTWAIT);
+    if (n < 0 && errno == ENOTSOCK) n = ::read(fd, static_cast<char*>(bytes) + done, size - done);
     if (n > 0) done += n;
     if (n == 0 || (n < 0 && errno != EAGAIN)) break;
     if (n < 0 && !becomesReadable(fd)) {
