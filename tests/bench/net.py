@@ -183,7 +183,9 @@ def report(ours, peer, count, out):
                     best, goal = bare, ">= 1.5"
                 out(beside.row(f"{label}, {mode} / qemu", load.unit, goal, load.scale,
                                best=pairs.Series(best, theirs, 0).ratio()))
-                out(pairs.Series(*[side.cpu for side in sides], 0)
-                    .row("  CPU time of who moves a frame", "ns", ""))
+                cpu = [both for both in zip(*[side.cpu for side in sides]) if all(both)]
+                if cpu:
+                    out(pairs.Series(*zip(*cpu), 0)
+                        .row("  CPU time of who moves a frame", "ns", ""))
                 out(pairs.Series(mine, bare, 0).row(f"  {mode} / the tap alone", load.unit, "",
                                                     load.scale))

@@ -139,6 +139,7 @@ int readFrames(const char* tap, size_t bytes, long count) {
 
 int trips(const char* tap, long count) {
   int fd = openTap(tap);
+  awaitLink(tap);
   auto frame = frameOf(60, ETHERTYPE_ARP);
   memset(frame.data(), 0xff, 6);
   const uint8_t head[] = {0, 1, 8, 0, 6, 4, 0, 1}, own[] = {10, 99, 0, 2}, host[] = {10, 99, 0, 1};
