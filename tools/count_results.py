@@ -70,8 +70,9 @@ def collect(path):
             passed += counted[0]
             failed += [f"{step}: {label}: {name}" for name in counted[1]]
         label = event["id"].get("targetCompleted", {}).get("label")
+        # One that was not come to, since the run was ended, is the step's failure.
         if label and not event.get("completed", {}).get("success") \
-                and not event.get("aborted", {}).get("reason") == "SKIPPED":
+                and event.get("aborted", {}).get("reason") not in ("SKIPPED", "USER_INTERRUPTED"):
             failed.append(f"{step}: {label}: did not build")
     return {"step": step, "passed": passed, "failed": failed,
             "again": [f"{step}: {label}" for label in again]}
