@@ -18,8 +18,10 @@ class Part:
     """One device's part. A module of devices/ has one subclass, named as it likes.
 
     folder: the part's own, the user's who runs the VM. user: that user's id; the checks run as root.
-    run: the VM (linux_run.Run), from during() on.
+    run: the VM (linux_run.Run), from during() on. CPUS: how many vCPUs its work is dealt to.
     """
+
+    CPUS = 1
 
     def __init__(self, name, folder, user):
         self.name, self.folder, self.user = name, folder, user
@@ -53,6 +55,7 @@ class Part:
         until = time.monotonic() + seconds
         while True:
             alive = self.run.process.poll() is None
+            self.run.look()
             found = re.search(rf"^PART {self.name}: {re.escape(step)}(?: (.*))?\r?\n",
                               self.run.serial_text(), re.MULTILINE)
             if found:

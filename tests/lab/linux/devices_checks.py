@@ -57,9 +57,9 @@ for slot, part in enumerate(parts):
     part.mailbox, part.slot = mailbox, slot
     extra += part.options()
     words += part.words()
-# Two CPUs where something is dealt to them: each more is one more that the emulation may lose.
-cpus = 2 if "net" in names or "replaced" in names else 1
-run = Run("devices", cpus=cpus, memory="512M", user=USER, words=" ".join(words), extra=extra)
+# Each CPU more is one more that the emulation may lose.
+run = Run("devices", cpus=max(part.CPUS for part in parts), memory="512M", user=USER,
+          words=" ".join(words), extra=extra)
 threads = []
 for part in parts:
     part.run = run

@@ -18,7 +18,8 @@ import time
 bin_dir, initrd, root_disk = (os.path.abspath(path) for path in sys.argv[1:4])
 # Copied to where an ordinary user may read it, as the executables are.
 kernel = shutil.copy(os.environ["LAB_KERNEL"], "/tmp/vmlinuz")
-LOST = 75  # exit status: the emulated processor has lost the guest (README.md); try again
+LOST = 75  # exit status: the emulated processor has lost the guest (README.md); `lab` tries again
+STANDSTILL = 90  # seconds without a word from a guest that says TICK every five
 failures = 0
 printing = threading.Lock()
 KVM_GROUP = 107  # stands for the group kvm, which this tree's /etc/group may lack
@@ -63,6 +64,12 @@ def check(name, passed, why=""):
         print(f"{'ok  ' if passed else 'FAIL'} {name}" + ("" if passed else f": {why}"), flush=True)
 
 
+# How a guest ends that the emulated processor has lost: KVM finds a shutdown where nothing else is, or
+# the guest's kernel goes astray where no program could lead it. One that is told to crash panics without this.
+SHUTDOWN = re.compile(r"triple fault on vCPU \d+ at RIP 0xfff0\b")
+ASTRAY = re.compile(r"\bBUG: .*|\bOops: .*|\bPANIC: .*|.*stack guard page was hit.*")
+
+
 class Run:
     """One VM: its folder, its command and, after finish(), what it left behind."""
 
@@ -91,9 +98,40 @@ class Run:
             self.become = ["setpriv", f"--reuid={user}", f"--regid={user}",
                            f"--groups={KVM_GROUP}"]
         command = self.become + command
+        self.paused = False  # told by who pauses it: then it may be silent
+        self.silent = False
+        self.said = tempfile.TemporaryFile()  # by `troupe run`
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                        stdout=self.said, stderr=subprocess.STDOUT)
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        """Ends a guest that says nothing any more. What counts are the seconds in which we were running."""
+        heard, quiet = 0, 0
+        while self.process.poll() is None and quiet <= STANDSTILL:
+            time.sleep(1)
+            size = os.path.getsize(self.serial) if os.path.exists(self.serial) else 0
+            quiet = 0 if size != heard or self.paused else quiet + 1
+            heard = size
+        if self.process.poll() is None:
+            self.silent = True
+            self.process.kill()
+
+    def output(self):
+        """What `troupe run` has said."""
+        return os.pread(self.said.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def look(self):
+        """Ends the script when the emulated processor has lost the guest."""
+        astray = SHUTDOWN.search(self.output()) or ASTRAY.search(self.serial_text())
+        why = f"it has said nothing for {STANDSTILL} s" if self.silent else astray and astray[0].strip()
+        if not why:
+            return
+        with printing:
+            print(f"{self.output()}\n{self.serial_text()[-3000:]}\n{trace.last()}\nLOST {self.name}, after "
+                  f"{time.monotonic() - self.started:.1f} s: {why}", flush=True)
+            os._exit(LOST)  # whatever other threads are waiting for
 
     def serial_text(self):
         try:
@@ -116,39 +154,28 @@ class Run:
             time.sleep(1)
         raise RuntimeError(f"troupe status: {said.returncode}: {said.stderr}")
 
-    def wait_for(self, line, seconds=90):
-        """Whether the serial output holds `line` before the time is over or the VM ends."""
+    def wait_for(self, line, seconds=240, times=1):
+        """Whether the serial output holds `line` so often before the time is over or the VM ends."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process.poll() is None:
-            if line in self.serial_text():
+            self.look()
+            if self.serial_text().count(line) >= times:
                 return True
             time.sleep(0.2)
-        return line in self.serial_text()
+        self.look()
+        return self.serial_text().count(line) >= times
 
-    def wait_for_second(self, line, seconds=300):
-        """The same for its second occurrence."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and self.process.poll() is None:
-            if self.serial_text().count(line) >= 2:
-                return True
-            time.sleep(0.2)
-        return self.serial_text().count(line) >= 2
-
-    def finish(self, status, seconds=120):
+    def finish(self, status, seconds=240):
         try:
-            output = self.process.communicate(timeout=seconds)[0].decode(errors="replace")
+            self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            output = self.process.communicate()[0].decode(errors="replace") + " (timed out)"
+            self.process.wait()
+            print(f"{self.name}: it did not end within {seconds} s", flush=True)
         took = time.monotonic() - self.started
-        lost = re.search(r"TRP-run-006: [^\n]* crashed\S*\s+(1\. )?triple fault on vCPU \d+ at RIP 0xfff0\b",
-                         output)
-        if lost:
-            print(f"{self.name}: {output}\n{self.serial_text()[-2000:]}\n{trace.last()}\nLOST {self.name}: the "
-                  f"emulated processor lost the guest after {took:.1f} s", flush=True)
-            sys.exit(LOST)
+        self.look()
         check(f"{self.name}: exit status {status} (after {took:.1f} s)",
-              self.process.returncode == status, f"{self.process.returncode}: {output[-2000:]}")
+              self.process.returncode == status, f"{self.process.returncode}: {self.output()[-2000:]}")
         serial = self.serial_text()
         checks = re.findall(r"CHECK (\w+) (ok|FAILED)(.*)", serial)
         for name, verdict, why in checks:

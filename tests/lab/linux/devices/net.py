@@ -58,6 +58,7 @@ def frames_of(path):
 
 
 class Net(Part):
+    CPUS = 2
     port = 5210
 
     def options(self):

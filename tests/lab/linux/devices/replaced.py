@@ -1,11 +1,13 @@
 """Devices whose processes are killed every second under a working guest, whose programs notice nothing."""
 
 import hashlib
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 from device_part import Part
@@ -15,8 +17,8 @@ SIZE = 32 * MIB
 KILLS = 20
 DELAY_MS = 100  # of a write to the slow disk, which then lands after the death of the process that asked for it
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__)))))
-KILLED = {"blk": "devices/blk/blk.profile", "net": "devices/net/net.profile",
-          "rng": "devices/rng/rng.profile"}
+KILLED = {name: f"devices/{name}/{name}.profile"
+          for name in ("balloon", "blk", "console", "net", "rng", "vsock")}
 HOST, GUEST = "10.2.0.1", "10.2.0.2"
 PIECE = os.urandom(64 << 10)
 
@@ -28,7 +30,63 @@ def sh(*words):
     return ended.stdout
 
 
+class Echoed:
+    """Says something to the guest's echo over a socket, again and again, and connects anew when that ends."""
+
+    def __init__(self, path, port):
+        self.path, self.port = path, port
+        self.answered = self.streams = 0
+        self.wrong = ""
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        while not self.over.is_set() and not self.wrong:
+            try:
+                with socket.socket(socket.AF_UNIX) as stream:
+                    stream.settimeout(240)
+                    stream.connect(self.path)
+                    stream.sendall(b"CONNECT %d\n" % self.port)
+                    if self.read(stream, 3) == b"OK ":
+                        while self.read(stream, 1) not in (b"\n", b""):
+                            pass
+                        self.streams += 1
+                        self.talk(stream)
+            except ConnectionError:
+                pass  # its end, with the process that carried it
+            except TimeoutError:
+                self.wrong = "it got no answer for minutes"
+            time.sleep(0.02)
+
+    def read(self, stream, size):
+        got = b""
+        while len(got) < size and (part := stream.recv(size - len(got))):
+            got += part
+        return got
+
+    def talk(self, stream):
+        """Until its end. Not a byte may be another, nor one too many."""
+        while not self.over.is_set():
+            said = os.urandom(1000)
+            stream.sendall(said)
+            heard = self.read(stream, len(said))
+            if not said.startswith(heard):
+                self.wrong = f"{heard[:20]} for {said[:20]}"
+            if heard != said:
+                return
+            self.answered += 1
+
+    def goes_on(self):
+        """Whether something is answered that was not said before."""
+        before, until = self.answered, time.monotonic() + 240
+        while self.answered < before + 2 and not self.wrong and time.monotonic() < until:
+            time.sleep(0.1)
+        return self.answered >= before + 2
+
+
 class Replaced(Part):
+    CPUS = 2
+
     def options(self):
         plain, image, volatile = (os.path.join(self.folder, name)
                                   for name in ("plain", "image", "volatile"))
@@ -44,7 +102,10 @@ class Replaced(Part):
         sh("ip", "link", "set", "tap2", "up")
         sh("ip", "addr", "add", f"{HOST}/24", "dev", "tap2")
         os.chmod("/dev/net/tun", 0o666)
+        self.lines, self.sockets = os.path.join(self.folder, "lines"), os.path.join(self.folder, "v")
         return ["--profile-dir", self.make_profiles(), "--net", "tap=tap2",
+                "--console", f"socket={self.lines},name=org.example.lines,port",
+                "--vsock", f"socket={self.sockets}", "--balloon", "stats",
                 "--disk", f"{plain},queues=2,serial=plain",
                 "--disk", f"{self.files['slow']},direct,queues=2,serial=slow",
                 "--disk", f"{image},format=qcow2,queues=2,serial=image",
@@ -85,8 +146,11 @@ class Replaced(Part):
         self.wait("working")
         killed, sent = {}, hashlib.md5()
         stream = self.connect()
-        for _ in range(KILLS):
+        echoed = Echoed(self.sockets, 7)
+        echoed.thread.start()
+        for turn in range(KILLS):
             time.sleep(1)
+            self.balloon(f"{(496, 480)[turn % 2]}M")
             stream.sendall(PIECE)
             sent.update(PIECE)
             for actor in self.victims():
@@ -96,12 +160,60 @@ class Replaced(Part):
                     continue  # between two processes
                 killed[actor["name"]] = killed.get(actor["name"], 0) + 1
         stream.shutdown(socket.SHUT_WR)
+        self.check("the balloon holds what it was told last", self.balloon_holds(32))
+        self.balloon("512M")
+        self.check("and gives it back", self.balloon_holds(0))
+        self.check("vsock: streams go on after the last death", echoed.goes_on(), echoed.wrong)
+        echoed.over.set()
+        echoed.thread.join(timeout=240)
+        self.check("vsock: what came back is what was said", not echoed.wrong, echoed.wrong)
+        self.check("vsock: streams ended, and others began", echoed.streams > KILLS // 2, echoed.streams)
         self.reply(sent.hexdigest())
         told = self.wait("rounds")
-        print(f"killed: {killed}; {told}")
+        print(f"killed: {killed}; {told}; {echoed.streams} streams, {echoed.answered} answers")
+        count = int(self.wait("lines"))
+        wanted = "".join(f"{number}\n" for number in range(1, count + 1)).encode()
+        heard = self.listen_to(len(wanted))
+        self.check(f"console: {count} lines, each once", count > KILLS and heard == wanted,
+                   f"{len(heard)} bytes for {len(wanted)}, at their end {heard[-40:]}")
+        self.reply()
         replaced = {actor["name"]: actor["restarts"] for actor in self.victims()}
         self.check("each was killed, and replaced as often", replaced == killed and
                    min(killed.values()) >= KILLS // 2, f"{replaced} for {killed}")
+
+    def balloon(self, *words):
+        """`troupe balloon`, once there is a process that answers."""
+        until = time.monotonic() + 120
+        while True:
+            said = self.run.troupe("balloon", self.run.name, *words, "--json")
+            if said.returncode == 0:
+                return json.loads(said.stdout)
+            # One that is being replaced, or has not answered when it was.
+            if "TRP-bal-003" not in said.stderr and "is being replaced" not in said.stderr or \
+                    time.monotonic() > until:
+                raise AssertionError(f"troupe balloon {words}: {said.stderr}")
+            time.sleep(0.1)
+
+    def balloon_holds(self, mib):
+        until = time.monotonic() + 240
+        while (held := int(self.balloon()["actualBytes"])) != mib * MIB and time.monotonic() < until:
+            time.sleep(0.5)
+        return held == mib * MIB
+
+    def listen_to(self, size):
+        """What a late reader of the guest's lines gets, up to so many bytes."""
+        with socket.socket(socket.AF_UNIX) as reader:
+            reader.settimeout(60)
+            reader.connect(self.lines)
+            heard = b""
+            try:
+                while len(heard) < size and (part := reader.recv(65536)):
+                    heard += part
+                reader.settimeout(1)
+                heard += reader.recv(65536)  # nothing more
+            except TimeoutError:
+                pass
+            return heard
 
     def connect(self):
         until = time.monotonic() + 60

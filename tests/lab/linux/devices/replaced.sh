@@ -1,7 +1,8 @@
-# Works disks of every kind and a network device while the host kills all processes of theirs every second.
+# Works disks of every kind and all other devices while the host kills all processes of theirs every second.
 # Read by guest_devices_init.
-# modules: net/core/failover drivers/net/net_failover drivers/net/virtio_net
-# programs: fio mke2fs e2fsck
+# modules: net/core/failover drivers/net/net_failover drivers/net/virtio_net drivers/virtio/virtio_balloon
+# modules: net/vmw_vsock/vsock net/vmw_vsock/vmw_vsock_virtio_transport_common net/vmw_vsock/vmw_vsock_virtio_transport
+# programs: fio mke2fs e2fsck socat
 names="plain slow image volatile"
 disk_of() { # serial
   for disk in /sys/block/vd*; do
@@ -57,13 +58,35 @@ nc -l -p 7000 < /dev/null | md5sum > /tmp/heard &
 hearing=$!
 rounds &
 rounding=$!
+# Echoes each stream of the host's; it goes on listening when they end.
+socat VSOCK-LISTEN:7,fork PIPE 2> /tmp/echo &
+echoing=$!
+# Numbers over a port of the console, as fast as it takes them, but for less than its late readers get.
+for port in /sys/class/virtio-ports/*; do
+  [ "$(cat "$port/name")" != org.example.lines ] || lines=/dev/${port##*/}
+done
+count() {
+  number=0
+  while [ ! -e /tmp/enough ]; do
+    number=$((number + 1))
+    echo $number
+    usleep 2000
+  done > "$lines"
+  echo $number > /tmp/number
+}
+count &
+counting=$!
 tell working
 await
+check listens "$(kill -0 $echoing 2>&1)"
 touch /tmp/enough
-wait $rounding $hearing
+wait $rounding $hearing $counting
+killall socat
 same stream "$(cut -d ' ' -f 1 /tmp/heard)" "$reply"
 check disks "$(head -n 5 /tmp/wrong 2> /dev/null | tr '\n' ' ')"
 check random "$([ "$(head -c 64 /dev/hwrng | wc -c)" = 64 ] || echo "no bytes")"
 for name in $names; do saw file_$name "$(cat /tmp/file_$name)"; done
 check log "$(dmesg | grep -E 'I/O error|needs reset|EXT4-fs (error|warning)' | head -n 3)"
 tell rounds "$(cat /tmp/rounds) rounds of fio and file systems"
+tell lines "$(cat /tmp/number)"
+await
