@@ -40,6 +40,12 @@ struct VmStatus {
   # What the jails lack on this host because their profiles let it be missing.
   reboots @9 :UInt32;
   # How often the guest was started anew.
+  realm @10 :Text;
+  # In lists, of a guest of a realm: that one's label, or number where it has none; else empty.
+  cid @11 :UInt32;
+  # In lists: its number in the realm.
+  label @12 :Text;
+  # In lists: what it was launched as.
 }
 
 struct JailRow {
@@ -76,6 +82,8 @@ struct MemoryStatistic {
   value @1 :UInt64;
   isBytes @2 :Bool;
   # Not a count.
+  tag @3 :UInt16;
+  # As the guest said it (virtio 1.2, section 5.5.6.4).
 }
 
 struct BalloonStatus {
@@ -94,6 +102,8 @@ struct BalloonStatus {
   hasStatistics @6 :Bool;
   statistics @7 :List(MemoryStatistic);
   statisticsAgeMs @8 :UInt64;
+  offersStatistics @9 :Bool;
+  # The guest's driver says how its memory stands, or will.
 }
 
 struct BalloonRequest {

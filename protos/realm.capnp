@@ -182,6 +182,9 @@ interface Guest {
   pause @4 () -> ();
   resume @5 () -> ();
   waitForEnd @6 () -> (end :GuestEnd);
+  waitForStart @7 () -> (name :Text);
+  # Returns when it has begun to run, with the name it has on this host, by which the other commands
+  # of `troupe` find it. Fails when it never does.
 }
 
 struct GuestEnd {
@@ -274,6 +277,25 @@ interface Realm {
   getHostVsockEndpoint @4 () -> (endpoint :HostVsockEndpoint);
 }
 
+struct GuestSummary {
+  # One guest, for lists of them all.
+  name @0 :Text;
+  # On this host; "" until its processes are there.
+  realm @1 :UInt32;
+  realmLabel @2 :Text;
+  cid @3 :UInt32;
+  label @4 :Text;
+  state @5 :Text;
+  # As VmStatus of control.capnp.
+  uptimeMs @6 :UInt64;
+  cpus @7 :UInt32;
+  memoryBytes @8 :UInt64;
+  pid @9 :Int32;
+  # Of the daemon.
+  restarts @10 :UInt64;
+  # Processes that have taken the place of one of its devices'.
+}
+
 struct EnvironmentInfo {
   id @0 :UInt32;
   # From 0, each once for as long as the daemon runs.
@@ -282,7 +304,11 @@ struct EnvironmentInfo {
 }
 
 interface Manager {
-  create @0 (label :Text) -> (realm :Realm);
+  create @0 (label :Text, net :Text) -> (realm :Realm, id :UInt32);
+  # `net`: what is behind its guests' networks, "user", "bridge=NAME", "tap-prefix=P" or "none"; null
+  # for what the daemon was started with.
   list @1 () -> (environments :List(EnvironmentInfo));
   connect @2 (id :UInt32) -> (realm :Realm);
+  listGuests @3 () -> (guests :List(GuestSummary));
+  # Of all realms.
 }

@@ -80,7 +80,9 @@ Actor::Actor(kj::AsyncIoContext& io, ActorLauncher& launcher, ActorStart start)
     handedObjects.add(HandedObject{kj::str(one.name), uint32_t(one.index),
                                    sandbox::objectOf(one.fd), listens(one.fd)});
   }
-  messages = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(pipe.read)), actorName,
+  auto speaker =
+      launcher.vm.size() == 0 ? kj::str(actorName) : kj::str(actorName, " of ", launcher.vm);
+  messages = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(pipe.read)), speaker,
                                 io.provider->getTimer(), start.noise);
   begun = process->started()
               .catch_([this](kj::Exception&& exception) {

@@ -12,6 +12,7 @@
 #include "devices/rng/rng_profile.h"
 #include "devices/vsock/vsock_profile.h"
 #include "vmm/front/front_profile.h"
+#include "vmm/front/realm_front_profile.h"
 #include "vmm/passt/passt_profile.h"
 #include "vmm/quote.h"
 #include "vmm/user_error.h"
@@ -20,10 +21,10 @@ namespace troupe {
 
 namespace {
 
-const sandbox::Profile* const PLAYERS[] = {&BROKER_PROFILE, &BLK_PROFILE,     &CONSOLE_PROFILE,
-                                           &SERIAL_PROFILE, &RNG_PROFILE,     &FRONT_PROFILE,
-                                           &NET_PROFILE,    &PASST_PROFILE,   &BALLOON_PROFILE,
-                                           &VSOCK_PROFILE,  &RECORDER_PROFILE};
+const sandbox::Profile* const PLAYERS[] = {
+    &BROKER_PROFILE,  &BLK_PROFILE,   &CONSOLE_PROFILE,  &SERIAL_PROFILE,
+    &RNG_PROFILE,     &FRONT_PROFILE, &NET_PROFILE,      &PASST_PROFILE,
+    &BALLOON_PROFILE, &VSOCK_PROFILE, &RECORDER_PROFILE, &REALM_FRONT_PROFILE};
 
 const sandbox::Profile& builtInAt(kj::StringPtr path) {
   for (auto profile : PLAYERS) {

@@ -33,6 +33,7 @@ constexpr KnownStatistic KNOWN[] = {
 
 void describe(BalloonStatistic::Reader from, MemoryStatistic::Builder to) {
   to.setValue(from.getValue());
+  to.setTag(from.getTag());
   if (from.getTag() < kj::size(KNOWN)) {
     auto& known = KNOWN[from.getTag()];
     to.setName(known.name);
@@ -78,6 +79,7 @@ void writeBalloonStatus(BalloonReport::Reader report, uint64_t memoryBytes,
   status.setHasDriver(report.getFeatures() != 0);  // VERSION_1 at least
   status.setGivenBackBytes(report.getGivenBackBytes());
   status.setFreePageBytes(report.getFreePageBytes());
+  status.setOffersStatistics(report.getFeatures() & balloon::F_STATS_VQ);
   if (!report.getHasStatistics()) return;
   status.setHasStatistics(true);
   status.setStatisticsAgeMs(report.getStatisticsAgeMs());

@@ -61,7 +61,14 @@ class VmBench {
     {
       auto io = kj::setupAsyncIo();
       KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() {
-                     LocalVm vm(io, config, Staging{"bin"_kj, faults});
+                     auto plan = planVm(config);
+                     auto files = openVmFiles(plan);
+                     Stage::Choices choices;
+                     choices.jail = plan.jail;
+                     choices.programs = "bin"_kj;
+                     choices.faults = faults;
+                     Stage stage(io, choices);
+                     LocalVm vm(io, stage, {kj::mv(plan), kj::mv(files), {}});
                      if (notes != nullptr) {
                        for (auto& note : vm.notes())
                          notes->push_back(note.cStr());

@@ -10,6 +10,8 @@ namespace troupe {
 // The verbs of `troupe`. Each gets the words after its name, prints what it has to say, and returns
 // what to exit with or throws a user error.
 ExitCode runCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode serialCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode consoleCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode demoCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode doctorCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words);

@@ -3,12 +3,16 @@
 #include <kj/async-io.h>
 #include <kj/debug.h>
 
+#include <map>
+#include <string>
+
 #include "vmm/command_line.h"
 #include "vmm/commands.h"
 #include "vmm/control_client.h"
 #include "vmm/number_text.h"
 #include "vmm/quote.h"
 #include "vmm/run_folder.h"
+#include "vmm/serve/daemon.h"
 #include "vmm/table.h"
 #include "vmm/user_error.h"
 #include "vmm/vm_plan.h"
@@ -80,22 +84,78 @@ uint64_t restartsOf(VmStatus::Reader status) {
   return restarts;
 }
 
+// What the daemon of realms says of its guests, by their names.
+struct ListedGuest {
+  kj::Own<capnp::MallocMessageBuilder> status;  // holds a VmStatus
+  uint64_t restarts;
+};
+using Guests = std::map<std::string, ListedGuest>;
+Guests askRealms(kj::AsyncIoContext& io, kj::StringPtr socket) {
+  Guests guests;
+  auto ask = [&](realm::Daemon& daemon) {
+    daemon.await(daemon.manager().listGuestsRequest().send().then([&](auto&& answer) {
+      for (auto guest : answer.getGuests()) {
+        auto message = kj::heap<capnp::MallocMessageBuilder>();
+        auto status = message->template initRoot<VmStatus>();
+        bool hasLabel = guest.getRealmLabel().size() > 0;
+        status.setName(escape(guest.getName(), LONGEST_NAME));
+        status.setState(escape(guest.getState(), 20));
+        status.setUptimeMs(guest.getUptimeMs());
+        status.setCpus(guest.getCpus());
+        status.setMemoryBytes(guest.getMemoryBytes());
+        status.setRealm(hasLabel ? escape(guest.getRealmLabel(), 400) : kj::str(guest.getRealm()));
+        status.setCid(guest.getCid());
+        status.setLabel(escape(guest.getLabel(), 400));
+        status.setPid(guest.getPid());
+        guests.emplace(status.getName().cStr(), ListedGuest{kj::mv(message), guest.getRestarts()});
+      }
+    }));
+  };
+  if (socket.size() > 0) {
+    realm::Daemon daemon(io, socket);
+    ask(daemon);
+  } else {
+    KJ_IF_MAYBE (daemon, realm::Daemon::ifThere(io)) {
+      ask(**daemon);
+    }
+  }
+  return guests;
+}
+
 }  // namespace
 
 ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   bool json = false;
-  CommandLine line("list", "Lists your running VMs.", "");
+  kj::StringPtr socket;
+  CommandLine line("list", "Lists your running VMs, and those of realms.", "");
   line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { json = true; }});
+  line.add({"socket", "PATH", "where `troupe serve` listens; only its guests are listed", false,
+            [&](kj::StringPtr path) { socket = path; }});
   if (line.parse(words, 0) == nullptr) {
     printOut(line.help());
     return ExitCode::POWERED_OFF;
   }
   auto io = kj::setupAsyncIo();
-  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj,   "STATE"_kj, "UP"_kj,      "CPUS"_kj,
-                                        "MEMORY"_kj, "PID"_kj,   "RESTARTS"_kj};
+  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj,   "STATE"_kj, "UP"_kj,       "CPUS"_kj,
+                                        "MEMORY"_kj, "PID"_kj,   "RESTARTS"_kj, "REALM"_kj,
+                                        "CID"_kj,    "LABEL"_kj};
+  constexpr size_t LONGEST_SHOWN = 24;
   Table table(HEADINGS);
   kj::Vector<kj::String> objects;
-  for (auto& name : livingVms()) {
+  auto add = [&](VmStatus::Reader status, uint64_t restarts) {
+    bool inRealm = status.getRealm().size() > 0;
+    table.add(kj::arr(
+        kj::str(status.getName()), kj::str(status.getState()), durationText(status.getUptimeMs()),
+        kj::str(status.getCpus()), sizeText(status.getMemoryBytes()), kj::str(status.getPid()),
+        inRealm ? escape(status.getRealm(), LONGEST_SHOWN) : kj::str("-"),
+        inRealm ? kj::str(status.getCid()) : kj::str("-"),
+        inRealm ? escape(status.getLabel(), LONGEST_SHOWN) : kj::str("-")));
+    objects.add(toJson(status));
+  };
+  auto guests = askRealms(io, socket);
+  auto names = socket.size() > 0 ? kj::Array<kj::String>() : livingVms();
+  for (auto& name : names) {
+    if (guests.count(name.cStr()) > 0) continue;
     capnp::MallocMessageBuilder message;
     auto status = message.initRoot<VmStatus>();
     auto failure = kj::runCatchingExceptions([&]() { askStatus(io, name, status); });
@@ -104,12 +164,10 @@ ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
       status.setName(escape(name));
       status.setState("silent");
     }
-    table.add(kj::arr(kj::str(status.getName()), kj::str(status.getState()),
-                      durationText(status.getUptimeMs()), kj::str(status.getCpus()),
-                      sizeText(status.getMemoryBytes()), kj::str(status.getPid()),
-                      kj::str(restartsOf(status))));
-    objects.add(toJson(status));
+    add(status, restartsOf(status));
   }
+  for (auto& guest : guests)
+    add(guest.second.status->getRoot<VmStatus>(), guest.second.restarts);
   if (json) {
     printOut(kj::str("[", kj::strArray(objects, ",\n"), "]\n"));
   } else if (objects.size() == 0) {

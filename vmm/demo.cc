@@ -12,7 +12,7 @@
 #include "vmm/child_log.h"
 #include "vmm/command_line.h"
 #include "vmm/commands.h"
-#include "vmm/hosting.h"
+#include "vmm/serve/hosting.h"
 #include "vmm/payload.h"
 #include "vmm/table.h"
 #include "vmm/user_error.h"

@@ -150,6 +150,21 @@ constexpr ErrorCode REALM_NET{"TRP-rlm-011", ExitCode::USAGE};
 constexpr ErrorCode MAC_TAKEN{"TRP-rlm-012", ExitCode::USAGE};
 constexpr ErrorCode BUNDLE_NOT_MADE{"TRP-rlm-013", ExitCode::USAGE};
 
+// Realms.
+constexpr ErrorCode REALM_OVER{"TRP-rlm-030", ExitCode::USAGE};
+constexpr ErrorCode TOO_MANY_GUESTS{"TRP-rlm-031", ExitCode::USAGE};
+constexpr ErrorCode TOO_MANY_REALMS{"TRP-rlm-032", ExitCode::USAGE};
+constexpr ErrorCode NO_SUCH_REALM{"TRP-rlm-033", ExitCode::USAGE};
+constexpr ErrorCode NO_SUCH_GUEST{"TRP-rlm-034", ExitCode::USAGE};
+constexpr ErrorCode GUEST_ENDED{"TRP-rlm-035", ExitCode::USAGE};
+constexpr ErrorCode NO_LINE{"TRP-rlm-036", ExitCode::USAGE};
+constexpr ErrorCode REALM_TEXT{"TRP-rlm-037", ExitCode::USAGE};
+constexpr ErrorCode REALM_UNFIT{"TRP-rlm-038", ExitCode::USAGE};
+constexpr ErrorCode NO_DAEMON{"TRP-rlm-039", ExitCode::USAGE};
+constexpr ErrorCode SERVE_SOCKET{"TRP-rlm-040", ExitCode::USAGE};
+constexpr ErrorCode HANDLE_EMPTY{"TRP-rlm-041", ExitCode::USAGE};
+constexpr ErrorCode REALM_PAGES{"TRP-rlm-042", ExitCode::USAGE};
+
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
 constexpr ErrorCode BALLOON_SIZE{"TRP-bal-002", ExitCode::USAGE};
@@ -247,6 +262,19 @@ constexpr ErrorCode ALL[] = {
     BACKING_LOOP,
     PROFILE_COMPILER,
     JAIL_DIFFERS,
+    REALM_OVER,
+    TOO_MANY_GUESTS,
+    TOO_MANY_REALMS,
+    NO_SUCH_REALM,
+    NO_SUCH_GUEST,
+    GUEST_ENDED,
+    NO_LINE,
+    REALM_TEXT,
+    REALM_UNFIT,
+    NO_DAEMON,
+    SERVE_SOCKET,
+    HANDLE_EMPTY,
+    REALM_PAGES,
     DISK_FORMAT,
     DISK_BYTES,
     DISK_EXISTS,

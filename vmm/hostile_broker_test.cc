@@ -58,11 +58,15 @@ End meet(kj::StringPtr manner) {
   End result = {ExitCode::POWERED_OFF, ""};
   {
     auto io = kj::setupAsyncIo();
-    Staging staging;
-    staging.programs = programs.asPtr();
-    staging.startDeadline = 1 * kj::SECONDS;
+    Stage::Choices choices;
+    choices.programs = programs.asPtr();
+    choices.startDeadline = 1 * kj::SECONDS;
     KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&]() {
-                   LocalVm vm(io, config, staging);
+                   auto plan = planVm(config);
+                   auto files = openVmFiles(plan);
+                   choices.jail = plan.jail;
+                   Stage stage(io, choices);
+                   LocalVm vm(io, stage, {kj::mv(plan), kj::mv(files), {}});
                    auto end = vm.onEnd().wait(io.waitScope);
                    result = {end.exit, end.message.cStr()};
                  })) {

@@ -27,6 +27,9 @@ Inspection::Inspection(kj::Timer& timer, sandbox::Jail jail, int ramFile,
   ram = {info.st_dev, info.st_ino, nullptr};
 }
 
+Inspection::Inspection(kj::Timer& timer, sandbox::Jail jail)
+    : timer(timer), jail(jail), ram{0, 0, nullptr} {}
+
 kj::Promise<void> Inspection::attest(Actor& actor) {
   if (jail == sandbox::Jail::OFF) return kj::READY_NOW;
   return readFilters(actor).then(

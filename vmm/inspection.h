@@ -20,6 +20,9 @@ class Inspection {
  public:
   // `ram`: the file of the guest's memory; borrowed for this call. `regions`: where it lies.
   Inspection(kj::Timer& timer, sandbox::Jail jail, int ram, kj::Array<broker::RamRegion> regions);
+
+  // Of actors that have nothing to do with a guest.
+  Inspection(kj::Timer& timer, sandbox::Jail jail);
   KJ_DISALLOW_COPY(Inspection);
 
   // Fails unless the actor, which is ready and outlives the promise, is jailed as its profile says.

@@ -12,7 +12,6 @@
 #include "vmm/fd_handle.h"
 #include "vmm/memory_grant.h"
 #include "vmm/number_text.h"
-#include "vmm/profile_override.h"
 #include "vmm/quote.h"
 #include "vmm/thread_look.h"
 #include "vmm/user_error.h"
@@ -53,57 +52,31 @@ kj::Promise<void> allOrFirstFailure(kj::Vector<kj::Promise<void>> promises) {
       .attach(kj::mv(failure.fulfiller));
 }
 
-// Without --profile-dir nothing is started and nothing is waited for.
-ActorProfiles profilesFor(kj::AsyncIoContext& io, const VmPlan& plan, const Staging& staging) {
-  KJ_IF_MAYBE (folder, plan.profileDir) {
-    auto compiler = openPolicyProgram(staging.programs);
-    return overrideProfiles(io, compiler, *folder).wait(io.waitScope);
-  }
-  return {};
-}
-
 Handle::Client handleTo(kj::AutoCloseFd fd) {
   return kj::heap<FdHandle>(kj::mv(fd));
 }
 
 }  // namespace
 
-kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config,
-                           kj::Maybe<const sandbox::WatchRequest&> watch) {
-  Staging staging;
-  staging.watch = watch;
-  return kj::heap<LocalVm>(io, config, staging);
-}
-
-LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging& staging)
+LocalVm::LocalVm(kj::AsyncIoContext& io, Stage& stage, VmStart start)
     : io(io),
       startedAt(io.provider->getTimer().now()),
-      startDeadline(staging.startDeadline),
-      plan(planVm(config)),
-      files(openVmFiles(plan)),
-      programs(openPrograms(staging.programs)),
-      profiles(profilesFor(io, plan, staging)),
-      place(plan.name),
-      groups(place.name(), plan.jail == sandbox::Jail::ON ? controllersOf(plan, profiles) : 0,
+      stage(stage),
+      plan(kj::mv(start.plan)),
+      files(kj::mv(start.files)),
+      startNotes(kj::mv(start.notes)),
+      place(start.place.get() == nullptr ? kj::heap<VmPlace>(plan.name) : kj::mv(start.place)),
+      groups(place->name(),
+             stage.jail == sandbox::Jail::ON ? controllersOf(plan, stage.profiles) : 0,
              plan.memoryBytes),
-      jailer(io.unixEventPort, plan.jail, staging.faults, staging.watch),
-      inspection(io.provider->getTimer(), plan.jail, files.ram.writable, ramOf(plan)),
+      inspection(io.provider->getTimer(), stage.jail, files.ram.writable, ramOf(plan)),
       stopRequested(nullptr),
       life(nullptr) {
-  KJ_IF_MAYBE (watch, staging.watch) {
-    onlyReports = watch->onlyReports();
-    counts = !onlyReports;
-    if (onlyReports && plan.jail == sandbox::Jail::OFF) {
-      UserError(codes::NOT_A_CHOICE,
-                kj::str("--jail off leaves nothing to learn: there are no filters to report"))
-          .raise();
-    }
-  }
   bool takesTerminal = plan.serial.kind == Endpoint::Kind::STDIO;
   for (auto& console : plan.consoles)
     takesTerminal = takesTerminal || console.where.kind == Endpoint::Kind::STDIO;
   if (takesTerminal) terminal = kj::heap<GuestTerminal>();
-  company = launchCompany(io, launcher, plan, files, programs, profiles);
+  company = launchCompany(io, launcher, plan, files, stage.programs, stage.profiles);
   files.ram = {};  // the broker has it
   for (size_t i = 0; i < company.recorders.size(); i++)
     recordings.add(watchRecorder(i).eagerlyEvaluate(nullptr));
@@ -115,10 +88,12 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging&
   stopFulfiller = kj::mv(stopping.fulfiller);
   stopRequested = kj::mv(stopping.promise);
   frontDoor = kj::heap<FrontDoor>(
-      io, place.socket(),
+      io, place->socket(),
       files.metrics.map([](kj::Own<ListeningSocket>& one) { return one->fd(); }),
       kj::heap<ControlActor>(*this, io.provider->getTimer()),
-      [this](int pipe) { return launchFront(this->io, launcher, programs, profiles, pipe); },
+      [this](int pipe) {
+        return launchFront(this->io, launcher, this->stage.programs, this->stage.profiles, pipe);
+      },
       [this](Actor& front) { return inspection.attest(front); });
   life = live().eagerlyEvaluate(nullptr);
 }
@@ -151,7 +126,7 @@ uint16_t LocalVm::diskNamed(kj::StringPtr id) {
   auto which = ids.size() == 0 ? kj::str("; it has none")
                                : kj::str("; its disks are ", kj::strArray(ids, ", "));
   UserError(codes::NO_SUCH_DISK,
-            kj::str("VM ", quote(place.name()), " has no disk with the id ", quote(id), which))
+            kj::str("VM ", quote(place->name()), " has no disk with the id ", quote(id), which))
       .raise();
 }
 
@@ -161,7 +136,7 @@ kj::Promise<uint64_t> LocalVm::resizeDisk(kj::StringPtr id, uint64_t bytes) {
   auto& disk = plan.disks[index];
   if (!running || resizing) {
     UserError(codes::VM_DISK_RESIZE, resizing ? kj::str("another resize of a disk is under way")
-                                              : kj::str("VM ", quote(place.name()),
+                                              : kj::str("VM ", quote(place->name()),
                                                         " is not running yet, or not any more"))
         .raise();
   }
@@ -215,7 +190,7 @@ kj::Promise<VmEnd> LocalVm::live() {
   return course.exclusiveJoin(kj::mv(stopRequested)).then([this]() {
     GuestOutcome unknown;
     auto& outcome = guest == nullptr ? unknown : KJ_ASSERT_NONNULL(guest)->outcome();
-    auto end = verdictOn(place.name(), company, outcome, stopReason);
+    auto end = verdictOn(place->name(), company, outcome, stopReason);
     noteEnd(end);
     auto leaving = letEveryoneLeave();
     return leaving.then([end = kj::mv(end)]() mutable { return kj::mv(end); });
@@ -223,9 +198,9 @@ kj::Promise<VmEnd> LocalVm::live() {
 }
 
 kj::Promise<void> LocalVm::start() {
-  auto deadline = io.provider->getTimer().afterDelay(startDeadline).then([this]() {
-    UserError error(codes::START_TIMEOUT,
-                    kj::str("the VM did not start within ", startDeadline / kj::SECONDS, " s"));
+  auto deadline = io.provider->getTimer().afterDelay(stage.startDeadline).then([this]() {
+    UserError error(codes::START_TIMEOUT, kj::str("the VM did not start within ",
+                                                  stage.startDeadline / kj::SECONDS, " s"));
     for (auto& open : openSteps)
       error.cause(kj::str("still waiting: ", open));
     error.raise();
@@ -257,16 +232,16 @@ kj::Promise<void> LocalVm::start() {
             .catch_([this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); });
       })
       .then([this]() {
-        attested = plan.jail == sandbox::Jail::ON;
+        attested = stage.jail == sandbox::Jail::ON;
         auto request = KJ_ASSERT_NONNULL(broker).runRequest();
         return request.send().ignoreResult().catch_(
             [this](kj::Exception&& failure) { return explainFailure(kj::mv(failure)); });
       })
       .then([this]() {
         guest = kj::heap<GuestCourse>(
-            io.provider->getTimer(), KJ_ASSERT_NONNULL(broker), place.name(), plan.onReboot,
-            [this](GuestCourse::RebootRequest& request) { handBootFiles(request); }, startDeadline,
-            notebook);
+            io.provider->getTimer(), KJ_ASSERT_NONNULL(broker), place->name(), plan.onReboot,
+            [this](GuestCourse::RebootRequest& request) { handBootFiles(request); },
+            stage.startDeadline, notebook);
         running = true;
         notebook.started();
         beginning.fulfiller->fulfill();
@@ -370,7 +345,7 @@ bool LocalVm::isSupervised(Actor& actor) const {
 
 void LocalVm::supervise() {
   supervisor = kj::heap<Supervisor>(
-      Supervisor::Ground{io, launcher, inspection, company, place.name()},
+      Supervisor::Ground{io, launcher, inspection, company, place->name()},
       KJ_ASSERT_NONNULL(broker),
       [this](uint16_t device) {
         if (company.terminalConsole == device) terminalResized();
@@ -382,7 +357,7 @@ void LocalVm::supervise() {
       },
       [this](Actor& actor, bool isReplaced) { notebook.died(actor, isReplaced); },
       // Calls that are reported make actors slow beyond any measure.
-      [this]() { return !onlyReports && !KJ_ASSERT_NONNULL(guest)->isPaused(); });
+      [this]() { return !stage.onlyReports && !KJ_ASSERT_NONNULL(guest)->isPaused(); });
 }
 
 kj::Promise<void> LocalVm::explainFailure(kj::Exception&& failure) {
@@ -510,7 +485,7 @@ kj::Promise<void> LocalVm::finishRecordings(kj::Vector<Recorder> recorders) {
     exits.add(recorder.actor->onExit().ignoreResult());
   }
   auto late = io.provider->getTimer().afterDelay(RECORDING_DEADLINE).then([this]() {
-    printError(kj::str("troupe: a recording of the VM ", quote(place.name()),
+    printError(kj::str("troupe: a recording of the VM ", quote(place->name()),
                        " could not be written to its end within ", RECORDING_DEADLINE / kj::SECONDS,
                        " s\n"));
   });

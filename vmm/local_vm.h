@@ -2,7 +2,6 @@
 
 #include <kj/async-io.h>
 
-#include "sandbox/launcher.h"
 #include "vmm/broker_link.h"
 #include "vmm/company.h"
 #include "vmm/event_notes.h"
@@ -10,34 +9,27 @@
 #include "vmm/guest_course.h"
 #include "vmm/inspection.h"
 #include "vmm/run_folder.h"
+#include "vmm/stage.h"
 #include "vmm/supervisor.h"
 #include "vmm/terminal.h"
 #include "vmm/verdict.h"
 #include "vmm/vm_graph.h"
 #include "vmm/vm_model.h"
-#include "vmm/vm_plan.h"
+#include "vmm/vm_start.h"
 #include "vmm/vsock_connector.h"
 
 namespace troupe {
 
-// How the actors of a VM are started, for tests that start them otherwise. Nothing a user can write
-// reaches this.
-struct Staging {
-  kj::Maybe<kj::StringPtr> programs = nullptr;  // the folder with their executables
-  sandbox::LaunchFaults faults = {};
-  kj::Maybe<const sandbox::WatchRequest&> watch = nullptr;
-  kj::Duration startDeadline = 60 * kj::SECONDS;  // a big initrd from a slow disk
-};
-
 // A VM whose actors are children of this process: starts them, connects them, watches them, and
-// decides how it all ended. Whatever the broker or a device says is taken with care: lengths are
-// bounded, text is escaped, numbers are checked.
+// decides how it all ended. Any number of them may live in one process. Whatever the broker or a
+// device says is taken with care: lengths are bounded, text is escaped, numbers are checked.
 class LocalVm final: public RunningVm {
  public:
-  LocalVm(kj::AsyncIoContext& io, VmConfig::Reader config, const Staging& staging = {});
+  // Starts at once. `stage` outlives it.
+  LocalVm(kj::AsyncIoContext& io, Stage& stage, VmStart start);
   KJ_DISALLOW_COPY(LocalVm);
 
-  kj::StringPtr name() const override { return place.name(); }
+  kj::StringPtr name() const override { return place->name(); }
   kj::Promise<void> onRunning() override { return kj::mv(beginning.promise); }
   kj::Promise<VmEnd> onEnd() override { return kj::mv(life); }
   void stop(kj::String reason) override;
@@ -100,19 +92,18 @@ class LocalVm final: public RunningVm {
 
   kj::AsyncIoContext& io;
   kj::TimePoint startedAt;
-  kj::Duration startDeadline;
+  Stage& stage;
   VmPlan plan;
   VmFiles files;
-  Programs programs;
-  ActorProfiles profiles;
-  VmPlace place;
+  kj::Vector<kj::String> startNotes;
+  kj::Own<VmPlace> place;
   EventLog log;
   EventNotes notebook{log};
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   sandbox::VmCgroups groups;
-  sandbox::Launcher jailer;
-  ActorLauncher launcher = {jailer, groups,
-                            plan.profileDir.map([](kj::String& dir) { return dir.asPtr(); })};
+  ActorLauncher launcher = {stage.launcher, groups,
+                            stage.profileDir.map([](const kj::String& dir) { return dir.asPtr(); }),
+                            stage.hostsMany ? place->name() : nullptr};
   Inspection inspection;
   Company company;
   kj::Maybe<kj::Own<VsockConnector>> vsockConnector;
@@ -124,8 +115,6 @@ class LocalVm final: public RunningVm {
   bool resizing = false;  // a disk
   kj::PromiseFulfillerPair<void> beginning = kj::newPromiseAndFulfiller<void>();
   bool attested = false;
-  bool onlyReports = false;  // its filters: `troupe policy learn`
-  bool counts = false;
   kj::Vector<kj::String> openSteps;       // of the start-up, for the message about a hang
   kj::Maybe<kj::Own<GuestCourse>> guest;  // once it runs
   kj::Maybe<kj::String> stopReason;

@@ -21,7 +21,7 @@ using Status = kj::Own<capnp::MallocMessageBuilder>;
 
 kj::Promise<Status> LocalVm::balloon(BalloonRequest::Reader asked) {
   if (company.balloon == nullptr) {
-    UserError(codes::NO_BALLOON, kj::str("VM ", quote(place.name()), " has no balloon"))
+    UserError(codes::NO_BALLOON, kj::str("VM ", quote(place->name()), " has no balloon"))
         .advice("try", "troupe run --balloon ...")
         .raise();
   }
@@ -35,7 +35,7 @@ kj::Promise<Status> LocalVm::balloon(BalloonRequest::Reader asked) {
       KJ_REQUIRE(report.isBalloon(), "the balloon says nothing of itself");
       if (mustHint && !canHintFreePages(report.getBalloon())) {
         UserError(codes::NO_FREE_PAGE_HINTS,
-                  kj::str("VM ", quote(place.name()), " cannot be asked which pages are free: ",
+                  kj::str("VM ", quote(place->name()), " cannot be asked which pages are free: ",
                           report.getBalloon().getFeatures() == 0
                               ? "its guest has no driver for the balloon"
                               : "its guest's driver does not tell"))
@@ -76,7 +76,7 @@ kj::Promise<Status> LocalVm::balloon(BalloonRequest::Reader asked) {
   }();
   auto silence = io.provider->getTimer().afterDelay(PATIENCE).then([this]() -> Status {
     UserError(codes::BALLOON_SILENT,
-              kj::str("the balloon of VM ", quote(place.name()), " did not answer within ",
+              kj::str("the balloon of VM ", quote(place->name()), " did not answer within ",
                       PATIENCE / kj::SECONDS, " s"))
         .raise();
   });

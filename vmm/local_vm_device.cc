@@ -59,7 +59,7 @@ uint16_t LocalVm::deviceNamed(kj::StringPtr name) {
     names.add(actor->name());
   }
   UserError(codes::NO_SUCH_DEVICE,
-            kj::str("VM ", quote(place.name()), " has no device ", quote(name),
+            kj::str("VM ", quote(place->name()), " has no device ", quote(name),
                     names.size() == 0 ? kj::str("; it has none")
                                       : kj::str("; its devices are ", kj::strArray(names, ", "))))
       .raise();
@@ -88,17 +88,17 @@ kj::Promise<void> LocalVm::replaceDevice(kj::StringPtr name, NewBuild next) {
   if (next.binary.size() > 0) change.executable = openDeviceProgram(next.binary);
   auto& ward = *KJ_ASSERT_NONNULL(supervisor);
   if (next.profile.size() == 0) return ward.exchange(index, kj::mv(change));
-  if (plan.jail == sandbox::Jail::OFF) {
-    UserError(codes::DEVICE_PROFILE,
-              kj::str("VM ", quote(place.name()), " runs without jails, so no profile is in force"))
+  if (stage.jail == sandbox::Jail::OFF) {
+    UserError(codes::DEVICE_PROFILE, kj::str("VM ", quote(place->name()),
+                                             " runs without jails, so no profile is in force"))
         .raise();
   }
   auto& profile = device.actor->profile();
   auto& builtIn = KJ_REQUIRE_NONNULL(builtInOf(profile.actor), "an actor without a profile");
   auto program = openPolicyProgram();
-  auto& inForce = device.build->profiles().orDefault(profiles);
+  auto& inForce = device.build->profiles().orDefault(stage.profiles);
   auto compiled =
-      compileProfile(io, jailer, program, next.profilePath, next.profile, builtIn,
+      compileProfile(io, stage.launcher, program, next.profilePath, next.profile, builtIn,
                      next.mayBeLooser ? kj::Maybe<const ActorProfiles&>(nullptr) : inForce);
   return compiled.attach(kj::mv(program))
       .then([this, index, &builtIn, path = kj::mv(next.profilePath),

@@ -22,22 +22,24 @@ kj::String memoryOf(const sandbox::Attestation& seen) {
 }  // namespace
 
 void LocalVm::describeGraph(VmGraph::Builder graph) {
-  graph.setName(place.name());
+  graph.setName(place->name());
   graph.setState(state());
-  graph.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
+  graph.setJail(stage.onlyReports                 ? "only reports"
+                : stage.jail == sandbox::Jail::ON ? "on"
+                                                  : "off");
   graph.setPid(getpid());
 
-  auto stage = guest == nullptr ? sandbox::Stage::START : sandbox::Stage::RUN;
+  auto when = guest == nullptr ? sandbox::Stage::START : sandbox::Stage::RUN;
   auto actors = everyActor();
   kj::Vector<GraphSubject> subjects(actors.size());
   kj::Vector<kj::String> jails;
   for (auto actor : actors) {
-    auto seen = inspection.look(*actor, stage);
+    auto seen = inspection.look(*actor, when);
     pid_t pid = actor->child().pid();
     subjects.add(GraphSubject{actor->name(), actor->kind(), pid, &actor->profile(),
                               inspection.stageOf(*actor), memoryOf(seen), actor->handed(),
                               sandbox::viewFds(actor->profile(), pid)});
-    if (plan.jail == sandbox::Jail::OFF) continue;
+    if (stage.jail == sandbox::Jail::OFF) continue;
     // Those about fds are told better below.
     for (auto& difference : seen.differences) {
       if (difference.startsWith("its fd ")) continue;

@@ -63,7 +63,7 @@ GuestCourse& LocalVm::requireGuest(kj::StringPtr wish) {
     if (!leaving) return **course;
   }
   UserError(codes::NOT_RUNNING,
-            kj::str("VM ", quote(place.name()), " cannot be ", wish, ": it is ", state()))
+            kj::str("VM ", quote(place->name()), " cannot be ", wish, ": it is ", state()))
       .raise();
 }
 

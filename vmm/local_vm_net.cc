@@ -33,8 +33,8 @@ uint16_t LocalVm::netNamed(kj::StringPtr name) {
   auto which = names.size() == 0 ? kj::str("; it has none")
                                  : kj::str("; its devices are ", kj::strArray(names, ", "));
   auto wrong = name.size() == 0 && names.size() > 0
-                   ? kj::str("VM ", quote(place.name()), " has several network devices")
-                   : kj::str("VM ", quote(place.name()), " has no network device ",
+                   ? kj::str("VM ", quote(place->name()), " has several network devices")
+                   : kj::str("VM ", quote(place->name()), " has no network device ",
                              name.size() == 0 ? kj::str() : quote(name));
   UserError(codes::NO_SUCH_NET, kj::str(wrong, which)).raise();
 }

@@ -23,7 +23,7 @@ void describeActor(Actor& actor, ProcessLoad::Builder load) {
 }  // namespace
 
 void LocalVm::describeLoad(VmLoad::Builder load) {
-  load.setName(place.name());
+  load.setName(place->name());
   load.setState(state());
   load.setUptimeMs((io.provider->getTimer().now() - startedAt) / kj::MILLISECONDS);
   load.setMonotonicNs(virtio::monotonicNs());

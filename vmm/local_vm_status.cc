@@ -33,7 +33,7 @@ void describeJail(Actor& actor, const sandbox::Attestation& found, ActorJail::Bu
 }  // namespace
 
 void LocalVm::describe(VmStatus::Builder status) {
-  status.setName(place.name());
+  status.setName(place->name());
   status.setPid(getpid());
   status.setState(state());
   KJ_IF_MAYBE (course, guest) {
@@ -43,7 +43,8 @@ void LocalVm::describe(VmStatus::Builder status) {
   status.setCpus(plan.cpus);
   status.setMemoryBytes(plan.memoryBytes);
 
-  if (plan.jail == sandbox::Jail::ON && !onlyReports) status.setFilters(inspection.filterMethod());
+  if (stage.jail == sandbox::Jail::ON && !stage.onlyReports)
+    status.setFilters(inspection.filterMethod());
 
   auto missing = missingLayers();
   auto texts = status.initMissing(missing.size());
@@ -73,7 +74,7 @@ void LocalVm::describe(VmStatus::Builder status) {
 
 kj::Vector<kj::String> LocalVm::missingLayers() {
   kj::Vector<kj::String> missing;
-  for (auto& layer : jailer.missingLayers())
+  for (auto& layer : stage.launcher.missingLayers())
     missing.add(kj::heapString(layer));
   auto limits = groups.missing();
   if (limits.size() > 0) missing.add(kj::mv(limits));
@@ -81,21 +82,23 @@ kj::Vector<kj::String> LocalVm::missingLayers() {
 }
 
 kj::StringPtr LocalVm::jailState() const {
-  if (plan.jail == sandbox::Jail::OFF) return "off"_kj;
-  if (onlyReports) return "only reports"_kj;
+  if (stage.jail == sandbox::Jail::OFF) return "off"_kj;
+  if (stage.onlyReports) return "only reports"_kj;
   return attested ? "attested"_kj : "closing"_kj;
 }
 
 void LocalVm::inspectJails(VmJails::Builder jails) {
-  jails.setName(place.name());
+  jails.setName(place->name());
   jails.setState(state());
-  jails.setJail(onlyReports ? "only reports" : plan.jail == sandbox::Jail::ON ? "on" : "off");
+  jails.setJail(stage.onlyReports                 ? "only reports"
+                : stage.jail == sandbox::Jail::ON ? "on"
+                                                  : "off");
   jails.setFilters(inspection.filterMethod());
   auto actors = everyActor();
   auto list = jails.initActors(actors.size());
-  auto stage = running ? sandbox::Stage::RUN : sandbox::Stage::START;
+  auto when = running ? sandbox::Stage::RUN : sandbox::Stage::START;
   for (kj::uint i = 0; i < actors.size(); i++)
-    describeJail(*actors[i], inspection.look(*actors[i], stage), list[i]);
+    describeJail(*actors[i], inspection.look(*actors[i], when), list[i]);
 }
 
 kj::Vector<Actor*> LocalVm::everyActor() {
@@ -111,24 +114,26 @@ kj::Vector<Actor*> LocalVm::everyActor() {
 
 kj::Vector<kj::String> LocalVm::notes() {
   kj::Vector<kj::String> notes;
-  if (plan.jail == sandbox::Jail::OFF) {
+  for (auto& note : startNotes)
+    notes.add(kj::str(note));
+  if (stage.jail == sandbox::Jail::OFF) {
     notes.add(kj::str("no actor is jailed (--jail off): whoever breaks into one is you"));
   }
-  if (onlyReports) {
+  if (stage.onlyReports) {
     notes.add(
         kj::str("FILTERS ONLY REPORT (troupe policy learn): actors may make system calls "
                 "that their profiles do not allow; trust this guest, or stop it"));
   }
-  if (counts) {
+  if (stage.counts) {
     notes.add(kj::str("system calls are counted (", sandbox::COVERAGE_VARIABLE,
                       "): the jails are as closed as ever, and every call is slow"));
   }
-  auto layers = jailer.missingLayers();
+  auto layers = stage.launcher.missingLayers();
   if (layers.size() > 0) {
     notes.add(kj::str("this kernel lacks layers of the jails that their profiles let be missing: ",
                       kj::strArray(layers, ", ")));
   }
-  if (plan.jail == sandbox::Jail::ON && !onlyReports && !inspection.comparesInstructions()) {
+  if (stage.jail == sandbox::Jail::ON && !stage.onlyReports && !inspection.comparesInstructions()) {
     notes.add(kj::str("the actors' filters are attested ", inspection.filterMethod()));
   }
   auto missing = groups.missing();

@@ -10,6 +10,7 @@
 #include "vmm/guest/guest_command.h"
 #include "vmm/observe/observe_commands.h"
 #include "vmm/quote.h"
+#include "vmm/serve/serve_command.h"
 #include "vmm/user_error.h"
 
 namespace troupe {
@@ -24,6 +25,10 @@ struct Verb {
 
 constexpr Verb VERBS[] = {
     {"run"_kj, &runCommand, "boots a virtual machine and serves it until it ends"_kj},
+    {"serve"_kj, &serveCommand, "serves realms of virtual machines to clients of a socket"_kj},
+    {"launch"_kj, &launchCommand, "launches a guest of a bundle into a realm"_kj},
+    {"serial"_kj, &serialCommand, "connects this terminal with a guest's serial port"_kj},
+    {"console"_kj, &consoleCommand, "connects it with a guest's console"_kj},
     {"demo"_kj, &demoCommand, "boots the embedded guest and shows what it did"_kj},
     {"doctor"_kj, &doctorCommand,
      "checks what this host offers, and says how to mend what it lacks"_kj},

@@ -1,7 +1,7 @@
 #include "vmm/child_log.h"
 #include "vmm/commands.h"
 #include "vmm/config_file.h"
-#include "vmm/hosting.h"
+#include "vmm/serve/hosting.h"
 #include "vmm/run_options.h"
 #include "vmm/vm_plan.h"
 #include "vmm/watching.h"

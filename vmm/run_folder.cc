@@ -25,6 +25,8 @@ constexpr kj::StringPtr LOCK = ".lock"_kj;
 constexpr kj::StringPtr SOCKET = ".sock"_kj;
 constexpr kj::StringPtr CID = "cid-"_kj;
 constexpr kj::StringPtr MAC = "mac-"_kj;
+// What guests of a realm say and hear: NAME.serial, NAME.console.
+constexpr kj::StringPtr LINES[] = {".serial"_kj, ".console"_kj};
 
 kj::String chooseFolder() {
   if (geteuid() == 0) return kj::str("/run/troupe");
@@ -75,6 +77,9 @@ kj::Maybe<kj::String> vmOf(kj::StringPtr file, Leftovers which) {
   };
   if (file.endsWith(LOCK) && file.size() > LOCK.size()) return before(LOCK);
   if (file.endsWith(SOCKET) && file.size() > SOCKET.size()) return before(SOCKET);
+  for (auto end : LINES) {
+    if (file.endsWith(end) && file.size() > end.size()) return before(end);
+  }
   if (which == Leftovers::ALL_OF_THEM && file.endsWith(QUARANTINE)) {
     auto device = before(QUARANTINE);
     KJ_IF_MAYBE (dot, device.findLast('.')) {
@@ -125,14 +130,16 @@ kj::String runFolder() {
   return path;
 }
 
-VmPlace::VmPlace(kj::StringPtr name) : folder(runFolder()) {
+VmPlace::VmPlace(kj::StringPtr name, IfTaken otherwise) : folder(runFolder()) {
   removeDead(Leftovers::BUT_FOR_QUARANTINES);
   if (name.size() > 0) {
     if (take(name)) return;
-    UserError(codes::NAME_IN_USE, kj::str("a VM named ", quote(name),
-                                          " is running; a name belongs to one VM at a time"))
-        .advice("see", "troupe list")
-        .raise();
+    if (otherwise == IfTaken::REFUSE) {
+      UserError(codes::NAME_IN_USE, kj::str("a VM named ", quote(name),
+                                            " is running; a name belongs to one VM at a time"))
+          .advice("see", "troupe list")
+          .raise();
+    }
   }
   while (!take(generateName())) {
   }

@@ -18,12 +18,18 @@ kj::String runFolder();
 // recognised by its lock and replaced.
 class VmPlace {
  public:
-  // `name` empty: takes a generated one. Throws a user error if a living VM has the name.
-  explicit VmPlace(kj::StringPtr name);
+  // `name` empty: takes a generated one. REFUSE throws a user error if a living VM has the name.
+  enum class IfTaken { REFUSE, TAKE_ANOTHER };
+  explicit VmPlace(kj::StringPtr name, IfTaken otherwise = IfTaken::REFUSE);
   ~VmPlace() noexcept(false);
   KJ_DISALLOW_COPY(VmPlace);
 
   kj::StringPtr name() const { return vmName; }
+
+  // Where its serial port and its console listen if they are to be found by its name.
+  kj::String serialSocket() const { return kj::str(folder, "/", vmName, ".serial"); }
+  kj::String consoleSocket() const { return kj::str(folder, "/", vmName, ".console"); }
+
   int socket() const;
 
  private:

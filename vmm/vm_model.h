@@ -5,12 +5,9 @@
 #include <kj/string.h>
 #include <kj/vector.h>
 
-#include "protos/config.capnp.h"
 #include "protos/control.capnp.h"
-#include "sandbox/watch/call_watch.h"
 #include "vmm/exit_codes.h"
 #include "vmm/observe/event_log.h"
-#include "vmm/programs.h"
 
 namespace troupe {
 
@@ -28,7 +25,8 @@ struct BrokerCounters {
   uint64_t deviceCalls;
 };
 
-// A virtual machine with all its processes. Destruction ends whatever is left of it: no process, no
+// A virtual machine with all its processes; those that run in this process are begun by an Instance
+// (vmm/serve/instance.h) and by nothing else. Destruction ends whatever is left of it: no process, no
 // socket and no temporary file stays, and the terminal is as it was.
 class RunningVm {
  public:
@@ -103,13 +101,5 @@ class RunningVm {
   // What its user should know as it begins: where the console is to be found, a jail that is off.
   virtual kj::Vector<kj::String> notes() = 0;
 };
-
-// The only thing that starts virtual machines: every front end calls this with the same
-// configuration. Checks it, opens what it names, starts the jailed actors and lets the guest go.
-// Throws a user error for a configuration that cannot be; what goes wrong later comes through
-// onEnd(). `watch`: what to write down of its actors' system calls, for `troupe policy`; no
-// configuration can ask for it.
-kj::Own<RunningVm> startVm(kj::AsyncIoContext& io, VmConfig::Reader config,
-                           kj::Maybe<const sandbox::WatchRequest&> watch = nullptr);
 
 }  // namespace troupe

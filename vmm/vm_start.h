@@ -16,7 +16,7 @@ struct VmStart {
   VmPlan plan;
   VmFiles files;                 // opened for `plan`
   kj::Vector<kj::String> notes;  // for the user, a line each
-  kj::Own<VmPlace> place = {};  // where it is found; by default one of the plan's name
+  kj::Own<VmPlace> place = {};   // where it is found; by default one of the plan's name
 };
 
 }  // namespace troupe

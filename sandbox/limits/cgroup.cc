@@ -19,7 +19,6 @@ namespace troupe::sandbox {
 namespace {
 
 constexpr kj::StringPtr VM_PREFIX = "vm-"_kj;
-constexpr kj::StringPtr LEAF_PREFIX = "supervisor-"_kj;
 
 // Others remove what they take for stale while we make ours; each can be in the way once.
 constexpr int MOST_TRIES = 16;

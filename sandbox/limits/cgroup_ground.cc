@@ -209,6 +209,8 @@ kj::OneOf<CgroupGround, CgroupShortage> findCgroupGround(uint32_t wanted, const 
                         look.onlySelf && !look.root};
   };
   auto group = kj::str(own);
+  // Where this process moved to divide the one above for another VM of its own.
+  if (group.endsWith(kj::str("/", LEAF_PREFIX, getpid()))) group = parentOf(group);
   for (;;) {
     consider(group);
     if (group.size() == 0) break;

@@ -21,6 +21,9 @@ constexpr uint32_t setOf(Controller controller) {
 // "memory, pids"
 kj::String namesOf(uint32_t controllers);
 
+// What the names of groups begin with to which a process moved that divides the one above.
+constexpr kj::StringPtr LEAF_PREFIX = "supervisor-"_kj;
+
 // The group below which this process may make groups of its own.
 struct CgroupGround {
   kj::String mount;      // "/sys/fs/cgroup"

@@ -6,9 +6,10 @@
 #include "sandbox/actor_setup.h"
 #include "sandbox/last_words.h"
 #include "vmm/front/front_actor.h"
+#include "vmm/front/realm_front.h"
 
-// The jailed front end of one VM's control socket: ends outside connections and decodes their
-// bytes, so that `troupe` need not.
+// The jailed front ends: that of one VM's control socket, and those of the clients of realms, one
+// each. They end outside connections and decode their bytes, so that `troupe` need not.
 namespace troupe::front {
 
 namespace {
@@ -53,13 +54,24 @@ void serve() {
   network.onDisconnect().wait(io.waitScope);
 }
 
+void serveOneOfRealms() {
+  sandbox::ActorSetup setup;
+  auto io = kj::setupAsyncIo();
+  int client = setup.fd("client");
+  setup.enter("ready");
+  setup.enter("run");
+  serveRealms(io, client, sandbox::RPC_FD).wait(io.waitScope);
+}
+
 }  // namespace
 
 }  // namespace troupe::front
 
-int main() {
+int main(int argc, char* argv[]) {
+  bool ofRealms = argc > 0 && kj::StringPtr(argv[0]).endsWith("troupe-realm-front");
+  auto serve = ofRealms ? &troupe::front::serveOneOfRealms : &troupe::front::serve;
   // Not through destructors: `troupe` has gone, and nothing is left to be told.
-  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([]() { troupe::front::serve(); })) {
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([serve]() { serve(); })) {
     troupe::sandbox::sayLastWords("the front end ends", *exception);
     _exit(1);
   }

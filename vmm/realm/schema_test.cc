@@ -79,7 +79,7 @@ TEST(RealmSchema, KeepsTheProtocols) {
   EXPECT_EQ(methodsOf<Realm>(), (Names{"launchInstance", "listInstances", "connectToInstance",
                                        "connectToBalloon", "getHostVsockEndpoint"}));
   EXPECT_EQ(methodsOf<WaylandDispatcher>(), (Names{"onNewConnection"}));
-  EXPECT_EQ(methodsOf<Manager>(), (Names{"create", "list", "connect"}));
+  EXPECT_EQ(methodsOf<Manager>(), (Names{"create", "list", "connect", "listGuests"}));
   EXPECT_EQ(methodsOf<BalloonController>(),
             (Names{"getNumPages", "requestNumPages", "getMemStats"}));
 }

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <kj/async-io.h>
+
+namespace troupe::front {
+
+// Serves the realms behind `troupe` to the client behind `client` until one of the two leaves, or
+// the client has gone too far. Both are unix sockets and borrowed.
+kj::Promise<void> serveRealms(kj::AsyncIoContext& io, int client, int troupe);
+
+}  // namespace troupe::front

@@ -1,0 +1,111 @@
+#include "vmm/serve/environment.h"
+
+#include <kj/debug.h>
+
+#include "vmm/child_log.h"
+#include "vmm/error_codes.h"
+#include "vmm/quote.h"
+#include "vmm/user_error.h"
+
+namespace troupe::realm {
+
+Environment::Environment(Environments& all, uint32_t id, kj::StringPtr label, Kept kept,
+                         RealmTerms terms)
+    : all(all), number(id), text(kj::heapString(label)), kept(kept), permitted(kj::mv(terms)) {}
+
+kj::Own<Instance> Environment::launch(kj::StringPtr label, Instance::Prepare prepare) {
+  if (isOver) {
+    UserError(codes::REALM_OVER, kj::str("realm ", number, " has ended, and launches no more"))
+        .raise();
+  }
+  if (all.guestCount >= Environments::MOST_GUESTS) {
+    UserError(codes::TOO_MANY_GUESTS, kj::str("there are ", Environments::MOST_GUESTS,
+                                              " guests in all realms, and no more at once"))
+        .advice("see", "troupe list")
+        .raise();
+  }
+  uint32_t cid = nextCid++;
+  auto instance = kj::refcounted<Instance>(cid, label);
+  living.emplace(cid, kj::addRef(*instance));
+  all.begin(*this, kj::addRef(*instance), kj::mv(prepare));
+  return instance;
+}
+
+kj::Maybe<Instance&> Environment::find(uint32_t cid) {
+  auto found = living.find(cid);
+  if (found == living.end()) return nullptr;
+  return *found->second;
+}
+
+void Environment::end(kj::StringPtr reason) {
+  isOver = true;
+  for (auto& one : living)
+    one.second->stop(kj::heapString(reason));
+}
+
+void Environment::abandoned() {
+  if (kept == Kept::NO) end("stopped: nobody is connected to its realm any more");
+  all.removeGone();
+}
+
+Environments::Environments(kj::AsyncIoContext& io, Stage& stage)
+    : io(io), stage(stage), lives(*this) {}
+
+Environments::~Environments() noexcept(false) {}
+
+Environment& Environments::create(kj::StringPtr label, Environment::Kept kept, RealmTerms terms) {
+  if (realms.size() >= MOST_REALMS) {
+    UserError(codes::TOO_MANY_REALMS,
+              kj::str("there are ", MOST_REALMS, " realms, and no more at once"))
+        .raise();
+  }
+  uint32_t id = nextId++;
+  auto realm = kj::heap<Environment>(*this, id, label, kept, kj::mv(terms));
+  return *realms.emplace(id, kj::mv(realm)).first->second;
+}
+
+kj::Maybe<Environment&> Environments::find(uint32_t id) {
+  auto found = realms.find(id);
+  if (found == realms.end() || found->second->isOver) return nullptr;
+  return *found->second;
+}
+
+kj::Vector<Environment*> Environments::list() {
+  kj::Vector<Environment*> found;
+  for (auto& one : realms) {
+    if (!one.second->isOver) found.add(one.second.get());
+  }
+  return found;
+}
+
+kj::Promise<void> Environments::end(kj::StringPtr reason) {
+  for (auto& one : realms)
+    one.second->end(reason);
+  return lives.onEmpty();
+}
+
+void Environments::begin(Environment& realm, kj::Own<Instance> instance,
+                         Instance::Prepare prepare) {
+  ++guestCount;
+  auto& one = *instance;
+  lives.add(one.live(io, stage, kj::mv(prepare))
+                .then([this, &realm, cid = one.cid()]() {
+                  --guestCount;
+                  realm.living.erase(cid);
+                  removeGone();
+                })
+                .attach(kj::mv(instance)));
+}
+
+// Those that are over and have nobody left.
+void Environments::removeGone() {
+  for (auto one = realms.begin(); one != realms.end();) {
+    one = one->second->isGone() ? realms.erase(one) : std::next(one);
+  }
+}
+
+void Environments::taskFailed(kj::Exception&& failure) {
+  printError(kj::str("troupe: a guest's life: ", escape(failure.getDescription()), "\n"));
+}
+
+}  // namespace troupe::realm

@@ -1,0 +1,82 @@
+#include "vmm/serve/guest_actor.h"
+
+#include <kj/debug.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/run_folder.h"
+#include "vmm/serve/guest_line.h"
+#include "vmm/user_error.h"
+
+namespace troupe::realm {
+
+namespace {
+
+constexpr kj::Duration STOP_PATIENCE = 30 * kj::SECONDS;  // as `troupe stop` has by default
+
+}  // namespace
+
+RunningVm& requireVm(Instance& guest) {
+  KJ_IF_MAYBE (vm, guest.vm()) {
+    return *vm;
+  }
+  bool isOver = guest.outcome() != nullptr;
+  UserError(codes::GUEST_ENDED, kj::str("the guest with cid ", guest.cid(),
+                                        isOver ? " has ended" : " has not been started yet"))
+      .raise();
+}
+
+GuestActor::GuestActor(kj::Own<Instance> guest, kj::Own<Session> session)
+    : guest(kj::mv(guest)), session(kj::mv(session)) {}
+
+kj::Promise<void> GuestActor::getSerial(GetSerialContext context) {
+  return guest->onLaunched().then([this, context]() mutable {
+    auto line = connectToLine(requireVm(*guest).name(), GuestLine::SERIAL);
+    context.getResults().setSocket(session->hand(kj::mv(line)));
+  });
+}
+
+kj::Promise<void> GuestActor::getConsole(GetConsoleContext context) {
+  return guest->onLaunched().then([this, context]() mutable {
+    auto line = connectToLine(requireVm(*guest).name(), GuestLine::CONSOLE);
+    context.getResults().setSocket(session->hand(kj::mv(line)));
+  });
+}
+
+kj::Promise<void> GuestActor::stop(StopContext context) {
+  bool force = context.getParams().getForce();
+  context.allowCancellation();
+  if (guest->outcome() != nullptr) return kj::READY_NOW;
+  if (force || guest->vm() == nullptr) {
+    guest->stop(kj::str("stopped through its realm"));
+  } else {
+    requireVm(*guest).shutDown(STOP_PATIENCE);
+  }
+  return guest->onEnd();
+}
+
+kj::Promise<void> GuestActor::pause(PauseContext) {
+  return requireVm(*guest).pause();
+}
+
+kj::Promise<void> GuestActor::resume(ResumeContext) {
+  return requireVm(*guest).resume();
+}
+
+kj::Promise<void> GuestActor::waitForEnd(WaitForEndContext context) {
+  context.allowCancellation();
+  return guest->onEnd().then([this, context]() mutable {
+    auto& outcome = KJ_ASSERT_NONNULL(guest->outcome());
+    auto end = context.getResults().initEnd();
+    end.setExitCode(uint8_t(outcome.exit));
+    end.setReason(outcome.message.size() > 0 ? kj::StringPtr(outcome.message)
+                                             : "the guest powered off"_kj);
+  });
+}
+
+kj::Promise<void> GuestActor::waitForStart(WaitForStartContext context) {
+  context.allowCancellation();
+  return guest->onRunning().then(
+      [this, context]() mutable { context.getResults().setName(requireVm(*guest).name()); });
+}
+
+}  // namespace troupe::realm

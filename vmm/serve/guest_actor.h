@@ -1,0 +1,31 @@
+#pragma once
+
+#include "protos/realm.capnp.h"
+#include "vmm/serve/instance.h"
+#include "vmm/serve/session.h"
+
+namespace troupe::realm {
+
+// Serves one client's hold on a guest: interface Guest in protos/realm.capnp.
+class GuestActor final: public Guest::Server {
+ public:
+  GuestActor(kj::Own<Instance> guest, kj::Own<Session> session);
+
+  kj::Promise<void> getSerial(GetSerialContext context) override;
+  kj::Promise<void> getConsole(GetConsoleContext context) override;
+  kj::Promise<void> stop(StopContext context) override;
+  kj::Promise<void> pause(PauseContext context) override;
+  kj::Promise<void> resume(ResumeContext context) override;
+  kj::Promise<void> waitForEnd(WaitForEndContext context) override;
+  kj::Promise<void> waitForStart(WaitForStartContext context) override;
+
+ private:
+  kj::Own<Instance> guest;
+  kj::Own<Session> session;
+  Session::Thing counted{*session};
+};
+
+// Its VM. Throws a user error before it is there, and when it is gone.
+RunningVm& requireVm(Instance& guest);
+
+}  // namespace troupe::realm

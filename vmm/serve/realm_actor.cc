@@ -1,0 +1,142 @@
+#include "vmm/serve/realm_actor.h"
+
+#include <capnp/message.h>
+#include <fcntl.h>
+#include <kj/debug.h>
+
+#include "vmm/error_codes.h"
+#include "vmm/serve/balloon_actor.h"
+#include "vmm/serve/guest_actor.h"
+#include "vmm/serve/manager_actor.h"
+#include "vmm/user_error.h"
+
+namespace troupe::realm {
+
+namespace {
+
+constexpr kj::uint MOST_DIRECTORIES = 16;
+constexpr kj::uint MOST_BLOCK_DEVICES = MOST_DISKS;
+
+// A copy of the fd that `handle` carries; the client keeps its own.
+kj::Promise<kj::AutoCloseFd> fdOf(Handle::Client handle, kj::String what) {
+  auto got = handle.getFd();
+  return got.attach(kj::mv(handle)).then([what = kj::mv(what)](kj::Maybe<int> fd) {
+    KJ_IF_MAYBE (number, fd) {
+      int copy;
+      KJ_SYSCALL(copy = fcntl(*number, F_DUPFD_CLOEXEC, 3));
+      return kj::AutoCloseFd(copy);
+    }
+    UserError(codes::HANDLE_EMPTY,
+              kj::str("the capability for ", what, " carries no file descriptor"))
+        .raise();
+  });
+}
+
+kj::Promise<LaunchFds> fdsOf(LaunchInfo::Reader info) {
+  auto directories = info.getFlatNamespace().getDirectories();
+  auto disks = info.getBlockDevices();
+  if (directories.size() > MOST_DIRECTORIES || disks.size() > MOST_BLOCK_DEVICES) {
+    UserError(codes::REALM_TEXT, kj::str("a launch names ", directories.size(), " directories and ",
+                                         disks.size(), " block devices; expected at most ",
+                                         MOST_DIRECTORIES, " and ", MOST_BLOCK_DEVICES))
+        .raise();
+  }
+  kj::Vector<kj::Promise<kj::AutoCloseFd>> all;
+  for (kj::uint i = 0; i < directories.size(); i++)
+    all.add(fdOf(directories[i], kj::str("directory ", i)));
+  for (kj::uint i = 0; i < disks.size(); i++)
+    all.add(fdOf(disks[i].getFile(), kj::str("block device ", i)));
+  return kj::joinPromises(all.releaseAsArray())
+      .then([first = directories.size()](kj::Array<kj::AutoCloseFd> fds) {
+        kj::Vector<kj::AutoCloseFd> directories, disks;
+        for (size_t i = 0; i < fds.size(); i++)
+          (i < first ? directories : disks).add(kj::mv(fds[i]));
+        return LaunchFds{directories.releaseAsArray(), disks.releaseAsArray()};
+      });
+}
+
+// What belongs to a process, and not to one of its guests.
+void requireFit(const VmStart& start) {
+  auto refuse = [](kj::StringPtr what) {
+    UserError(codes::REALM_UNFIT, kj::str(what, " a guest of a realm")).raise();
+  };
+  if (start.plan.jail == sandbox::Jail::OFF) {
+    refuse("\"jail\": \"off\" is for the whole of `troupe serve`, not for");
+  }
+  if (start.plan.profileDir != nullptr) {
+    refuse("\"profile-dir\" is for the whole of `troupe serve`, not for");
+  }
+  bool wantsTerminal = start.plan.serial.kind == Endpoint::Kind::STDIO;
+  for (auto& console : start.plan.consoles)
+    wantsTerminal = wantsTerminal || console.where.kind == Endpoint::Kind::STDIO;
+  if (wantsTerminal) refuse("\"stdio\" is a terminal, and there is none for");
+}
+
+}  // namespace
+
+RealmActor::RealmActor(Environment& realm, kj::Own<Session> session)
+    : realm(realm), session(kj::mv(session)) {}
+
+kj::Promise<void> RealmActor::launchInstance(LaunchInstanceContext context) {
+  auto info = context.getParams().getLaunchInfo();
+  auto label = info.hasLabel() ? info.getLabel() : info.getUrl();
+  checkText("label of a guest", label);
+  return fdsOf(info).then([this, context, label = kj::str(label)](LaunchFds fds) mutable {
+    auto message = kj::heap<capnp::MallocMessageBuilder>();
+    message->setRoot(context.getParams().getLaunchInfo());
+    context.releaseParams();
+    auto instance = realm.launch(label, [&realm = realm, message = kj::mv(message),
+                                         fds = kj::mv(fds)](uint32_t cid) mutable {
+      auto place =
+          kj::heap<VmPlace>(kj::str("r", realm.id(), "-", cid), VmPlace::IfTaken::TAKE_ANOTHER);
+      GuestPlace where = {kj::str(place->name()), cid, place->serialSocket(),
+                          place->consoleSocket()};
+      auto start =
+          startOf(message->getRoot<LaunchInfo>().asReader(), kj::mv(fds), where, realm.terms());
+      requireFit(start);
+      start.place = kj::mv(place);
+      return start;
+    });
+    auto results = context.getResults();
+    results.setCid(instance->cid());
+    results.setController(kj::heap<GuestActor>(kj::mv(instance), kj::addRef(*session)));
+  });
+}
+
+kj::Promise<void> RealmActor::listInstances(ListInstancesContext context) {
+  realm::listInstances(realm, context.getResults().initInstances(realm.guests().size()));
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> RealmActor::connectToInstance(ConnectToInstanceContext context) {
+  auto& instance = require(context.getParams().getCid());
+  context.getResults().setController(
+      kj::heap<GuestActor>(kj::addRef(instance), kj::addRef(*session)));
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> RealmActor::connectToBalloon(ConnectToBalloonContext context) {
+  auto& instance = require(context.getParams().getCid());
+  context.getResults().setController(
+      kj::heap<BalloonActor>(kj::addRef(instance), kj::addRef(*session)));
+  return kj::READY_NOW;
+}
+
+Instance& RealmActor::require(uint32_t cid) {
+  KJ_IF_MAYBE (found, realm.find(cid)) {
+    return *found;
+  }
+  UserError(codes::NO_SUCH_GUEST, kj::str("realm ", realm.id(), " has no guest with cid ", cid))
+      .raise();
+}
+
+void listInstances(Environment& realm, capnp::List<InstanceInfo>::Builder list) {
+  kj::uint i = 0;
+  for (auto& one : realm.guests()) {
+    list[i].setCid(one.second->cid());
+    list[i].setLabel(one.second->label());
+    ++i;
+  }
+}
+
+}  // namespace troupe::realm

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <kj/io.h>
+#include <kj/refcount.h>
+
+#include "protos/handle.capnp.h"
+
+namespace troupe::realm {
+
+// What one connection may hold of this process at a time. Its front end may be anybody's by now,
+// and bounds nothing then.
+class Session final: public kj::Refcounted {
+ public:
+  static constexpr uint32_t MOST_FDS = 64;      // in answers that it has not dropped
+  static constexpr uint32_t MOST_THINGS = 512;  // capabilities likewise
+  static constexpr uint32_t MOST_CALLS = 64;    // open at once
+
+  // `fd` on its way to the client, who duplicates it. Throws when it holds as many as it may.
+  Handle::Client hand(kj::AutoCloseFd fd);
+
+  // One capability that the client has been given; counted while this lives.
+  class Thing {
+   public:
+    explicit Thing(Session& session);
+    ~Thing() noexcept(false) { --session->things; }
+    KJ_DISALLOW_COPY(Thing);
+
+   private:
+    kj::Own<Session> session;
+  };
+
+ private:
+  class HeldFd;
+  uint32_t fds = 0;
+  uint32_t things = 0;
+};
+
+}  // namespace troupe::realm
