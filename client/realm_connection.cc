@@ -61,7 +61,7 @@ Handle::Client handleOf(kj::AutoCloseFd fd) {
 
 kj::Promise<kj::AutoCloseFd> fdOf(Handle::Client handle) {
   auto got = handle.getFd();
-  return got.attach(kj::mv(handle)).then([](kj::Maybe<int> lent) {
+  return got.then([handle = kj::mv(handle)](kj::Maybe<int> lent) {
     int copy;
     KJ_SYSCALL(
         copy = fcntl(KJ_REQUIRE_NONNULL(lent, "a capability without its fd"), F_DUPFD_CLOEXEC, 3));

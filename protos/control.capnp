@@ -83,7 +83,7 @@ struct MemoryStatistic {
   isBytes @2 :Bool;
   # Not a count.
   tag @3 :UInt16;
-  # As the guest said it (virtio 1.2, section 5.5.6.4).
+  # As the guest says it (virtio 1.2, section 5.5.6.4).
 }
 
 struct BalloonStatus {

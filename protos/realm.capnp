@@ -278,7 +278,7 @@ interface Realm {
 }
 
 struct GuestSummary {
-  # One guest, for lists of them all.
+  # One guest, in lists of them all.
   name @0 :Text;
   # On this host; "" until its processes are there.
   realm @1 :UInt32;

@@ -31,7 +31,7 @@ struct ActorLauncher {
   sandbox::Launcher& launcher;
   sandbox::VmCgroups& groups;
   kj::Maybe<kj::StringPtr> profileDir = nullptr;  // whose profiles replace those built in
-  kj::StringPtr vm = nullptr;                     // its name, where actors of several VMs print
+  kj::StringPtr vm = nullptr;                     // its name, where the actors of several VMs print
 };
 
 // What was handed to an actor when it was started: for each fd the object behind it, as

@@ -9,6 +9,7 @@
 #include "vmm/quote.h"
 #include "vmm/table.h"
 #include "vmm/user_error.h"
+#include "vmm/vm_words.h"
 
 namespace troupe {
 
@@ -48,6 +49,7 @@ void copyStatus(BalloonStatus::Reader from, BalloonStatus::Builder to) {
   to.setGivenBackBytes(from.getGivenBackBytes());
   to.setFreePageBytes(from.getFreePageBytes());
   to.setHasStatistics(from.getHasStatistics());
+  to.setOffersStatistics(from.getOffersStatistics());
   to.setStatisticsAgeMs(from.getStatisticsAgeMs());
   constexpr kj::uint MOST = 64;
   auto list = to.initStatistics(kj::min(from.getStatistics().size(), MOST));
@@ -56,6 +58,7 @@ void copyStatus(BalloonStatus::Reader from, BalloonStatus::Builder to) {
     list[i].setName(escape(one.getName(), 40));
     list[i].setValue(one.getValue());
     list[i].setIsBytes(one.getIsBytes());
+    list[i].setTag(one.getTag());
   }
 }
 
@@ -116,27 +119,59 @@ kj::Maybe<BalloonWords> parse(kj::ArrayPtr<const kj::StringPtr> given) {
   return nullptr;
 }
 
+// Asks a VM's balloon and copies what it says. `what`: for an error.
+void askBalloon(const BalloonWords& words, kj::StringPtr what, BalloonStatus::Builder status) {
+  auto io = kj::setupAsyncIo();
+  ControlClient client(io, words.vm);
+  auto request = client.vm().balloonRequest();
+  ask(words, request.initRequest());
+  client.await(request.send().then(
+      [status](auto&& response) mutable { copyStatus(response.getStatus(), status); },
+      [&](kj::Exception&& failure) {
+        kj::throwFatalException(wrapActorError(failure, codes::INTERNAL, what).toException());
+      }));
+}
+
+kj::String toJson(BalloonStatus::Reader status) {
+  capnp::JsonCodec codec;
+  codec.setPrettyPrint(true);
+  return kj::str(codec.encode(status), "\n");
+}
+
 }  // namespace
+
+ExitCode balloonStatsCommand(kj::ArrayPtr<const kj::StringPtr> given) {
+  CommandLine line("balloon-stats", "Shows what the guest of a running VM says of its memory.",
+                   "VM");
+  KJ_IF_MAYBE (asked, parseVmWords(line, given, true)) {
+    BalloonWords words;
+    words.vm = asked->name;
+    capnp::MallocMessageBuilder message;
+    auto status = message.initRoot<BalloonStatus>();
+    askBalloon(words, kj::str("the balloon of VM ", quote(words.vm), " was not asked"), status);
+    if (asked->json) {
+      printOut(toJson(status));
+    } else if (status.getHasStatistics()) {
+      printOut(statisticsTable(status));
+    } else {
+      printOut(kj::str(words.vm, status.getOffersStatistics()
+                                     ? ": the guest has not said anything yet\n"
+                                     : ": the guest says nothing of its memory\n"));
+    }
+  }
+  return ExitCode::POWERED_OFF;
+}
 
 ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> given) {
   KJ_IF_MAYBE (words, parse(given)) {
-    auto io = kj::setupAsyncIo();
-    ControlClient client(io, words->vm);
     capnp::MallocMessageBuilder message;
     auto status = message.initRoot<BalloonStatus>();
-    auto request = client.vm().balloonRequest();
-    ask(*words, request.initRequest());
-    auto what = kj::str("the balloon of VM ", quote(words->vm), " was not ",
-                        words->guestBytes == nullptr && !words->reclaim ? "asked" : "set");
-    client.await(request.send().then(
-        [status](auto&& response) mutable { copyStatus(response.getStatus(), status); },
-        [&](kj::Exception&& failure) {
-          kj::throwFatalException(wrapActorError(failure, codes::INTERNAL, what).toException());
-        }));
+    askBalloon(*words,
+               kj::str("the balloon of VM ", quote(words->vm), " was not ",
+                       words->guestBytes == nullptr && !words->reclaim ? "asked" : "set"),
+               status);
     if (words->json) {
-      capnp::JsonCodec codec;
-      codec.setPrettyPrint(true);
-      printOut(kj::str(codec.encode(status.asReader()), "\n"));
+      printOut(toJson(status));
     } else {
       printOut(describe(*words, status));
     }

@@ -7,7 +7,7 @@
 
 namespace troupe {
 
-// The verbs of `troupe`. Each gets the words after its name, prints what it has to say, and returns
+// The verbs of `troupe`. Each is given the words after its name, prints what it has to say, and returns
 // what to exit with or throws a user error.
 ExitCode runCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode serialCommand(kj::ArrayPtr<const kj::StringPtr> words);
@@ -24,6 +24,7 @@ ExitCode graphCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode stopCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode powerButtonCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode balloonCommand(kj::ArrayPtr<const kj::StringPtr> words);
+ExitCode balloonStatsCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode netCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode replayCommand(kj::ArrayPtr<const kj::StringPtr> words);
 ExitCode deviceCommand(kj::ArrayPtr<const kj::StringPtr> words);

@@ -126,19 +126,26 @@ Guests askRealms(kj::AsyncIoContext& io, kj::StringPtr socket) {
 
 ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   bool json = false;
+  bool onlyNames = false;
   kj::StringPtr socket;
   CommandLine line("list", "Lists your running VMs, and those of realms.", "");
   line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { json = true; }});
+  line.add({"names", "", "print names alone, and ask nobody", false,
+            [&](kj::StringPtr) { onlyNames = true; }});
   line.add({"socket", "PATH", "where `troupe serve` listens; only its guests are listed", false,
             [&](kj::StringPtr path) { socket = path; }});
   if (line.parse(words, 0) == nullptr) {
     printOut(line.help());
     return ExitCode::POWERED_OFF;
   }
+  if (onlyNames) {
+    for (auto& name : livingVms())
+      printOut(kj::str(escape(name), "\n"));
+    return ExitCode::POWERED_OFF;
+  }
   auto io = kj::setupAsyncIo();
-  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj,   "STATE"_kj, "UP"_kj,       "CPUS"_kj,
-                                        "MEMORY"_kj, "PID"_kj,   "RESTARTS"_kj, "REALM"_kj,
-                                        "CID"_kj,    "LABEL"_kj};
+  constexpr kj::StringPtr HEADINGS[] = {"NAME"_kj, "STATE"_kj, "UP"_kj,  "CPUS"_kj,  "MEMORY"_kj,
+                                        "PID"_kj,  "REALM"_kj, "CID"_kj, "LABEL"_kj, "RESTARTS"_kj};
   constexpr size_t LONGEST_SHOWN = 24;
   Table table(HEADINGS);
   kj::Vector<kj::String> objects;
@@ -149,7 +156,7 @@ ExitCode listCommand(kj::ArrayPtr<const kj::StringPtr> words) {
         kj::str(status.getCpus()), sizeText(status.getMemoryBytes()), kj::str(status.getPid()),
         inRealm ? escape(status.getRealm(), LONGEST_SHOWN) : kj::str("-"),
         inRealm ? kj::str(status.getCid()) : kj::str("-"),
-        inRealm ? escape(status.getLabel(), LONGEST_SHOWN) : kj::str("-")));
+        inRealm ? escape(status.getLabel(), LONGEST_SHOWN) : kj::str("-"), kj::str(restarts)));
     objects.add(toJson(status));
   };
   auto guests = askRealms(io, socket);

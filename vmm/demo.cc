@@ -12,8 +12,8 @@
 #include "vmm/child_log.h"
 #include "vmm/command_line.h"
 #include "vmm/commands.h"
-#include "vmm/serve/hosting.h"
 #include "vmm/payload.h"
+#include "vmm/serve/hosting.h"
 #include "vmm/table.h"
 #include "vmm/user_error.h"
 

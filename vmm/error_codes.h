@@ -150,7 +150,7 @@ constexpr ErrorCode REALM_NET{"TRP-rlm-011", ExitCode::USAGE};
 constexpr ErrorCode MAC_TAKEN{"TRP-rlm-012", ExitCode::USAGE};
 constexpr ErrorCode BUNDLE_NOT_MADE{"TRP-rlm-013", ExitCode::USAGE};
 
-// Realms.
+// Realms and who speaks to them.
 constexpr ErrorCode REALM_OVER{"TRP-rlm-030", ExitCode::USAGE};
 constexpr ErrorCode TOO_MANY_GUESTS{"TRP-rlm-031", ExitCode::USAGE};
 constexpr ErrorCode TOO_MANY_REALMS{"TRP-rlm-032", ExitCode::USAGE};
@@ -164,6 +164,9 @@ constexpr ErrorCode NO_DAEMON{"TRP-rlm-039", ExitCode::USAGE};
 constexpr ErrorCode SERVE_SOCKET{"TRP-rlm-040", ExitCode::USAGE};
 constexpr ErrorCode HANDLE_EMPTY{"TRP-rlm-041", ExitCode::USAGE};
 constexpr ErrorCode REALM_PAGES{"TRP-rlm-042", ExitCode::USAGE};
+constexpr ErrorCode RPC_REQUEST{"TRP-rlm-043", ExitCode::USAGE};
+constexpr ErrorCode NO_VSOCK{"TRP-rlm-044", ExitCode::USAGE};
+constexpr ErrorCode NOT_REACHED{"TRP-rlm-045", ExitCode::USAGE};
 
 // A memory balloon.
 constexpr ErrorCode NO_BALLOON{"TRP-bal-001", ExitCode::USAGE};
@@ -275,6 +278,9 @@ constexpr ErrorCode ALL[] = {
     SERVE_SOCKET,
     HANDLE_EMPTY,
     REALM_PAGES,
+    RPC_REQUEST,
+    NO_VSOCK,
+    NOT_REACHED,
     DISK_FORMAT,
     DISK_BYTES,
     DISK_EXISTS,

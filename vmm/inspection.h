@@ -21,7 +21,7 @@ class Inspection {
   // `ram`: the file of the guest's memory; borrowed for this call. `regions`: where it lies.
   Inspection(kj::Timer& timer, sandbox::Jail jail, int ram, kj::Array<broker::RamRegion> regions);
 
-  // Of actors that have nothing to do with a guest.
+  // Of actors that have nothing to do with any guest.
   Inspection(kj::Timer& timer, sandbox::Jail jail);
   KJ_DISALLOW_COPY(Inspection);
 

@@ -65,6 +65,7 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, Stage& stage, VmStart start)
       plan(kj::mv(start.plan)),
       files(kj::mv(start.files)),
       startNotes(kj::mv(start.notes)),
+      neighbours(kj::mv(start.neighbours)),
       place(start.place.get() == nullptr ? kj::heap<VmPlace>(plan.name) : kj::mv(start.place)),
       groups(place->name(),
              stage.jail == sandbox::Jail::ON ? controllersOf(plan, stage.profiles) : 0,
@@ -101,9 +102,15 @@ LocalVm::LocalVm(kj::AsyncIoContext& io, Stage& stage, VmStart start)
 // Each process of the socket device has a connector of its own: what the one before had asked is
 // nothing to it.
 void LocalVm::connectVsock(uint16_t device) {
+  auto pipe = kj::mv(company.devices[device].line);
+  if (neighbours.get() != nullptr) {
+    auto& link = *vsockConnector.emplace(
+        kj::heap<VsockConnector>(io, kj::mv(pipe), neighbours->connector()));
+    return neighbours->serves(link.device());
+  }
   auto socket =
       KJ_ASSERT_NONNULL(plan.vsock).socket.map([](kj::String& path) { return path.asPtr(); });
-  vsockConnector = kj::heap<VsockConnector>(io, kj::mv(company.devices[device].line), socket);
+  vsockConnector = kj::heap<VsockConnector>(io, kj::mv(pipe), socket);
 }
 
 kj::Promise<BrokerCounters> LocalVm::counters() {

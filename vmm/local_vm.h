@@ -21,7 +21,7 @@
 namespace troupe {
 
 // A VM whose actors are children of this process: starts them, connects them, watches them, and
-// decides how it all ended. Any number of them may live in one process. Whatever the broker or a
+// decides how it all ended. Any number of them live in one process. Whatever the broker or a
 // device says is taken with care: lengths are bounded, text is escaped, numbers are checked.
 class LocalVm final: public RunningVm {
  public:
@@ -96,6 +96,7 @@ class LocalVm final: public RunningVm {
   VmPlan plan;
   VmFiles files;
   kj::Vector<kj::String> startNotes;
+  kj::Own<VsockNeighbours> neighbours;
   kj::Own<VmPlace> place;
   EventLog log;
   EventNotes notebook{log};

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "vmm/child_log.h"
+#include "vmm/command_line.h"
 #include "vmm/commands.h"
+#include "vmm/completion.h"
 #include "vmm/guest/guest_command.h"
 #include "vmm/observe/observe_commands.h"
 #include "vmm/quote.h"
@@ -21,41 +23,74 @@ struct Verb {
   kj::StringPtr name;
   ExitCode (*command)(kj::ArrayPtr<const kj::StringPtr> words);
   kj::StringPtr help;
+  Completes arguments = Completes::NOTHING;
 };
 
+ExitCode completionCommand(kj::ArrayPtr<const kj::StringPtr> words);
+
 constexpr Verb VERBS[] = {
-    {"run"_kj, &runCommand, "boots a virtual machine and serves it until it ends"_kj},
+    {"run"_kj, &runCommand, "boots a virtual machine and serves it until it ends"_kj,
+     Completes::FILES},
     {"serve"_kj, &serveCommand, "serves realms of virtual machines to clients of a socket"_kj},
-    {"launch"_kj, &launchCommand, "launches a guest of a bundle into a realm"_kj},
-    {"serial"_kj, &serialCommand, "connects this terminal with a guest's serial port"_kj},
-    {"console"_kj, &consoleCommand, "connects it with a guest's console"_kj},
+    {"launch"_kj, &launchCommand, "launches a guest of a bundle into a realm"_kj, Completes::FILES},
+    {"serial"_kj, &serialCommand, "connects this terminal with a guest's serial port"_kj,
+     Completes::VMS},
+    {"console"_kj, &consoleCommand, "connects it with a guest's console"_kj, Completes::VMS},
+    {"socat"_kj, &socatCommand, "connects standard input and output with a guest's vsock port"_kj,
+     Completes::VMS},
+    {"rpc"_kj, &rpcCommand, "speaks to `troupe serve` for a script, in JSON"_kj},
     {"demo"_kj, &demoCommand, "boots the embedded guest and shows what it did"_kj},
     {"doctor"_kj, &doctorCommand,
      "checks what this host offers, and says how to mend what it lacks"_kj},
     {"list"_kj, &listCommand, "lists your running VMs"_kj},
-    {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj},
-    {"inspect"_kj, &inspectCommand,
-     "shows how the actors of a running VM are jailed, as of now"_kj},
+    {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj, Completes::VMS},
+    {"inspect"_kj, &inspectCommand, "shows how the actors of a running VM are jailed, as of now"_kj,
+     Completes::VMS},
     {"graph"_kj, &graphCommand,
-     "shows what each process of a running VM holds, and whether that was asked for"_kj},
-    {"top"_kj, &topCommand, "shows what the processes of a running VM use, again and again"_kj},
-    {"events"_kj, &eventsCommand, "prints what has happened to a running VM"_kj},
-    {"pause"_kj, &pauseCommand, "halts the CPUs of a running VM"_kj},
-    {"resume"_kj, &resumeCommand, "lets them go on"_kj},
-    {"reset"_kj, &resetCommand, "starts the guest of a running VM anew, without asking it"_kj},
-    {"stop"_kj, &stopCommand, "asks a guest to power off, and ends its VM if it does not"_kj},
-    {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj},
-    {"balloon"_kj, &balloonCommand, "shows and sets how much memory a VM's balloon holds"_kj},
+     "shows what each process of a running VM holds, and whether that was asked for"_kj,
+     Completes::VMS},
+    {"top"_kj, &topCommand, "shows what the processes of a running VM use, again and again"_kj,
+     Completes::VMS},
+    {"events"_kj, &eventsCommand, "prints what has happened to a running VM"_kj, Completes::VMS},
+    {"pause"_kj, &pauseCommand, "halts the CPUs of a running VM"_kj, Completes::VMS},
+    {"resume"_kj, &resumeCommand, "lets them go on"_kj, Completes::VMS},
+    {"reset"_kj, &resetCommand, "starts the guest of a running VM anew, without asking it"_kj,
+     Completes::VMS},
+    {"stop"_kj, &stopCommand, "asks a guest to power off, and ends its VM if it does not"_kj,
+     Completes::VMS},
+    {"power-button"_kj, &powerButtonCommand, "presses a VM's power button"_kj, Completes::VMS},
+    {"balloon"_kj, &balloonCommand, "shows and sets how much memory a VM's balloon holds"_kj,
+     Completes::VMS},
+    {"balloon-stats"_kj, &balloonStatsCommand, "shows what a guest says of its memory"_kj,
+     Completes::VMS},
     {"net"_kj, &netCommand,
-     "plugs a VM's network cable in or out, or has its guest announce itself"_kj},
+     "plugs a VM's network cable in or out, or has its guest announce itself"_kj, Completes::VMS},
     {"device"_kj, &deviceCommand, "gives a device of a running VM another process"_kj},
     {"gc"_kj, &gcCommand, "removes what VMs left behind that were killed"_kj},
-    {"guest"_kj, &guestCommand, "makes bundles that guests are launched from"_kj},
-    {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj},
-    {"replay"_kj, &replayCommand, "has a device see again what was recorded, without a VM"_kj},
-    {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj},
+    {"guest"_kj, &guestCommand, "makes bundles that guests are launched from"_kj, Completes::FILES},
+    {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj, Completes::FILES},
+    {"replay"_kj, &replayCommand, "has a device see again what was recorded, without a VM"_kj,
+     Completes::FILES},
+    {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj,
+     Completes::FILES},
+    {"completion"_kj, &completionCommand, "prints a script that completes all this in a shell"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},
 };
+
+ExitCode completionCommand(kj::ArrayPtr<const kj::StringPtr> words) {
+  CommandLine line("completion",
+                   "Prints a script for a shell that completes commands, options and names of VMs.",
+                   "bash|zsh");
+  KJ_IF_MAYBE (shells, line.parse(words, 1)) {
+    auto verbs = KJ_MAP(verb, VERBS) {
+      return CompletedVerb{verb.name, verb.help, verb.arguments};
+    };
+    printOut(completionScript(shells->size() == 0 ? "bash"_kj : (*shells)[0], verbs));
+  } else {
+    printOut(line.help());
+  }
+  return ExitCode::POWERED_OFF;
+}
 
 kj::String overview() {
   kj::Vector<kj::String> lines;

@@ -1,8 +1,8 @@
 #include "vmm/child_log.h"
 #include "vmm/commands.h"
 #include "vmm/config_file.h"
-#include "vmm/serve/hosting.h"
 #include "vmm/run_options.h"
+#include "vmm/serve/hosting.h"
 #include "vmm/vm_plan.h"
 #include "vmm/watching.h"
 

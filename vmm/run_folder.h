@@ -26,7 +26,7 @@ class VmPlace {
 
   kj::StringPtr name() const { return vmName; }
 
-  // Where its serial port and its console listen if they are to be found by its name.
+  // Where its serial port and its console listen when they are to be found by its name.
   kj::String serialSocket() const { return kj::str(folder, "/", vmName, ".serial"); }
   kj::String consoleSocket() const { return kj::str(folder, "/", vmName, ".console"); }
 

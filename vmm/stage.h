@@ -8,7 +8,7 @@
 
 namespace troupe {
 
-// What a process has once, however many VMs play in it: the programs and profiles of their actors,
+// What a process has once, for all VMs that play in it: the programs and profiles of their actors,
 // and the launcher of its thread. Their jails are all open or all closed, therefore, and one folder
 // of profiles is in force for all.
 class Stage {

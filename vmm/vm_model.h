@@ -25,7 +25,7 @@ struct BrokerCounters {
   uint64_t deviceCalls;
 };
 
-// A virtual machine with all its processes; those that run in this process are begun by an Instance
+// A virtual machine with all its processes; those that live in this process are begun by an Instance
 // (vmm/serve/instance.h) and by nothing else. Destruction ends whatever is left of it: no process, no
 // socket and no temporary file stays, and the terminal is as it was.
 class RunningVm {

@@ -7,6 +7,7 @@
 #include "vmm/run_folder.h"
 #include "vmm/vm_files.h"
 #include "vmm/vm_plan.h"
+#include "vmm/vsock_neighbours.h"
 
 namespace troupe {
 
@@ -14,9 +15,10 @@ namespace troupe {
 // is looked up by name after this.
 struct VmStart {
   VmPlan plan;
-  VmFiles files;                 // opened for `plan`
-  kj::Vector<kj::String> notes;  // for the user, a line each
-  kj::Own<VmPlace> place = {};   // where it is found; by default one of the plan's name
+  VmFiles files;                             // opened for `plan`
+  kj::Vector<kj::String> notes;              // for the user, a line each
+  kj::Own<VsockNeighbours> neighbours = {};  // of its socket device; by default the host's programs
+  kj::Own<VmPlace> place = {};               // where it is found; by default one of the plan's name
 };
 
 }  // namespace troupe

@@ -84,6 +84,9 @@ class HostConnector final: public Connector::Server {
     return kj::READY_NOW;
   }
 
+  // Nothing is offered to a guest here: its clients connect to sockets of the device itself.
+  kj::Promise<void> ended(EndedContext) override { return kj::READY_NOW; }
+
  private:
   kj::Promise<void> connectTo(ConnectContext context, kj::String path, kj::Duration wait,
                               kj::TimePoint end) {
@@ -112,15 +115,25 @@ kj::Own<Connector::Server> makeHostConnector(kj::Timer& timer, kj::Maybe<kj::Str
 
 VsockConnector::VsockConnector(kj::AsyncIoContext& io, kj::AutoCloseFd pipe,
                                kj::Maybe<kj::StringPtr> socket)
+    : VsockConnector(io, kj::mv(pipe), makeHostConnector(io.provider->getTimer(), socket)) {}
+
+VsockConnector::VsockConnector(kj::AsyncIoContext& io, kj::AutoCloseFd pipe,
+                               Connector::Client connector)
     : stream(io.lowLevelProvider->wrapUnixSocketFd(kj::mv(pipe),
                                                    kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK)),
       messages(*stream, MOST_CALLS),
       network(messages, /*maxFdsPerMessage=*/1, capnp::rpc::twoparty::Side::SERVER,
               boundedReading()),
-      rpc(capnp::makeRpcServer(
-          network, Connector::Client(makeHostConnector(io.provider->getTimer(), socket)))) {
+      rpc(capnp::makeRpcServer(network, kj::mv(connector))) {
   messages.watch(network);
   rpc.setFlowLimit(4 * 1024);  // what it may have asked and not yet been told, in words
+}
+
+Acceptor::Client VsockConnector::device() {
+  capnp::MallocMessageBuilder message(8);
+  auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+  vatId.setSide(capnp::rpc::twoparty::Side::CLIENT);
+  return rpc.bootstrap(vatId).castAs<Acceptor>();
 }
 
 }  // namespace troupe

@@ -18,9 +18,15 @@ namespace troupe {
 // has not dropped, is bounded.
 class VsockConnector final {
  public:
+  // `connector`: whoever answers in the place of the host.
+  VsockConnector(kj::AsyncIoContext& io, kj::AutoCloseFd pipe, Connector::Client connector);
+
   // `socket`: null where the guest is to reach nobody.
   VsockConnector(kj::AsyncIoContext& io, kj::AutoCloseFd pipe, kj::Maybe<kj::StringPtr> socket);
   KJ_DISALLOW_COPY(VsockConnector);
+
+  // Whom the device's process lets offer streams to its guest. As long as this object.
+  Acceptor::Client device();
 
  private:
   kj::Own<kj::AsyncCapabilityStream> stream;

@@ -195,7 +195,9 @@ class FuzzedVsock final: public fuzz::FuzzedDevice, public HostSide {
     KJ_ASSERT_NONNULL(board).ready(*peer.stream);
   }
 
-  kj::Own<ConnectAttempt> connect(Stream& stream, uint64_t, uint32_t port) override {
+  void ended(uint64_t, uint32_t, uint32_t) override {}
+
+  kj::Own<ConnectAttempt> connect(Stream& stream, uint64_t, uint32_t port, uint32_t) override {
     auto peer = kj::heap<Peer>();
     peer->stream = &stream;
     auto attempt = kj::heap<FakeAttempt>(*peer);

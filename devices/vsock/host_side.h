@@ -44,13 +44,26 @@ class ConnectAttempt {
   virtual kj::Own<HostSocket> take() = 0;
 };
 
+// Somebody's wish to have a stream to the guest. Destroying it without accepted() refuses it.
+class Offer {
+ public:
+  virtual ~Offer() noexcept(false) = default;
+
+  // The guest takes it. Once.
+  virtual void accepted() = 0;
+};
+
 // What the switchboard asks of the world.
 class HostSide {
  public:
-  // Looks for somebody at `port` of `cid` (2: the host). Whoever implements this calls
-  // Switchboard::ready(stream) when the attempt is over, and from then on whenever the socket has
-  // news: bytes, room, its end.
-  virtual kj::Own<ConnectAttempt> connect(Stream& stream, uint64_t cid, uint32_t port) = 0;
+  // Looks for somebody at `port` of `cid` (2: the host) for a stream from `guestPort`. Whoever
+  // implements this calls Switchboard::ready(stream) when the attempt is over, and from then on
+  // whenever the socket has news: bytes, room, its end.
+  virtual kj::Own<ConnectAttempt> connect(Stream& stream, uint64_t cid, uint32_t port,
+                                          uint32_t guestPort) = 0;
+
+  // An offered stream that the guest had accepted has ended.
+  virtual void ended(uint64_t peerCid, uint32_t peerPort, uint32_t guestPort) = 0;
 };
 
 }  // namespace troupe::vsock

@@ -15,15 +15,6 @@ Connector::Client bootstrap(capnp::RpcSystem<capnp::rpc::twoparty::VatId>& rpc) 
   return rpc.bootstrap(vatId).castAs<Connector>();
 }
 
-// The fd belongs to the capability, whose owner keeps its copy until the capability is dropped: so
-// this process has one of its own, and the end of a stream is an end.
-kj::AutoCloseFd duplicate(kj::Maybe<int> lent) {
-  KJ_IF_MAYBE (fd, lent) {
-    return kj::AutoCloseFd(fcntl(*fd, F_DUPFD_CLOEXEC, 0));
-  }
-  return nullptr;
-}
-
 kj::Promise<kj::AutoCloseFd> socketOf(Connector::ConnectResults::Reader results) {
   if (!results.hasSocket()) return kj::AutoCloseFd(nullptr);
   auto handle = results.getSocket();
@@ -33,19 +24,27 @@ kj::Promise<kj::AutoCloseFd> socketOf(Connector::ConnectResults::Reader results)
 
 }  // namespace
 
-ConnectorPipe::ConnectorPipe(kj::AsyncIoContext& io, int fd)
+kj::AutoCloseFd duplicate(kj::Maybe<int> lent) {
+  KJ_IF_MAYBE (fd, lent) {
+    return kj::AutoCloseFd(fcntl(*fd, F_DUPFD_CLOEXEC, 0));
+  }
+  return nullptr;
+}
+
+ConnectorPipe::ConnectorPipe(kj::AsyncIoContext& io, int fd, Acceptor::Client acceptor)
     : stream(
           io.lowLevelProvider->wrapUnixSocketFd(fd, kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC)),
       network(*stream, FDS_PER_MESSAGE, capnp::rpc::twoparty::Side::CLIENT),
-      rpc(capnp::makeRpcClient(network)),
+      rpc(capnp::makeRpcServer(network, kj::mv(acceptor))),
       client(bootstrap(rpc)) {}
 
-Question::Question(Connector::Client connector, uint64_t cid, uint32_t port,
+Question::Question(Connector::Client connector, uint64_t cid, uint32_t port, uint32_t guestPort,
                    kj::Function<void()> answered)
     : asking(nullptr) {
   auto request = connector.connectRequest();
   request.setCid(cid);
   request.setPort(port);
+  request.setGuestPort(guestPort);
   asking = request.send()
                .then([](capnp::Response<Connector::ConnectResults>&& response) {
                  return socketOf(response);

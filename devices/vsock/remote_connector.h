@@ -12,8 +12,8 @@ namespace troupe::vsock {
 // The pipe to whoever finds the other ends of streams (protos/connector.capnp).
 class ConnectorPipe {
  public:
-  // `fd` stays open and is borrowed.
-  ConnectorPipe(kj::AsyncIoContext& io, int fd);
+  // `fd` stays open and is borrowed. `acceptor`: whom the other side offers streams.
+  ConnectorPipe(kj::AsyncIoContext& io, int fd, Acceptor::Client acceptor);
   KJ_DISALLOW_COPY(ConnectorPipe);
 
   Connector::Client connector() { return client; }
@@ -25,11 +25,16 @@ class ConnectorPipe {
   Connector::Client client;
 };
 
+// A copy of the fd of a capability, whose owner keeps its own until the capability is
+// dropped: so the end of a stream is an end. Null where it has none.
+kj::AutoCloseFd duplicate(kj::Maybe<int> lent);
+
 // One question to a connector. Destroying it gives it up.
 class Question {
  public:
   // Calls `answered` from the loop once it is over.
-  Question(Connector::Client connector, uint64_t cid, uint32_t port, kj::Function<void()> answered);
+  Question(Connector::Client connector, uint64_t cid, uint32_t port, uint32_t guestPort,
+           kj::Function<void()> answered);
 
   bool over() const { return isOver; }
   bool found() { return socket != nullptr; }

@@ -48,6 +48,8 @@ class Stream {
   bool named = false;  // the table finds it by its key
   kj::Own<HostSocket> socket;
   kj::Own<ConnectAttempt> attempt;
+  kj::Own<Offer> offer;     // until the guest has answered it
+  bool wasOffered = false;  // and was accepted
   Outgoing outgoing;
   uint32_t deadline = 0;  // tick; 0: none
 

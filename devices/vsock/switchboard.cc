@@ -66,6 +66,7 @@ void Switchboard::release(Stream& stream) {
   bool delivers =
       stream.outgoing.size() > 0 && !stream.hostRefuses && stream.socket.get() != nullptr;
   if (!delivers) return finish(stream);
+  tellEnd(stream);
   table.unbind(stream);
   stream.state = State::DRAINING;
   stream.guestEnded = true;
@@ -79,6 +80,7 @@ void Switchboard::release(Stream& stream) {
 void Switchboard::doom(Stream& stream) {
   if (stream.attempt.get() != nullptr) --asked;
   stream.attempt = nullptr;
+  stream.offer = nullptr;
   stream.socket = nullptr;
   stream.state = State::DOOMED;
   waitNoMore(stream);
@@ -88,7 +90,16 @@ void Switchboard::doom(Stream& stream) {
 void Switchboard::finish(Stream& stream) {
   if (stream.attempt.get() != nullptr) --asked;
   waitNoMore(stream);
+  tellEnd(stream);
   table.remove(stream);
+}
+
+// Its name may be given to another.
+void Switchboard::tellEnd(Stream& stream) {
+  if (stream.wasOffered && stream.named) {
+    host.ended(stream.key.peerCid, stream.key.peerPort, stream.key.guestPort);
+  }
+  stream.wasOffered = false;
 }
 
 void Switchboard::wait(Stream& stream, uint32_t ticks) {
@@ -136,11 +147,15 @@ void Switchboard::expire(Stream& stream) {
   }
 }
 
-void Switchboard::transportReset() {
+void Switchboard::closeAll() {
   for (uint16_t slot = 0; slot < table.slots(); slot++) {
     Stream& stream = table.at(slot);
     if (stream.state != State::FREE) finish(stream);
   }
+}
+
+void Switchboard::transportReset() {
+  closeAll();
   resetCount = 0;
   owesEvent = true;
   isSettling = rings.event != nullptr;

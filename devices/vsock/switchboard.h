@@ -55,6 +55,10 @@ class Switchboard {
   Stream& greet(kj::Own<HostSocket> socket);
   Stream& forward(kj::Own<HostSocket> socket, uint32_t guestPort);
 
+  // Somebody who has a name of his own wants a stream, while not full() and not taken().
+  Stream& offer(kj::Own<HostSocket> socket, const StreamKey& key, kj::Own<Offer> offer);
+  bool taken(const StreamKey& key) { return table.find(key) != nullptr; }
+
   // The stream's socket or attempt has news; serve() looks what.
   void ready(Stream& stream) {
     stream.socketReady = true;
@@ -67,6 +71,9 @@ class Switchboard {
   // Time passes only while somebody is waited for: tick() each second while needsTicks().
   bool needsTicks() const { return timed > 0 || isSettling; }
   void tick();
+
+  // Ends all streams, and tells those who offered some. The guest is told nothing.
+  void closeAll();
 
   // All streams are gone, and the guest is told so (§5.10.6.7.1): its connections end, its
   // listeners stay, and it looks at its cid again. For a device that was attached anew.
@@ -136,6 +143,7 @@ class Switchboard {
   void release(Stream& stream);
   void doom(Stream& stream);
   void finish(Stream& stream);
+  void tellEnd(Stream& stream);
   void wait(Stream& stream, uint32_t ticks);
   void waitNoMore(Stream& stream);
   void expire(Stream& stream);

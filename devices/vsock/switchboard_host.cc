@@ -32,6 +32,16 @@ Stream& Switchboard::forward(kj::Own<HostSocket> socket, uint32_t guestPort) {
   return stream;
 }
 
+Stream& Switchboard::offer(kj::Own<HostSocket> socket, const StreamKey& key, kj::Own<Offer> offer) {
+  Stream& stream = table.add(State::REQUESTED);
+  stream.socket = kj::mv(socket);
+  stream.offer = kj::mv(offer);
+  table.bind(stream, key);
+  wait(stream, ANSWER_TICKS);
+  guestWork.add(stream.slot);
+  return stream;
+}
+
 // Asks the guest for a stream to its port, from a port of ours that is free.
 void Switchboard::request(Stream& stream, uint32_t guestPort) {
   StreamKey key = {HOST_CID, 0, guestPort};
@@ -50,7 +60,8 @@ void Switchboard::startAsking() {
     Stream& stream = table.at(toAsk.take());
     bool waits = stream.state == State::ASKING && stream.attempt.get() == nullptr;
     if (!waits) continue;
-    stream.attempt = host.connect(stream, stream.key.peerCid, stream.key.peerPort);
+    stream.attempt =
+        host.connect(stream, stream.key.peerCid, stream.key.peerPort, stream.key.guestPort);
     ++asked;
     if (stream.attempt->over()) hostWork.add(stream.slot);
   }
@@ -118,6 +129,11 @@ void Switchboard::takeAnswer(Stream& stream) {
 void Switchboard::establish(Stream& stream) {
   waitNoMore(stream);
   stream.state = State::ESTABLISHED;
+  if (stream.offer.get() != nullptr) {
+    stream.wasOffered = true;
+    stream.offer->accepted();
+    stream.offer = {};
+  }
   stream.socketReady = true;
   if (stream.littleInKernel) stream.socket->keepLittle();
   guestWork.add(stream.slot);

@@ -63,11 +63,30 @@ class NeverOver final: public ConnectAttempt {
   kj::Own<HostSocket> take() override { return {}; }
 };
 
+// What became of an offer.
+struct Wish {
+  bool accepted = false;
+  bool over = false;
+};
+
+class FakeOffer final: public Offer {
+ public:
+  explicit FakeOffer(Wish& wish) : wish(wish) {}
+  ~FakeOffer() noexcept(false) { wish.over = true; }
+  void accepted() override { wish.accepted = true; }
+
+ private:
+  Wish& wish;
+};
+
 // A guest with one buffer after the other, and its switchboard.
 struct Bench: public HostSide {
-  kj::Own<ConnectAttempt> connect(Stream&, uint64_t, uint32_t) override {
+  kj::Own<ConnectAttempt> connect(Stream&, uint64_t, uint32_t, uint32_t) override {
     asked++;
     return kj::heap<NeverOver>();
+  }
+  void ended(uint64_t peerCid, uint32_t peerPort, uint32_t guestPort) override {
+    ends.push_back({peerCid, peerPort, guestPort});
   }
 
   Bench() {
@@ -89,7 +108,7 @@ struct Bench: public HostSide {
             uint32_t flags = 0) {
     PacketHeader header = {};
     header.sourceCid = CID;
-    header.destinationCid = HOST_CID;
+    header.destinationCid = peerCid;
     header.sourcePort = port;
     header.destinationPort = hostPort;
     header.length = length;
@@ -120,6 +139,15 @@ struct Bench: public HostSide {
     }
     return 0;
   }
+  // Somebody with a name of his own has a stream for the guest's port 22.
+  Stream& offer(const StreamKey& key, Wish& wish) {
+    return board.offer(kj::heap<FakeSocket>(peer), key, kj::heap<FakeOffer>(wish));
+  }
+  // What the guest answers to it.
+  void answer(uint16_t op, const StreamKey& key, uint32_t flags = 0) {
+    peerCid = key.peerCid;
+    send(op, key.guestPort, key.peerPort, 0, flags);
+  }
   Stream& client(uint32_t port = 22) { return board.forward(kj::heap<FakeSocket>(peer), port); }
 
   FakeRam ram{8 * FakeRam::MIB};
@@ -134,6 +162,8 @@ struct Bench: public HostSide {
   virtio::Virtqueue eventRing{memory, event.layout(), {true, true}};
   Peer peer;  // outlives its socket
   uint32_t asked = 0;
+  uint64_t peerCid = HOST_CID;
+  std::vector<StreamKey> ends;
   uint32_t taken = 0;
   uint32_t credit = 1 << 20;
   PacketHeader last = {};
@@ -151,6 +181,62 @@ TEST(Switchboard, ClientThatSaysNothingIsHungUpOn) {
   EXPECT_TRUE(bench.peer.closed);
   EXPECT_EQ(bench.next(), 0);  // the guest never heard of it
   EXPECT_FALSE(bench.board.needsTicks());
+}
+
+constexpr StreamKey FROM_ANOTHER_GUEST = {7, 1024, 22};
+
+TEST(Switchboard, AnOfferComesFromWhomItSaysAndItsEndIsToldOnce) {
+  Bench bench;
+  Wish wish;
+  bench.offer(FROM_ANOTHER_GUEST, wish);
+  EXPECT_TRUE(bench.board.taken(FROM_ANOTHER_GUEST));
+  EXPECT_EQ(bench.next(), OP_REQUEST);
+  EXPECT_EQ(bench.last.sourceCid, 7);
+  EXPECT_EQ(bench.last.sourcePort, 1024);
+  EXPECT_FALSE(wish.over);
+  bench.answer(OP_RESPONSE, FROM_ANOTHER_GUEST);
+  EXPECT_TRUE(wish.accepted);
+  EXPECT_TRUE(wish.over);
+  EXPECT_EQ(bench.ends.size(), 0);
+  bench.answer(OP_RST, FROM_ANOTHER_GUEST);
+  ASSERT_EQ(bench.ends.size(), 1);
+  EXPECT_TRUE(bench.ends[0] == FROM_ANOTHER_GUEST);
+  EXPECT_FALSE(bench.board.taken(FROM_ANOTHER_GUEST));
+}
+
+TEST(Switchboard, AnOfferThatTheGuestRefusesIsRefusedAndHasNoEnd) {
+  Bench bench;
+  Wish wish;
+  bench.offer(FROM_ANOTHER_GUEST, wish);
+  EXPECT_EQ(bench.next(), OP_REQUEST);
+  bench.answer(OP_RST, FROM_ANOTHER_GUEST);
+  EXPECT_FALSE(wish.accepted);
+  EXPECT_TRUE(wish.over);
+  EXPECT_TRUE(bench.peer.closed);
+  EXPECT_EQ(bench.ends.size(), 0);
+}
+
+TEST(Switchboard, AnOfferThatTheGuestDoesNotAnswerIsRefusedInTime) {
+  Bench bench;
+  Wish wish;
+  bench.offer(FROM_ANOTHER_GUEST, wish);
+  EXPECT_EQ(bench.next(), OP_REQUEST);
+  bench.pass(10);
+  EXPECT_TRUE(wish.over);
+  EXPECT_FALSE(wish.accepted);
+  EXPECT_EQ(bench.next(), OP_RST);
+}
+
+TEST(Switchboard, WhenAllIsClosedTheEndsOfOffersAreTold) {
+  Bench bench;
+  Wish wish;
+  bench.offer(FROM_ANOTHER_GUEST, wish);
+  EXPECT_EQ(bench.next(), OP_REQUEST);
+  bench.answer(OP_RESPONSE, FROM_ANOTHER_GUEST);
+  bench.client();
+  bench.board.closeAll();
+  EXPECT_EQ(bench.ends.size(), 1);
+  EXPECT_EQ(bench.board.streams(), 0);
 }
 
 TEST(Switchboard, GuestThatDoesNotAnswerLosesTheClient) {

@@ -60,7 +60,8 @@ struct VsockEngine::Active final: private HostSide {
 
   Active(VsockEngine& engine, Driver driver, kj::Array<virtio::ActiveQueue> queuesParam,
          virtio::DriverLink& link)
-      : events(engine.events),
+      : engine(engine),
+        events(engine.events),
         connector(engine.connector),
         flight(
             engine.flight.map([](virtio::HostInputs& one) -> virtio::HostInputs& { return one; })),
@@ -286,8 +287,21 @@ struct VsockEngine::Active final: private HostSide {
     });
   }
 
-  kj::Own<ConnectAttempt> connect(Stream& stream, uint64_t cid, uint32_t port) override;
+  kj::Own<ConnectAttempt> connect(Stream& stream, uint64_t cid, uint32_t port,
+                                  uint32_t guestPort) override;
+  void ended(uint64_t peerCid, uint32_t peerPort, uint32_t guestPort) override {
+    engine.tellEnd({peerCid, peerPort, guestPort});
+  }
 
+  // Offers the guest a stream; none of this name exists, and there is room.
+  void offer(const StreamKey& key, kj::AutoCloseFd fd, kj::Own<Offer> wish) {
+    auto socket = kj::heap<LoopSocket>(events, kj::mv(fd));
+    auto& loopSocket = *socket;
+    watch(loopSocket, board.offer(kj::mv(socket), key, kj::mv(wish)));
+    wake();
+  }
+
+  VsockEngine& engine;
   kj::UnixEventPort& events;
   Connector::Client connector;
   kj::Maybe<virtio::HostInputs&> flight;
@@ -306,8 +320,8 @@ struct VsockEngine::Active final: private HostSide {
 
 class VsockEngine::Active::Attempt final: public ConnectAttempt {
  public:
-  Attempt(Active& active, Stream& stream, uint64_t cid, uint32_t port)
-      : active(active), stream(stream), question(active.connector, cid, port, [this] {
+  Attempt(Active& active, Stream& stream, uint64_t cid, uint32_t port, uint32_t guestPort)
+      : active(active), stream(stream), question(active.connector, cid, port, guestPort, [this] {
           this->active.note(HostCall::Kind::CONNECTED, this->stream.slot,
                             question.found() ? 0 : -ENOENT);
           this->active.board.ready(this->stream);
@@ -370,10 +384,86 @@ bool VsockEngine::Active::repeatFor(Stream& stream, const virtio::HostAnswer& in
   return true;
 }
 
-kj::Own<ConnectAttempt> VsockEngine::Active::connect(Stream& stream, uint64_t cid, uint32_t port) {
+kj::Own<ConnectAttempt> VsockEngine::Active::connect(Stream& stream, uint64_t cid, uint32_t port,
+                                                     uint32_t guestPort) {
   note(HostCall::Kind::CONNECT, cid << 32 | port);
   if (isReplayed()) return kj::heap<KnownAttempt>(*this, stream);
-  return kj::heap<Attempt>(*this, stream, cid, port);
+  return kj::heap<Attempt>(*this, stream, cid, port, guestPort);
+}
+
+kj::Promise<void> OfferTaker::offer(OfferContext context) {
+  auto handle = context.getParams().getSocket();
+  auto lent = handle.getFd();
+  return lent.then([this, context, handle = kj::mv(handle)](kj::Maybe<int> fd) mutable {
+    kj::Promise<OfferAnswer> answer = OfferAnswer::REFUSED;
+    KJ_IF_MAYBE (engine, its) {
+      answer = engine->take(context.getParams().getStream(), duplicate(fd));
+    }
+    handle = nullptr;  // and with it the fd as it came
+    context.releaseParams();
+    return answer.then(
+        [context](OfferAnswer said) mutable { context.getResults().setAnswer(said); });
+  });
+}
+
+namespace {
+
+class PromisedOffer final: public Offer {
+ public:
+  explicit PromisedOffer(kj::Own<kj::PromiseFulfiller<OfferAnswer>> answer)
+      : answer(kj::mv(answer)) {}
+  ~PromisedOffer() noexcept(false) { answer->fulfill(OfferAnswer::REFUSED); }  // unless it has one
+  KJ_DISALLOW_COPY(PromisedOffer);
+  void accepted() override { answer->fulfill(OfferAnswer::ACCEPTED); }
+
+ private:
+  kj::Own<kj::PromiseFulfiller<OfferAnswer>> answer;
+};
+
+}  // namespace
+
+kj::Promise<OfferAnswer> VsockEngine::take(StreamName::Reader name, kj::AutoCloseFd socket) {
+  KJ_IF_MAYBE (one, active) {
+    if (flight != nullptr) return OfferAnswer::REFUSED;  // a recording has no word for it
+    auto& board = (*one)->board;
+    StreamKey key = {name.getPeerCid(), name.getPeerPort(), name.getGuestPort()};
+    if (board.taken(key)) return OfferAnswer::EXISTS;
+    if (board.full() || socket == nullptr) return OfferAnswer::REFUSED;
+    auto answer = kj::newPromiseAndFulfiller<OfferAnswer>();
+    (*one)->offer(key, kj::mv(socket), kj::heap<PromisedOffer>(kj::mv(answer.fulfiller)));
+    return kj::mv(answer.promise);
+  }
+  return OfferAnswer::REFUSED;
+}
+
+void VsockEngine::tellEnd(const StreamKey& key) {
+  untold.add(key);
+  if (isTelling) return;
+  isTelling = true;
+  telling = kj::evalLater([this] { return tellEnds(); }).eagerlyEvaluate(nullptr);
+}
+
+// One call at a time, so that whoever hears it can bound them.
+kj::Promise<void> VsockEngine::tellEnds() {
+  constexpr size_t MOST_AT_ONCE = 256;
+  kj::uint count = kj::uint(kj::min(untold.size(), MOST_AT_ONCE));
+  if (count == 0) {
+    isTelling = false;
+    return kj::READY_NOW;
+  }
+  auto request = connector.endedRequest();
+  auto list = request.initStreams(count);
+  for (kj::uint i = 0; i < count; i++) {
+    auto& key = untold[untold.size() - 1 - i];
+    list[i].setPeerCid(key.peerCid);
+    list[i].setPeerPort(key.peerPort);
+    list[i].setGuestPort(key.guestPort);
+  }
+  untold.resize(untold.size() - count);
+  return request.send()
+      .ignoreResult()
+      .catch_([](kj::Exception&&) {})  // it is gone, and nobody minds
+      .then([this] { return tellEnds(); });
 }
 
 VsockEngine::VsockEngine(kj::UnixEventPort& events, uint64_t guestCid,
@@ -417,6 +507,9 @@ void VsockEngine::recordIn(virtio::FlightLog& log) {
 }
 
 kj::Promise<void> VsockEngine::stop() {
+  KJ_IF_MAYBE (one, active) {
+    (*one)->board.closeAll();
+  }
   active = nullptr;
   return kj::READY_NOW;
 }

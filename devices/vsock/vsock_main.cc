@@ -26,14 +26,16 @@ kj::Array<VsockEngine::Listener> listenersOf(sandbox::ActorSetup& setup) {
 }  // namespace
 
 int vsockMain() {
-  return virtio::keepingDeviceMain(
-      [](kj::AsyncIoContext& io, sandbox::ActorSetup& setup, virtio::EngineMemory kept) {
-        auto pipe = kj::heap<ConnectorPipe>(io, setup.fd("connector"));
-        kj::Own<virtio::DeviceEngine> engine =
-            kj::heap<VsockEngine>(io.unixEventPort, setup.config<VsockConfig>().getGuestCid(),
-                                  listenersOf(setup), pipe->connector(), kept);
-        return engine.attach(kj::mv(pipe));
-      });
+  return virtio::keepingDeviceMain([](kj::AsyncIoContext& io, sandbox::ActorSetup& setup,
+                                      virtio::EngineMemory kept) {
+    auto taker = kj::heap<OfferTaker>();
+    auto& offers = *taker;
+    auto pipe = kj::heap<ConnectorPipe>(io, setup.fd("connector"), kj::mv(taker));
+    auto engine = kj::heap<VsockEngine>(io.unixEventPort, setup.config<VsockConfig>().getGuestCid(),
+                                        listenersOf(setup), pipe->connector(), kept);
+    offers.serve(*engine);
+    return kj::Own<virtio::DeviceEngine>(kj::mv(engine)).attach(kj::mv(pipe));
+  });
 }
 
 }  // namespace troupe::vsock

@@ -71,3 +71,18 @@ def memory_kib(root):
             elif counted and first == "Private_Dirty:":
                 total["private"] += int(line.split()[1])
     return total
+
+
+def name(pid):
+    """As the kernel calls it: 15 characters; "" of one that is gone."""
+    try:
+        with open(f"/proc/{pid}/comm") as comm:
+            return comm.read().strip()
+    except OSError:
+        return ""
+
+
+def private_kib(pid):
+    """Memory that this process shares with nobody."""
+    with open(f"/proc/{pid}/smaps_rollup") as smaps:
+        return sum(int(line.split()[1]) for line in smaps if line.startswith("Private_"))

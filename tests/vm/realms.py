@@ -1,12 +1,75 @@
 """A daemon of realms for tests, and guests for it."""
 
+import base64
+import itertools
 import json
 import os
 import shutil
+import subprocess
 import time
 import unittest
 
 import machine
+
+
+def descendants(pid):
+    """pids of all processes below this one."""
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                parents[int(entry)] = int(file.read().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    found, grown = {pid}, True
+    while grown:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return found - {pid}
+
+
+class Rpc:
+    """`troupe rpc`: one question at a time, and what is told between the answers."""
+
+    def __init__(self, process):
+        self.process = process
+        self.ids = itertools.count(1)
+        self.events = []
+
+    def line(self):
+        said = self.process.stdout.readline()
+        if not said:
+            raise AssertionError("`troupe rpc` has ended: " + self.process.stderr.read().decode())
+        return json.loads(said)
+
+    def ask(self, mayFail=False, **request):
+        request["id"] = next(self.ids)
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+        while True:
+            answer = self.line()
+            if "id" not in answer:
+                self.events.append(answer)
+                continue
+            if answer["id"] != request["id"] or ("error" in answer and not mayFail):
+                raise AssertionError(answer)
+            return answer
+
+    def call(self, on, method, **params):
+        return self.ask(on=on, call=method, params=params)["result"]
+
+    def refused(self, **request):
+        return self.ask(mayFail=True, **request)["error"]
+
+    def event(self):
+        return self.events.pop(0) if self.events else self.line()
+
+    def read(self, handle):
+        return base64.b64decode(self.ask(read=handle)["base64"])
+
+    def write(self, handle, data):
+        return self.ask(write=handle, base64=base64.b64encode(data).decode())["bytes"]
 
 
 class Realms(unittest.TestCase):
@@ -51,6 +114,12 @@ class Realms(unittest.TestCase):
         """(name, realm, cid) once it runs."""
         said = json.loads(self.tell("launch", bundle, "--json", "--socket", self.socket, *options))
         return said["name"], said["realm"], said["cid"]
+
+    def rpc(self):
+        process = self.folder.start("rpc", "--socket", self.socket, stdin=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return Rpc(process)
 
     def listed(self):
         return json.loads(self.tell("list", "--json", "--socket", self.socket))

@@ -7,7 +7,7 @@
 
 namespace troupe::realm {
 
-// The daemon that a command of `troupe` speaks to: that of --socket, or this user's own.
+// The daemon which a command of `troupe` speaks to: that of --socket, or this user's own.
 class Daemon {
  public:
   // Throws TRP-rlm-039 when none listens there. `path` empty: the usual place.
@@ -17,6 +17,7 @@ class Daemon {
   static kj::Maybe<kj::Own<Daemon>> ifThere(kj::AsyncIoContext& io);
 
   Manager::Client manager() { return connection.manager(); }
+  kj::Promise<void> onDisconnect() { return connection.onDisconnect(); }
 
   // The realm with this label or number. Throws TRP-rlm-033.
   Realm::Client find(kj::StringPtr realm, uint32_t& id);

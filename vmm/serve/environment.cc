@@ -11,7 +11,12 @@ namespace troupe::realm {
 
 Environment::Environment(Environments& all, uint32_t id, kj::StringPtr label, Kept kept,
                          RealmTerms terms)
-    : all(all), number(id), text(kj::heapString(label)), kept(kept), permitted(kj::mv(terms)) {}
+    : all(all),
+      number(id),
+      text(kj::heapString(label)),
+      kept(kept),
+      permitted(kj::mv(terms)),
+      exchange(kj::refcounted<VsockExchange>(all.io.provider->getTimer())) {}
 
 kj::Own<Instance> Environment::launch(kj::StringPtr label, Instance::Prepare prepare) {
   if (isOver) {

@@ -8,12 +8,13 @@
 
 #include "vmm/realm/launch.h"
 #include "vmm/serve/instance.h"
+#include "vmm/serve/vsock_exchange.h"
 
 namespace troupe::realm {
 
 class Environments;
 
-// A realm: guests that know each other, numbered from 3. Ends with its last holder, and its guests
+// A realm: guests that know each other, with numbers from 3. Ends with its last holder, and its guests
 // with it, unless it is kept.
 class Environment {
  public:
@@ -25,6 +26,7 @@ class Environment {
   uint32_t id() const { return number; }
   kj::StringPtr label() const { return text; }
   const RealmTerms& terms() const { return permitted; }
+  VsockExchange& sockets() { return *exchange; }
 
   // Gives the guest its number and returns; it starts from the loop. Throws a user error when the
   // realm is over, or as many guests live as may.
@@ -62,6 +64,7 @@ class Environment {
   const kj::String text;
   const Kept kept;
   const RealmTerms permitted;
+  kj::Own<VsockExchange> exchange;
   uint32_t nextCid = FIRST_CID;
   uint32_t holders = 0;
   bool isOver = false;

@@ -5,6 +5,7 @@
 #include "vmm/error_codes.h"
 #include "vmm/run_folder.h"
 #include "vmm/serve/guest_line.h"
+#include "vmm/serve/vsock_endpoint_actor.h"
 #include "vmm/user_error.h"
 
 namespace troupe::realm {
@@ -25,8 +26,9 @@ RunningVm& requireVm(Instance& guest) {
       .raise();
 }
 
-GuestActor::GuestActor(kj::Own<Instance> guest, kj::Own<Session> session)
-    : guest(kj::mv(guest)), session(kj::mv(session)) {}
+GuestActor::GuestActor(kj::Own<Instance> guest, kj::Own<VsockExchange> sockets,
+                       kj::Own<Session> session)
+    : guest(kj::mv(guest)), sockets(kj::mv(sockets)), session(kj::mv(session)) {}
 
 kj::Promise<void> GuestActor::getSerial(GetSerialContext context) {
   return guest->onLaunched().then([this, context]() mutable {
@@ -39,6 +41,18 @@ kj::Promise<void> GuestActor::getConsole(GetConsoleContext context) {
   return guest->onLaunched().then([this, context]() mutable {
     auto line = connectToLine(requireVm(*guest).name(), GuestLine::CONSOLE);
     context.getResults().setSocket(session->hand(kj::mv(line)));
+  });
+}
+
+kj::Promise<void> GuestActor::getHostVsockEndpoint(GetHostVsockEndpointContext context) {
+  return guest->onLaunched().then([this, context]() mutable {
+    if (!sockets->has(guest->cid())) {
+      UserError(codes::NO_VSOCK,
+                kj::str("the guest with cid ", guest->cid(), " has no socket device"))
+          .raise();
+    }
+    context.getResults().setEndpoint(
+        kj::heap<VsockEndpointActor>(kj::addRef(*sockets), kj::addRef(*session)));
   });
 }
 

@@ -3,16 +3,19 @@
 #include "protos/realm.capnp.h"
 #include "vmm/serve/instance.h"
 #include "vmm/serve/session.h"
+#include "vmm/serve/vsock_exchange.h"
 
 namespace troupe::realm {
 
 // Serves one client's hold on a guest: interface Guest in protos/realm.capnp.
 class GuestActor final: public Guest::Server {
  public:
-  GuestActor(kj::Own<Instance> guest, kj::Own<Session> session);
+  // `sockets`: of its realm.
+  GuestActor(kj::Own<Instance> guest, kj::Own<VsockExchange> sockets, kj::Own<Session> session);
 
   kj::Promise<void> getSerial(GetSerialContext context) override;
   kj::Promise<void> getConsole(GetConsoleContext context) override;
+  kj::Promise<void> getHostVsockEndpoint(GetHostVsockEndpointContext context) override;
   kj::Promise<void> stop(StopContext context) override;
   kj::Promise<void> pause(PauseContext context) override;
   kj::Promise<void> resume(ResumeContext context) override;
@@ -21,11 +24,12 @@ class GuestActor final: public Guest::Server {
 
  private:
   kj::Own<Instance> guest;
+  kj::Own<VsockExchange> sockets;
   kj::Own<Session> session;
   Session::Thing counted{*session};
 };
 
-// Its VM. Throws a user error before it is there, and when it is gone.
+// The VM of `guest`. Throws a user error before it is there, and when it is gone.
 RunningVm& requireVm(Instance& guest);
 
 }  // namespace troupe::realm

@@ -8,6 +8,7 @@
 #include "vmm/serve/balloon_actor.h"
 #include "vmm/serve/guest_actor.h"
 #include "vmm/serve/manager_actor.h"
+#include "vmm/serve/vsock_endpoint_actor.h"
 #include "vmm/user_error.h"
 
 namespace troupe::realm {
@@ -20,7 +21,7 @@ constexpr kj::uint MOST_BLOCK_DEVICES = MOST_DISKS;
 // A copy of the fd that `handle` carries; the client keeps its own.
 kj::Promise<kj::AutoCloseFd> fdOf(Handle::Client handle, kj::String what) {
   auto got = handle.getFd();
-  return got.attach(kj::mv(handle)).then([what = kj::mv(what)](kj::Maybe<int> fd) {
+  return got.then([handle = kj::mv(handle), what = kj::mv(what)](kj::Maybe<int> fd) {
     KJ_IF_MAYBE (number, fd) {
       int copy;
       KJ_SYSCALL(copy = fcntl(*number, F_DUPFD_CLOEXEC, 3));
@@ -94,12 +95,14 @@ kj::Promise<void> RealmActor::launchInstance(LaunchInstanceContext context) {
       auto start =
           startOf(message->getRoot<LaunchInfo>().asReader(), kj::mv(fds), where, realm.terms());
       requireFit(start);
+      if (start.plan.vsock != nullptr) start.neighbours = realm.sockets().join(cid);
       start.place = kj::mv(place);
       return start;
     });
     auto results = context.getResults();
     results.setCid(instance->cid());
-    results.setController(kj::heap<GuestActor>(kj::mv(instance), kj::addRef(*session)));
+    results.setController(
+        kj::heap<GuestActor>(kj::mv(instance), kj::addRef(realm.sockets()), kj::addRef(*session)));
   });
 }
 
@@ -110,8 +113,8 @@ kj::Promise<void> RealmActor::listInstances(ListInstancesContext context) {
 
 kj::Promise<void> RealmActor::connectToInstance(ConnectToInstanceContext context) {
   auto& instance = require(context.getParams().getCid());
-  context.getResults().setController(
-      kj::heap<GuestActor>(kj::addRef(instance), kj::addRef(*session)));
+  context.getResults().setController(kj::heap<GuestActor>(
+      kj::addRef(instance), kj::addRef(realm.sockets()), kj::addRef(*session)));
   return kj::READY_NOW;
 }
 
@@ -119,6 +122,12 @@ kj::Promise<void> RealmActor::connectToBalloon(ConnectToBalloonContext context) 
   auto& instance = require(context.getParams().getCid());
   context.getResults().setController(
       kj::heap<BalloonActor>(kj::addRef(instance), kj::addRef(*session)));
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> RealmActor::getHostVsockEndpoint(GetHostVsockEndpointContext context) {
+  context.getResults().setEndpoint(
+      kj::heap<VsockEndpointActor>(kj::addRef(realm.sockets()), kj::addRef(*session)));
   return kj::READY_NOW;
 }
 

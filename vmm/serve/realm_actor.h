@@ -15,6 +15,7 @@ class RealmActor final: public Realm::Server {
   kj::Promise<void> listInstances(ListInstancesContext context) override;
   kj::Promise<void> connectToInstance(ConnectToInstanceContext context) override;
   kj::Promise<void> connectToBalloon(ConnectToBalloonContext context) override;
+  kj::Promise<void> getHostVsockEndpoint(GetHostVsockEndpointContext context) override;
 
  private:
   Instance& require(uint32_t cid);

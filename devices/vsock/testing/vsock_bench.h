@@ -53,6 +53,7 @@ class Listening {
 class TestConnector final: public Connector::Server {
  public:
   kj::Promise<void> connect(ConnectContext context) override;
+  kj::Promise<void> ended(EndedContext) override { return kj::READY_NOW; }
 
   // Ports below 1000 are served; what the test keeps is in `ends`, in the order of the questions.
   kj::Vector<kj::AutoCloseFd> ends;
