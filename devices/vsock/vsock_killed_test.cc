@@ -134,6 +134,8 @@ TEST(VsockKilled, NoChainIsLostOrReturnedTwiceWhereverItIsKilled) {
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
   Killed bench;
+  // What a dead process had begun to write stands behind what its successor sent.
+  bench.looksAtEveryByte = false;
   const std::string text = noise(64 << 10);
   uint64_t packets = 0, received = 0, bytes = 0;
   uint32_t port = 2000;
