@@ -18,8 +18,8 @@
 namespace troupe::sandbox {
 namespace {
 
-// More signals in a second than an actor gets but to keep us busy. A guest with 255 vCPUs that keeps
-// resetting itself causes 2550.
+// More signals in a second than an actor gets but to keep us busy. A guest with 255 vCPUs that
+// keeps resetting itself causes 2550.
 constexpr uint32_t MOST_SIGNALS = 4000;
 constexpr std::chrono::seconds SIGNAL_PERIOD(1);
 
@@ -94,13 +94,34 @@ bool isFault(pid_t thread, int signal) {
          info.si_code > 0;
 }
 
+// Those of this thread.
+thread_local kj::Vector<ExitReports*> listeners;
+
 }  // namespace
 
 ExitReports::ExitReports(kj::UnixEventPort& events)
     : signals(openSignals()),
       observer(events, signals, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       listening(
-          listen().eagerlyEvaluate([](kj::Exception&& exception) { KJ_LOG(ERROR, exception); })) {}
+          listen().eagerlyEvaluate([](kj::Exception&& exception) { KJ_LOG(ERROR, exception); })) {
+  listeners.add(this);
+}
+
+ExitReports::~ExitReports() noexcept(false) {
+  for (ExitReports*& listener : listeners) {
+    if (listener != this) continue;
+    listener = listeners.back();
+    listeners.removeLast();
+    return;
+  }
+}
+
+bool ExitReports::settleAll() {
+  bool done = true;
+  for (ExitReport* report : reports)
+    done = report->settle() && done;
+  return done;
+}
 
 kj::Promise<void> ExitReports::listen() {
   return observer.whenBecomesReadable().then([this]() {
@@ -108,9 +129,10 @@ kj::Promise<void> ExitReports::listen() {
     signalfd_siginfo taken;
     while (read(signals, &taken, sizeof(taken)) > 0) {
     }
+    // Taken from the others as well, who will not hear of it.
     bool more = false;
-    for (ExitReport* report : reports)
-      more = !report->settle() || more;
+    for (ExitReports* listener : listeners)
+      more = !listener->settleAll() || more;
     // By way of the kernel, so that whatever else has become ready comes first.
     if (more) raise(SIGCHLD);
     return listen();

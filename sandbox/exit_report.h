@@ -20,15 +20,19 @@ namespace troupe::sandbox {
 
 class ExitReport;
 
-// Hears that a child has stopped, on behalf of all the exit reports of one thread. Takes SIGCHLD
-// for itself: KJ's onChildExit() cannot be used beside it, pidfds and waiting for known pids can.
+// Hears that a child has stopped, on behalf of exit reports of one thread. Takes SIGCHLD for
+// itself: KJ's onChildExit() cannot be used beside it, pidfds and waiting for known pids can. There
+// may be several in a thread: the signal comes once, and whoever takes it looks for all of them.
 class ExitReports final: public kj::Refcounted {
  public:
   explicit ExitReports(kj::UnixEventPort& events);
+  ~ExitReports() noexcept(false);
 
  private:
   friend class ExitReport;
   kj::Promise<void> listen();
+  // False when there may be more to deal with.
+  bool settleAll();
 
   kj::AutoCloseFd signals;
   kj::UnixEventPort::FdObserver observer;

@@ -142,6 +142,30 @@ TEST(ExitReport, FindsTheThreadThatMadeTheCall) {
   EXPECT_EQ(0u, told.remedy.find("no profile may allow socket once")) << told.remedy;
 }
 
+// There is one SIGCHLD for all launchers of a process, and whoever reads it takes it from the
+// others: here, while they deal with others that came just before.
+TEST(ExitReport, NoStopIsMissedBesideAnotherLauncher) {
+  JailBench bench;
+  Launcher others[] = {{bench.io().unixEventPort, Jail::ON}, {bench.io().unixEventPort, Jail::ON}};
+  for (int turn = 0; turn < 10; turn++) {
+    kj::Vector<Actor> actors;
+    for (int i = 0; i < 12; i++)
+      actors.add(bench.launch());
+    auto ended = kj::heapArrayBuilder<kj::Promise<int>>(actors.size());
+    for (auto& actor : actors) {
+      actor.child->started().wait(bench.scope());
+      ended.add(actor.child->onExit());
+    }
+    for (auto& actor : actors) {
+      auto request = actor.sample.tryRequest();
+      request.setCall("getuid");
+      request.send().detach([](kj::Exception&&) {});
+    }
+    for (int status : kj::joinPromises(ended.finish()).wait(bench.scope()))
+      EXPECT_EQ(status & 0x7f, SIGSYS);
+  }
+}
+
 TEST(ExitReport, RemedyForAThreadIsItsOwnFilter) {
   JailBench bench;
   Actor actor = bench.start();

@@ -36,7 +36,7 @@ JailBench::JailBench(LaunchFaults faults, Jail jail, kj::Maybe<const WatchReques
       program(openProgram()),
       jailer(context.unixEventPort, jail, faults, watch) {}
 
-Actor JailBench::launch(const ActorOptions& options) {
+Actor JailBench::launch(Launcher& launcher, const ActorOptions& options) {
   int sockets[2], pipe[2];
   KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets));
   kj::AutoCloseFd ours(sockets[0]), theirs(sockets[1]);
@@ -55,8 +55,8 @@ Actor JailBench::launch(const ActorOptions& options) {
   KJ_IF_MAYBE (other, options.profile) {
     profile = other;
   }
-  auto child = jailer.launch(*profile, program, "sample", options.name, fds,
-                             message.getRoot<capnp::AnyPointer>().asReader(), options.cgroup);
+  auto child = launcher.launch(*profile, program, "sample", options.name, fds,
+                               message.getRoot<capnp::AnyPointer>().asReader(), options.cgroup);
 
   auto stream = context.lowLevelProvider->wrapUnixSocketFd(kj::mv(ours));
   auto client = kj::heap<capnp::TwoPartyClient>(*stream, 16);

@@ -35,7 +35,8 @@ class JailBench {
   explicit JailBench(LaunchFaults faults = {}, Jail jail = Jail::ON,
                      kj::Maybe<const WatchRequest&> watch = nullptr);
 
-  Actor launch(const ActorOptions& options = {});
+  Actor launch(const ActorOptions& options = {}) { return launch(jailer, options); }
+  Actor launch(Launcher& launcher, const ActorOptions& options);
   // launch(), and waits until the program runs.
   Actor start(const ActorOptions& options = {});
 
