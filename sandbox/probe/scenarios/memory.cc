@@ -84,6 +84,7 @@ void addMemory(List& list) {
   list.add(GROUP, "that grows", [](const Targets&) {
     return mapped(PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN, -1);
   });
+  // It worked, too, when the process dies of writing to it: that depends on how this was compiled.
   list.add(GROUP, "the stack", [](const Targets&) {
     char onStack;
     auto page = reinterpret_cast<uintptr_t>(&onStack) & ~(PAGE - 1);
