@@ -77,8 +77,9 @@ with open(os.path.join(bundle, "tree.dtb"), "wb") as file:
     file.write(tree)
 with open(os.path.join(bundle, "guest.cfg")) as file:
     config = json.load(file)
-config.update({"dtb-overlay": "/tree.dtb", "memory": ["256M", "40000000,32M"],
-               "cmdline-add": "panic=-1"})
+# One CPU and few words: each more is one more that the emulated processor may lose.
+config.update({"dtb-overlay": "/tree.dtb", "memory": ["256M", "40000000,32M"], "cpus": "1",
+               "cmdline-add": "quiet panic=-1"})
 with open(os.path.join(bundle, "guest.cfg"), "w") as file:
     json.dump(config, file)
 
