@@ -22,8 +22,9 @@ class RealmActor final: public Realm::Server {
 
   Environment& realm;
   kj::Own<Session> session;
-  Session::Thing counted{*session};
+  // First, so that a realm whose holder cannot be counted ends with the attempt.
   Environment::Hold hold{realm};
+  Session::Thing counted{*session};
 };
 
 // `list` has room for all of the realm's guests.
