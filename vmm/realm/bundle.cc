@@ -84,8 +84,8 @@ int lookUp(int directory, kj::StringPtr path) {
   struct open_how how = {};
   how.flags = O_PATH | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  for (int tries = 0; tries < 16;
-       tries++) {  // somebody may be renaming what the path leads through
+  // Somebody may be renaming what the path leads through.
+  for (int tries = 0; tries < 16; tries++) {
     long fd = syscall(SYS_openat2, directory, path.cStr(), &how, sizeof(how));
     if (fd >= 0 || errno != EAGAIN) return static_cast<int>(fd);
   }

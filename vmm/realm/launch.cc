@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 #include <unistd.h>
 
+#include "vmm/disk_plan.h"
 #include "vmm/error_codes.h"
 #include "vmm/quote.h"
 #include "vmm/realm/bundle.h"
@@ -14,7 +15,6 @@ namespace troupe::realm {
 
 namespace {
 
-constexpr size_t MOST_HANDED = 28;  // disks of a VM
 constexpr kj::StringPtr GUEST_CFG = "guest.cfg"_kj;
 constexpr kj::StringPtr TROUPE_JSON = "troupe.json"_kj;
 
@@ -152,10 +152,10 @@ VmStart startOf(LaunchInfo::Reader info, LaunchFds fds, const GuestPlace& place,
              "no magmaDevice");
   }
   auto handed = info.getBlockDevices();
-  if (handed.size() != fds.blockDevices.size() || handed.size() > MOST_HANDED) {
+  if (handed.size() != fds.blockDevices.size() || handed.size() > MOST_DISKS) {
     cannotBe(kj::str(handed.size(), " block devices are given, with ", fds.blockDevices.size(),
                      " files"),
-             kj::str("at most ", MOST_HANDED, ", each with its file"));
+             kj::str("at most ", MOST_DISKS, ", each with its file"));
   }
   Bundle bundle(info.getUrl(), info.getFlatNamespace(), kj::mv(fds.directories));
   auto guest = readPlan(info, bundle);
