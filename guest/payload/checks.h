@@ -1,6 +1,7 @@
 #pragma once
 
 #include "guest/payload/command_line.h"
+#include "guest/payload/start_info.h"
 #include "guest/payload/virtio_device.h"
 
 // The self-test of each kind of device: prints its rows (report.h). `number` counts the devices of
@@ -19,8 +20,15 @@ void checkVsock(const DriverContext& context, const PciFunction& function, unsig
 // offers none, and leaves the device to checkConsole().
 void checkPorts(const DriverContext& context, const PciFunction& function, unsigned number);
 
-// A console as one port. Also answers every byte received with the same byte until 'q', when `echo`.
+// A console as one port. Also answers every byte received with the same byte until 'q', when
+// `echo`.
 void checkConsole(const DriverContext& context, const PciFunction& function, unsigned number,
                   bool echo);
+
+// Memory at `address` that is no RAM: what text the host has put there, a count that goes up each
+// time, and an answer. Then that no disk reads into it.
+void checkWindow(const StartInfo& info, uint64_t address);
+void checkNoDiskReaches(const DriverContext& context, const PciFunction& function, unsigned number,
+                        uint64_t address);
 
 }  // namespace payload

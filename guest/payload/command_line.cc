@@ -42,6 +42,20 @@ struct Word {
     return length > 0;
   }
 
+  bool address(uint64_t& result) const {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < length; ++i) {
+      char c = text[i];
+      unsigned digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 16;
+      if (digit > 15 || i >= 16) {
+        return false;
+      }
+      value = value << 4 | digit;
+    }
+    result = value;
+    return length > 0;
+  }
+
   bool flag(bool& result) const {
     result = is("1");
     return is("0") || is("1");
@@ -108,6 +122,9 @@ bool apply(Word word, Options& options) {
   }
   if (word.assigns("scratch", value)) {
     return value.number(options.scratch);
+  }
+  if (word.assigns("window", value)) {
+    return value.address(options.window) && options.window % 4096 == 0;
   }
   if (word.assigns("bench", value)) {
     return choose(value, BENCHES, bench.kind);

@@ -40,6 +40,7 @@ struct Options {
   bool indirect = true;
   bool heapLast = false;
   unsigned scratch = NO_DISK;
+  uint64_t window = 0;  // 0: none
   BenchOptions bench;
 };
 

@@ -26,6 +26,14 @@ TEST(CommandLine, AnEmptyLineMeansTheSelfTestAndPowerOff) {
   EXPECT_EQ(options.scratch, NO_DISK);
 }
 
+TEST(CommandLine, AWindowIsAHexadecimalAddressOfAPage) {
+  EXPECT_EQ(parse("").window, 0u);
+  EXPECT_EQ(parse("window=100000000").window, 0x100000000u);
+  EXPECT_EQ(complaints, "");
+  parse("window=100000001 window= window=0x1000 window=11112222333344445");
+  EXPECT_EQ(complaints, "window=100000001;window=;window=0x1000;window=11112222333344445;");
+}
+
 TEST(CommandLine, EveryWordOfABenchmarkCounts) {
   BenchOptions bench =
       parse(

@@ -121,6 +121,9 @@ void checkDevices(const DriverContext& context, const Options& options) {
         break;
       case TYPE_BLK:
         checkDisk(context, function, disks, mayScratch(options, disks));
+        if (options.window) {
+          checkNoDiskReaches(context, function, disks, options.window);
+        }
         ++disks;
         break;
       case TYPE_CONSOLE:
@@ -218,11 +221,17 @@ void examine(const Acpi& acpi, const Options& options) {
     runBench(context, options, rate);
   } else {
     checkBus(bus);
+    if (options.window) {
+      checkWindow(startInfo, options.window);
+    }
     checkDevices(context, options);
     print("note  ", bus.assignedHere(), " BARs were unassigned and have a place now\n");
   }
   if (options.keys == Keys::SERIAL) {
     echoKeys();
+    if (options.window) {
+      checkWindow(startInfo, options.window);
+    }
   }
 }
 

@@ -1,7 +1,11 @@
 // Prints every item of the container it is handed, and turns the machine off.
 #include <stdint.h>
 
+#include "guest/zircon/say.h"
+
 namespace {
+
+using namespace guest;  // NOLINT: a handful of words
 
 struct Header {
   uint32_t type;
@@ -17,49 +21,6 @@ constexpr uint32_t CONTAINER = 0x544f4f42;
 constexpr uint32_t CONTAINER_MAGIC = 0x868cf7e6;
 constexpr uint32_t ITEM_MAGIC = 0xb5781729;
 constexpr uint32_t VERSION = 0x00010000;
-constexpr uint16_t SERIAL = 0x3f8;
-constexpr uint16_t LINE_STATUS = SERIAL + 5;
-constexpr uint8_t TRANSMITTER_EMPTY = 0x20;
-constexpr uint16_t SLEEP_CONTROL = 0x600;
-constexpr uint8_t POWER_OFF = 0x34;
-
-void outByte(uint16_t port, uint8_t value) {
-  asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-uint8_t inByte(uint16_t port) {
-  uint8_t value;
-  asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-  return value;
-}
-
-// The port has a queue of sixteen bytes, and drops what comes while it is full.
-void put(uint8_t byte) {
-  while (!(inByte(LINE_STATUS) & TRANSMITTER_EMPTY))
-    asm volatile("pause");
-  outByte(SERIAL, byte);
-}
-
-void print(const char* text) {
-  for (; *text; ++text)
-    put(*text);
-}
-
-void printHex(uint64_t value) {
-  int shift = 60;
-  while (shift > 0 && !(value >> shift & 15))
-    shift -= 4;
-  for (; shift >= 0; shift -= 4)
-    put("0123456789abcdef"[value >> shift & 15]);
-}
-
-void printBytes(const uint8_t* bytes, uint32_t length) {
-  for (uint32_t i = 0; i < length; ++i) {
-    put("0123456789abcdef"[bytes[i] >> 4]);
-    put("0123456789abcdef"[bytes[i] & 15]);
-  }
-}
-
 bool isSound(const Header& header) {
   return header.magic == ITEM_MAGIC && (header.flags & VERSION);
 }
@@ -95,5 +56,5 @@ extern "C" void walk(const uint8_t* data) {
     offset += sizeof(Header) + ((uint64_t(item.length) + 7) & ~uint64_t(7));
   }
   print(offset == end ? "end\n" : "no end\n");
-  outByte(SLEEP_CONTROL, POWER_OFF);
+  powerOff();
 }
