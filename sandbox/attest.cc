@@ -21,6 +21,13 @@ HostView hostOf(const AttestOptions& options) {
 
 }  // namespace
 
+NamespaceIds namespacesOf(pid_t pid) {
+  KJ_IF_MAYBE (folder, openAt(AT_FDCWD, kj::str("/proc/", pid).cStr(), O_PATH | O_DIRECTORY)) {
+    return namespacesAt(*folder);
+  }
+  return {};
+}
+
 HostView viewHost() {
   auto own = KJ_REQUIRE_NONNULL(openAt(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY),
                                 "/proc is not mounted");
@@ -41,10 +48,10 @@ Attestation attest(const Profile& profile, pid_t pid, const AttestOptions& optio
     attestLimits(subject);
     attestCgroup(subject);
     attestMemory(subject);
-    return {subject.differences.releaseAsArray(), namespaces,
-            subject.observations.releaseAsArray()};
+    return {subject.differences.releaseAsArray(), namespaces, subject.observations.releaseAsArray(),
+            subject.hostMemory.releaseAsArray()};
   }
-  return {kj::arr(kj::str("it has ended")), {}, nullptr};
+  return {kj::arr(kj::str("it has ended")), {}, nullptr, nullptr};
 }
 
 void requireAttested(kj::StringPtr name, const Attestation& attestation) {

@@ -19,6 +19,9 @@ struct NamespaceIds {
   uint64_t inodes[NAMESPACE_COUNT];
 };
 
+// Those of a process. Of one that has none any more as it ends, or is gone, all are 0.
+NamespaceIds namespacesOf(pid_t pid);
+
 // What this process is itself, for comparison with its actors. It changes only by this process's
 // own doing, so one look serves for many.
 struct HostView {
@@ -38,8 +41,8 @@ struct FileRange {
   uint64_t size;
 };
 
-// Guest RAM, as seen by somebody who looks at mappings: which file it is, and the parts that this
-// actor may have mapped if its profile gives it ranges.
+// A file, as seen by somebody who looks at mappings: which one it is, and the parts of it that this
+// actor may have mapped, where not all of it is its to map.
 struct SharedFile {
   uint64_t device;
   uint64_t inode;
@@ -56,6 +59,8 @@ struct AttestOptions {
   kj::Maybe<const SharedFile&> memory = nullptr;
   // Its journals and what else it shares, with whoever takes its place: nothing beyond these.
   kj::ArrayPtr<const SharedFile> journals = nullptr;
+  // Memory of the host's that it was handed: these ranges of these files, and nothing beyond.
+  kj::ArrayPtr<const SharedFile> hostMemory = nullptr;
   // What Child::readFilters() read: the instructions are compared as well, where it was let.
   kj::Maybe<const FilterReading&> filters = nullptr;
   // Child::isTraced(): then its tracer must be this process; else nobody or this process.
@@ -72,12 +77,19 @@ struct Observation {
   bool agrees;  // with the profile
 };
 
+// A piece of the host's memory that a process has mapped.
+struct HostMapping {
+  kj::String name;  // of the file, as the kernel shows it
+  uint64_t bytes;
+};
+
 struct Attestation {
   // One clear sentence for each way in which the process differs from its profile; empty when its
   // jail is closed.
   kj::Array<kj::String> differences;
   NamespaceIds namespaces;
   kj::Array<Observation> observations;
+  kj::Array<HostMapping> hostMemory = nullptr;
 };
 
 // Looks from outside, in /proc, at a process that Launcher started under `profile` with its jail

@@ -18,6 +18,7 @@ namespace troupe::sandbox {
 namespace {
 
 constexpr const char* LAYER = "memory";
+constexpr const char* HOST_LAYER = "host memory";
 
 // Of the largest broker 100 KiB; a table that is longer is nobody's of ours.
 constexpr size_t MAX_TABLE_BYTES = 4 << 20;
@@ -75,7 +76,7 @@ class MemoryView {
       for (const char* line = table->cStr(); *line != '\0';) {
         size_t length = strcspn(line, "\n");
         KJ_IF_MAYBE (file, parse(line, length)) {
-          (isJournal(*file) ? journals : isRam(*file) ? ram : others).add(kj::mv(*file));
+          listOf(*file).add(kj::mv(*file));
         }
         line += length + (line[length] == '\n');
       }
@@ -90,12 +91,18 @@ class MemoryView {
       if (file.allows('x'))
         subject.differ(LAYER, "it maps its journals so that it can execute them");
     }
+    for (const MappedFile& file : hosts)
+      checkHost(file);
     for (const MappedFile& file : others)
       checkOther(file);
     if (granted.access == ProfileMemory::READ_ONLY) checkFd();
   }
 
  private:
+  kj::Vector<MappedFile>& listOf(const MappedFile& file) {
+    return isJournal(file) ? journals : isRam(file) ? ram : isHosts(file) ? hosts : others;
+  }
+
   static bool isSame(const MappedFile& file, const SharedFile& shared) {
     return file.device == shared.device && file.inode == shared.inode;
   }
@@ -110,6 +117,20 @@ class MemoryView {
   bool isJournal(const MappedFile& file) const {
     for (const SharedFile& journal : subject.options.journals) {
       if (isSame(file, journal)) return true;
+    }
+    return false;
+  }
+
+  // The right file, and no more of it than was handed over.
+  bool isHosts(const MappedFile& file) const {
+    for (const SharedFile& memory : subject.options.hostMemory) {
+      if (!isSame(file, memory)) continue;
+      for (const FileRange& range : memory.ranges) {
+        if (file.offset >= range.offset && file.offset - range.offset <= range.size &&
+            file.size() <= range.size - (file.offset - range.offset)) {
+          return true;
+        }
+      }
     }
     return false;
   }
@@ -173,6 +194,16 @@ class MemoryView {
     return next >= end;
   }
 
+  void checkHost(const MappedFile& file) {
+    subject.seen(HOST_LAYER, file.size() >> 10, " KiB of ", file.name, ", ",
+                 file.allows('w') ? "read and write" : "read only");
+    subject.hostMemory.add(HostMapping{kj::str(file.name), file.size()});
+    if (file.allows('x')) {
+      subject.differ(HOST_LAYER, "it maps memory of the host's, ", file.name,
+                     ", so that it can execute it");
+    }
+  }
+
   void checkOther(const MappedFile& file) {
     if (!file.allows('s')) return;
     if (file.name == "anon_inode:[io_uring]") {
@@ -202,6 +233,7 @@ class MemoryView {
   const ProfileMemory& granted;
   kj::Vector<MappedFile> ram;
   kj::Vector<MappedFile> journals;
+  kj::Vector<MappedFile> hosts;  // memory of the host's
   kj::Vector<MappedFile> others;
 };
 

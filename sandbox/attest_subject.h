@@ -50,6 +50,7 @@ class Subject {
 
   kj::Vector<kj::String> differences;
   kj::Vector<Observation> observations;
+  kj::Vector<HostMapping> hostMemory;
 };
 
 // `layer` and `who` are the row and the name of one of its threads.

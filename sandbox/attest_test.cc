@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -270,6 +272,40 @@ TEST(AttestFilters, FindsTheFilterOfAnotherThreadAndOneTwice) {
                  {"it has a system call filter (1.) that is not its profile's"});
   expectFindings(findingsOf("start", "ready", "thread:worker"),
                  {"it has a system call filter (3.) that is not its profile's"});
+}
+
+// Of this process, which has no jail: only what is said of one file counts.
+TEST(AttestMemory, OfTheHostsIsThatPartOfAFileThatWasHandedOver) {
+  char name[] = "/dev/shm/troupe-attest-XXXXXX";
+  kj::AutoCloseFd file(mkstemp(name));
+  KJ_DEFER(unlink(name));
+  constexpr uint64_t PAGE = 4096;
+  KJ_SYSCALL(ftruncate(file, 8 * PAGE));
+  void* pointer = mmap(nullptr, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 4 * PAGE);
+  ASSERT_NE(MAP_FAILED, pointer);
+  KJ_DEFER(munmap(pointer, 2 * PAGE));
+  struct stat info;
+  KJ_SYSCALL(fstat(file, &info));
+  file = nullptr;  // held open it would be another difference
+
+  auto isAllowed = [&](uint64_t inode, FileRange range) {
+    FileRange ranges[] = {range};
+    SharedFile files[] = {{info.st_dev, inode, ranges}};
+    AttestOptions options;
+    options.hostMemory = files;
+    auto seen = attest(SAMPLE_PROFILE, getpid(), options);
+    bool differs = false;
+    for (auto& difference : seen.differences)
+      differs = differs || strstr(difference.cStr(), name) != nullptr;
+    EXPECT_EQ(differs ? 0u : 1u, seen.hostMemory.size());
+    return !differs;
+  };
+  EXPECT_TRUE(isAllowed(info.st_ino, {4 * PAGE, 2 * PAGE}));
+  EXPECT_TRUE(isAllowed(info.st_ino, {0, 8 * PAGE}));
+  EXPECT_FALSE(isAllowed(info.st_ino, {4 * PAGE, PAGE}));
+  EXPECT_FALSE(isAllowed(info.st_ino, {5 * PAGE, 2 * PAGE}));
+  EXPECT_FALSE(isAllowed(info.st_ino, {0, 5 * PAGE}));
+  EXPECT_FALSE(isAllowed(info.st_ino + 1, {0, 8 * PAGE}));
 }
 
 // Whoever traces an actor can make it do anything.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <kj/debug.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -63,6 +64,21 @@ class ChildProcess final: public Child {
   int pidFd() const override { return pidfd; }
   kj::Promise<void> started() override { return start.addBranch(); }
   kj::Promise<int> onExit() override { return exit.addBranch(); }
+
+  kj::Promise<void> onKilled() override {
+    KJ_IF_MAYBE (watch, report) {
+      return (*watch)->onKilled();
+    }
+    return kj::NEVER_DONE;
+  }
+
+  bool isEnding() const override {
+    KJ_IF_MAYBE (watch, report) {
+      if ((*watch)->isEnding()) return true;
+    }
+    pollfd end = {pidfd, POLLIN, 0};
+    return reaped || poll(&end, 1, 0) > 0;
+  }
 
   kj::Maybe<const RefusedCall&> refusedCall() const override {
     KJ_IF_MAYBE (watch, report) {

@@ -256,8 +256,10 @@ void ExitReport::handleSignal(pid_t thread, int signal) {
     signalCount = 0;
   }
   bool tooMany = ++signalCount > MOST_SIGNALS && watch == nullptr;
-  bool letGo = isFault(thread, signal) || tooMany;
-  trace(letGo ? PTRACE_DETACH : PTRACE_CONT, thread, 0, signal);
+  bool isLast = isFault(thread, signal);
+  ending = ending || isLast;  // no further stop says so, where it is the only thread
+  wasLetGo = wasLetGo || tooMany;
+  trace(isLast || tooMany ? PTRACE_DETACH : PTRACE_CONT, thread, 0, signal);
 }
 
 kj::Promise<FilterReading> ExitReport::readFilters() {
@@ -312,6 +314,10 @@ void ExitReport::finishReading() {
 void ExitReport::examine(pid_t thread) {
   unsigned long exitCode = 0;
   trace(PTRACE_GETEVENTMSG, thread, 0, reinterpret_cast<uintptr_t>(&exitCode));
+  // Some threads end long before their process.
+  ending = ending || thread == pid || WIFSIGNALED(exitCode);
+  // No limit that shows in its last use ends anybody so, and whoever takes its place is in a hurry.
+  if (WIFSIGNALED(exitCode) && WTERMSIG(exitCode) == SIGKILL) return killed.fulfiller->fulfill();
   if (exitCode != 0 && use.addressSpace == 0) use = lookAtUse(pid);
   KJ_IF_MAYBE (registers, deniedCall(thread)) {
     refused = explainCall(profile, *registers, thread == pid, countFilters(thread));

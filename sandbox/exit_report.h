@@ -66,14 +66,22 @@ class ExitReport {
   // Blocks until the child, which is about to end, can be reaped.
   void untilEnded();
 
+  // Resolves when SIGKILL has begun to end the child, which is some time before it can be reaped;
+  // for nobody whose end is another one. To be called once.
+  kj::Promise<void> onKilled() { return kj::mv(killed.promise); }
+
+  // Whether one of its threads is about to end. What is to be seen of the child goes away then. Of
+  // a child that is traced it is known before anything that it holds is closed.
+  bool isEnding() const { return ending; }
+
   // Known once the child can be reaped.
   kj::Maybe<const RefusedCall&> refusedCall() const;
 
   // Fds and address space it had when it ended, unless it ended by itself and well.
   LastUse lastUse() const { return use; }
 
-  // Whether the child is our tracee, and so nobody else's.
-  bool isTraced() const { return traced; }
+  // Whether the child is our tracee, and so nobody else's: not one that was let go.
+  bool isTraced() const { return traced && !wasLetGo; }
 
   // The filters of all threads there are. Each is stopped for that, one time: a system call it
   // waits in goes on afterwards, but for epoll_wait, which returns EINTR. One reading at a time;
@@ -98,6 +106,9 @@ class ExitReport {
   bool traced;
   uint32_t signalCount = 0;  // within a second that began at:
   std::chrono::steady_clock::time_point signalsSince;
+  bool ending = false;
+  bool wasLetGo = false;
+  kj::PromiseFulfillerPair<void> killed = kj::newPromiseAndFulfiller<void>();
   kj::Maybe<RefusedCall> refused;
   LastUse use;
 

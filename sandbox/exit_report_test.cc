@@ -217,6 +217,21 @@ TEST(ExitReport, SaysNothingOfAKill) {
   EXPECT_FALSE(endOf(bench, actor).known);
 }
 
+// So that whoever sees the pipe closed can tell a death from a hang-up.
+TEST(ExitReport, ThatItIsAboutToEndIsKnownBeforeItsPipeCloses) {
+  JailBench bench;
+  for (kj::StringPtr end : {"abort", "exit", "getuid", "SIGKILL"}) {
+    for (int i = 0; i < 10; i++) {
+      Actor actor = bench.start({"sample0", "enter run at once"});
+      hello(bench, actor);
+      EXPECT_FALSE(actor.child->isEnding());
+      if (end == "SIGKILL") actor.child->kill();
+      EXPECT_TRUE(bench.tryCall(actor, end) == nullptr);
+      EXPECT_TRUE(actor.child->isEnding()) << end.cStr();
+    }
+  }
+}
+
 TEST(ExitReport, SaysNothingWhereNobodyLooked) {
   JailBench bench(LaunchFaults{LaunchFaults::EXIT_REPORT});
   Actor actor = bench.start();
@@ -296,6 +311,7 @@ TEST(ExitReport, ActorDrownedInSignalsGoesOn) {
     if (i % 50 == 0) hello(bench, actor);
   }
   hello(bench, actor);
+  EXPECT_FALSE(actor.child->isTraced());
   EXPECT_TRUE(bench.tryCall(actor, "exit") == nullptr);
   EXPECT_EQ(7, WEXITSTATUS(endOf(bench, actor).status));
 }

@@ -40,6 +40,13 @@ class Child {
   // Resolves with the wait status (WIFEXITED and so on) when it has ended and is reaped.
   virtual kj::Promise<int> onExit() = 0;
 
+  // Resolves when SIGKILL has begun to end it, some time before onExit() does, which will say so;
+  // never for one that is not traced, or ends in another way. To be called once.
+  virtual kj::Promise<void> onKilled() = 0;
+
+  // Whether it has ended or is about to: what is to be seen of it from outside goes away.
+  virtual bool isEnding() const = 0;
+
   // The system call it died of, when its filter killed it; known once onExit() resolves. None as
   // well where the host does not let a process trace its children, and always with the jail off.
   virtual kj::Maybe<const RefusedCall&> refusedCall() const = 0;

@@ -31,13 +31,22 @@ int makeMemfd(const char* name) {
 }  // namespace
 
 SharedMemory makeSharedMemory(const char* name, uint64_t bytes) {
-  SharedMemory memory;
-  memory.writable = kj::AutoCloseFd(makeMemfd(name));
-  if (memory.writable == nullptr) refuse("memfd_create");
+  auto memory = makeUnsizedMemory(name);
+  fixSize(memory, bytes);
+  return memory;
+}
+
+void fixSize(const SharedMemory& memory, uint64_t bytes) {
   if (ftruncate(memory.writable, bytes) < 0) refuse("ftruncate");
   if (fcntl(memory.writable, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
     refuse("F_ADD_SEALS");
   }
+}
+
+SharedMemory makeUnsizedMemory(const char* name) {
+  SharedMemory memory;
+  memory.writable = kj::AutoCloseFd(makeMemfd(name));
+  if (memory.writable == nullptr) refuse("memfd_create");
   auto path = kj::str("/proc/self/fd/", memory.writable.get());
   memory.readOnly = kj::AutoCloseFd(open(path.cStr(), O_RDONLY | O_CLOEXEC));
   if (memory.readOnly == nullptr) refuse("opening it for reading alone");

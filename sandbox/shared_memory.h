@@ -20,4 +20,10 @@ struct SharedMemory {
 // /proc, which actors do not have: it is for those who start them.
 SharedMemory makeSharedMemory(const char* name, uint64_t bytes);
 
+// The same in two steps, for actors that can map nothing any more when its size is known: it is
+// handed to them without a byte, and a page they mapped of it is there from the second step on,
+// which comes once.
+SharedMemory makeUnsizedMemory(const char* name);
+void fixSize(const SharedMemory& memory, uint64_t bytes);
+
 }  // namespace troupe::sandbox

@@ -372,6 +372,20 @@ CgroupAccount ActorCgroup::account() const {
           whole.vmMemory};
 }
 
+bool ActorCgroup::isFrozen() const {
+  KJ_IF_MAYBE (text, readSmallFile(kj::str(folder, "/cgroup.events"))) {
+    return numberAfter(*text, "frozen") != 0;
+  }
+  return false;
+}
+
+bool ActorCgroup::isToFreeze() const {
+  KJ_IF_MAYBE (text, readSmallFile(kj::str(folder, "/cgroup.freeze"))) {
+    return hasWord(*text, "1");
+  }
+  return false;
+}
+
 kj::Array<kj::String> ActorCgroup::differences(pid_t pid) const {
   kj::Vector<kj::String> differences;
   KJ_IF_MAYBE (groups, readSmallFile(kj::str("/proc/", pid, "/cgroup"))) {

@@ -42,6 +42,11 @@ class ActorCgroup {
 
   CgroupAccount account() const;
 
+  // Whether its processes are frozen (cgroup.freeze), and whether that was asked of this group, and
+  // not of one above it alone.
+  bool isFrozen() const;
+  bool isToFreeze() const;
+
   // One sentence for each way in which the process `pid` or the group's limits are not as they
   // were made, as the kernel shows them now.
   kj::Array<kj::String> differences(pid_t pid) const;

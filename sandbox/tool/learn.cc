@@ -106,8 +106,8 @@ class Learning {
     return joined(std::move(rules));
   }
 
-  // Whether a lock is contended and when the heap grows is chance: what was seen of either in one
-  // stage or thread, all may need.
+  // Whether a lock is contended, when the heap grows, and when an fd is watched no more is chance:
+  // what was seen of these in one stage or thread, all may need.
   static void addChances(const Policy& policy, std::vector<LearnedRule>& rules) {
     std::vector<std::string> places{"run"};
     for (const PolicyFilter& filter : policy.filters) {
@@ -116,9 +116,16 @@ class Learning {
     bool hasThreads = places.size() > 1;
     std::set<uint64_t> waits;
     bool heapGrows = false;
+    std::set<std::vector<std::string>> watchers;
     for (const LearnedRule& rule : rules) {
+      if (rule.syscall == "epoll_ctl") watchers.insert(rule.fds[0]);
       if (rule.syscall == "futex") waits.insert(rule.values[1].begin(), rule.values[1].end());
       heapGrows = heapGrows || rule.syscall == "brk";
+    }
+    for (const std::vector<std::string>& fds : watchers) {
+      LearnedRule rule = chanceOf("run", "epoll_ctl");
+      rule.fds[0] = fds;
+      rules.push_back(std::move(rule));
     }
     if (!waits.empty()) waits.insert({FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE});
     for (const std::string& place : places) {

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include <map>
@@ -92,6 +94,22 @@ TEST(Learn, RuleStandsInTheLastStageThatNeedsIt) {
   EXPECT_EQ("getpgrp getppid uname ", reach("start"));
   EXPECT_EQ("getpgrp getppid ", reach("ready"));
   EXPECT_EQ("getppid ", reach("run"));
+}
+
+TEST(Learn, WhatIsWatchedOnceMayBeWatchedNoMoreInEveryStage) {
+  Lesson lesson(std::string(FDS) + "fd { name: \"loop\" number: 40 kind: EPOLL from: MADE }\n");
+  lesson.from({call("start", SCMP_SYS(epoll_ctl), {40, EPOLL_CTL_ADD, 16})});
+  Policy policy = readPolicy(lesson.files, "tape.profile");
+  for (const char* stage : {"start", "ready", "run"}) {
+    auto decided = [&](uint64_t epoll) {
+      return decide(*filterOf(policy, stage), SCMP_SYS(epoll_ctl), {epoll, EPOLL_CTL_DEL, 17});
+    };
+    EXPECT_EQ(SECCOMP_RET_ALLOW, decided(40)) << stage << lesson.learned.text;
+    EXPECT_NE(SECCOMP_RET_ALLOW, decided(41)) << stage;
+  }
+  EXPECT_EQ(1u, lesson.count("\"epoll_ctl\"")) << lesson.learned.text;
+  EXPECT_TRUE(lesson.has("1 call, main thread, and more by chance: troupe::f"))
+      << lesson.learned.text;
 }
 
 TEST(Learn, ValuesOfOnePlaceMakeOneRule) {

@@ -255,9 +255,11 @@ LearnedRule ruleFor(const Policy& policy, const CallRecord& record, const std::s
   // Numbers on the way to their places are no fds of the profile yet, and whoever closes one holds
   // it.
   bool pinsFds = syscall != "close" && syscall != "dup3";
+  // Which of its own fds a process watches, and when it ceases to, is its affair, and often chance.
+  bool pinsFirstAlone = syscall == "epoll_ctl";
   const char* letters = callShape(syscall.c_str()).arguments;
   std::string kind;
-  for (uint32_t i = 0; i < 6 && letters[i] != 0; i++) {
+  for (uint32_t i = 0; i < (pinsFirstAlone ? 1 : 6) && letters[i] != 0; i++) {
     uint64_t value = record.arguments[i];
     if (letters[i] == 'f' && pinsFds) {
       const PolicyFd* fd = fdOf(policy, record.stage, i, value);

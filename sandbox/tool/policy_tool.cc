@@ -13,6 +13,7 @@
 #include "sandbox/tool/call_text.h"
 #include "sandbox/tool/diff.h"
 #include "sandbox/tool/explain.h"
+#include "sandbox/tool/json_text.h"
 #include "sandbox/tool/lint.h"
 #include "sandbox/tool/minijail_import.h"
 #include "sandbox/tool/show.h"
@@ -24,33 +25,44 @@ namespace {
 constexpr int USAGE = 2;
 
 constexpr char HELP[] =
-    "usage: troupe policy COMMAND ...\n"
-    "What the jails of Troupe's actors allow, and why.\n"
-    "\n"
-    "  show ACTOR [--json]       fds, limits, and each stage's system calls with their\n"
-    "                            conditions, reasons and sources\n"
-    "  check FILE...             mistakes in profiles, as file:line:column, and how to mend them\n"
-    "  diff A B                  what B allows that A does not (+), and the reverse (-)\n"
-    "  explain ACTOR [STAGE] SYSCALL [ARGUMENT...]\n"
-    "                            whether a call is allowed, by which line, or what would allow it\n"
-    "  budget [ACTOR...] [--json]\n"
-    "                            how many system calls each stage lets through\n"
-    "  import FILE               a minijail .policy file as a profile\n"
-    "  learn [--out DIR] -- troupe run ...\n"
-    "                            profiles from what actors do while filters only report\n"
-    "  coverage [--out FILE] -- COMMAND...\n"
-    "                            which rules were used by the VMs a command runs\n"
-    "\n"
-    "ACTOR, A and B are the name of an actor or the path of a profile, which has a '/' or a '.'.\n"
-    "STAGE is start, ready, run or thread:NAME; every stage unless given. An ARGUMENT is a "
-    "number,\n"
-    "constants joined by '|', the name of an fd of the profile (disk, kick[3]), or _ for "
-    "anything.\n"
-    "\n"
-    "  --includes DIR            where the includes of profiles given by path lie; otherwise\n"
-    "                            the current folder, then the profiles built in\n"
-    "  --profile-dir DIR         as of `troupe run`: an actor's profile is that of DIR, if it has\n"
-    "                            one; `check` without FILE then checks all of them\n";
+    R"(usage: troupe policy COMMAND [OPTIONS] ...
+What the jails of Troupe's actors allow, and why.
+
+  show ACTOR              fds, limits, and each stage's system calls with their
+                          conditions, reasons and sources
+  check FILE...           mistakes in profiles, as file:line:column, and how to
+                          mend them
+  diff A B                what B allows that A does not (+), and the reverse (-)
+  explain ACTOR [STAGE] SYSCALL [ARGUMENT...]
+                          whether a call is allowed, by which line, or what
+                          would allow it
+  budget [ACTOR...]       how many system calls each stage lets through
+  import FILE             a minijail .policy file as a profile
+  learn [--out DIR] -- troupe run ...
+                          profiles from what actors do while filters only report
+  coverage [--out FILE] -- COMMAND...
+                          which rules were used by the VMs a command runs
+
+ACTOR, A and B are the name of an actor or the path of a profile, which has a
+'/' or a '.'. STAGE is start, ready, run or thread:NAME; every stage unless
+given. An ARGUMENT is a number, constants joined by '|', the name of an fd of
+the profile (disk, kick[3]), or _ for anything.
+
+options:
+  --json                  print JSON
+  --includes DIR          where the includes of profiles given by path lie;
+                          otherwise the current folder, then those built in
+  --profile-dir DIR       as of `troupe run`: an actor's profile is that of DIR,
+                          if it has one; `check` without FILE then checks all of
+                          them
+  --help                  print this
+
+example:
+    troupe policy explain blk run ioctl disk BLKGETSIZE64
+
+exit codes: 0 done, 1 internal error, 2 wrong words, profiles or files.
+docs/errors.md explains the TRP-... codes.
+)";
 
 std::string list(const std::vector<std::string>& texts) {
   std::string all;
@@ -95,8 +107,6 @@ class Tool {
     }
     std::string command = words[0];
     words.erase(words.begin());
-    bool takesJson = command == "show" || command == "budget";
-    if (json && !takesJson) throw ToolError("TRP-cfg-002", "only show and budget have --json");
     if (command == "show") return show();
     if (command == "check") return check();
     if (command == "diff") return diff();
@@ -216,22 +226,30 @@ class Tool {
     if (words.empty() && !profileDir.empty()) nameAllOverridden();
     require(1, 1000, "check FILE...");
     size_t errors = 0, warnings = 0;
+    std::vector<std::string> list;
+    auto tell = [&](const ProfileError& one, const std::string& kind) {
+      result.out += describe(one.where) + ": " + kind + ": " + one.message + "\n";
+      JsonObject row;
+      row.add("where", describe(one.where)).add("kind", kind).add("message", one.message);
+      list.push_back(row.text());
+    };
     for (const std::string& name : words) {
       PolicyReading reading = examine(name);
       if (reading.errors.empty()) addFilterError(reading);
       for (const ProfileError& error : reading.errors)
-        result.out += describe(error.where) + ": error: " + error.message + "\n";
+        tell(error, "error");
       errors += reading.errors.size();
       if (!reading.errors.empty()) continue;
       auto found = lint(reading.policy);
       for (const ProfileError& warning : found)
-        result.out += describe(warning.where) + ": warning: " + warning.message + "\n";
+        tell(warning, "warning");
       warnings += found.size();
     }
     auto count = [](size_t n, const std::string& what) {
       return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
     };
     result.out += count(errors, "error") + ", " + count(warnings, "warning") + "\n";
+    if (json) result.out = jsonArray(list) + "\n";
     if (errors > 0) result.exit = USAGE;
   }
 
@@ -249,6 +267,12 @@ class Tool {
     require(2, 2, "diff A B");
     Policy before = read(words[0]), after = read(words[1]);
     std::string text = diffPolicies(before, after);
+    if (json) {
+      JsonObject both;
+      both.add("before", before.path).add("after", after.path).add("difference", text);
+      result.out = both.text() + "\n";
+      return;
+    }
     result.out = text.empty() ? "no difference\n"
                               : "- " + before.actor + ", " + before.path + "\n+ " + after.actor +
                                     ", " + after.path + "\n" + text;
@@ -278,8 +302,13 @@ class Tool {
       std::vector<GivenArgument> arguments;
       for (size_t i = at + 1; i < words.size(); i++)
         arguments.push_back(parseArgument(policy, words[i]));
-      for (const std::string& stage : stages)
-        result.out += explainText(policy, stage, name, syscall, arguments);
+      std::vector<std::string> rows;
+      for (const std::string& stage : stages) {
+        std::string text = explainText(policy, stage, name, syscall, arguments);
+        result.out += text;
+        rows.push_back(JsonObject().add("stage", stage).add("text", text).text());
+      }
+      if (json) result.out = jsonArray(rows) + "\n";
     } catch (const std::invalid_argument& error) {
       throw ToolError("TRP-cfg-006", error.what());
     }
@@ -317,8 +346,14 @@ class Tool {
                                          "has lines such as \"read: 1\"");
     }
     result.out = imported.profile;
+    if (json) {
+      JsonObject object;
+      object.add("profile", imported.profile).addNumber("leftOut", imported.leftOut);
+      result.out = object.text() + "\n";
+      return;
+    }
     if (imported.leftOut > 0) {
-      result.err = "troupe policy: " + std::to_string(imported.leftOut) +
+      result.err = "troupe: " + std::to_string(imported.leftOut) +
                    " lines were left out; the profile's comments say why\n";
     }
   }
@@ -341,10 +376,10 @@ ToolResult policyTool(const PolicyCatalogue& catalogue, const std::vector<std::s
       tool.run();
       return tool.result;
     } catch (const ToolError& error) {
-      failed.err = tool.result.err + "troupe policy: " + error.what() + "\n";
+      failed.err = tool.result.err + "troupe: " + error.what() + "\n";
     }
   } catch (const ToolError& error) {
-    failed.err = "troupe policy: " + std::string(error.what()) + "\n";
+    failed.err = "troupe: " + std::string(error.what()) + "\n";
   }
   return failed;
 }

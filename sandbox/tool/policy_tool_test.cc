@@ -91,6 +91,18 @@ TEST(PolicyShow, JsonHasEveryStageComplete) {
                       R"("tape.profile:10:3","narrowedBy":[]})"));
 }
 
+TEST(PolicyJson, EveryCommandHasIt) {
+  std::string same = out({"diff", "tape", "tape", "--json"});
+  EXPECT_EQ(same, R"({"before":"tape.profile","after":"tape.profile","difference":""})"
+                  "\n");
+  EXPECT_EQ(0u, out({"diff", "tape", "disc", "--json"}).find(R"({"before":"tape.profile",)"));
+  EXPECT_EQ(0u, out({"explain", "tape", "run", "pread64", "reel", "_", "512", "--json"})
+                    .find(R"([{"stage":"run","text":"tape, run: pread64()"));
+  std::string checked = out({"check", "tape", "--json"});
+  EXPECT_EQ('[', checked.front());
+  EXPECT_EQ(']', checked[checked.size() - 2]);
+}
+
 TEST(PolicyBudget, CountsCallsBesideTheirBudgets) {
   EXPECT_EQ(R"(  ACTOR  STAGE         CALLS  BUDGET  WITH CONDITIONS  WITHOUT  BUDGET
   disc   start         6      -       5                1        -
@@ -178,8 +190,8 @@ TEST(PolicyTool, ProfileOfAFolderGoesBeforeTheOneBuiltIn) {
 TEST(PolicyTool, FolderWithoutProfilesIsAnError) {
   File file("", "README");
   std::string folder = file.path.substr(0, file.path.rfind('/'));
-  EXPECT_EQ(0u, err({"check", "--profile-dir", folder}).find("troupe policy: TRP-cfg-033: "));
-  EXPECT_EQ(0u, err({"show", "tape", "--profile-dir", file.path}).find("troupe policy: TRP-cfg-0"));
+  EXPECT_EQ(0u, err({"check", "--profile-dir", folder}).find("troupe: TRP-cfg-033: "));
+  EXPECT_EQ(0u, err({"show", "tape", "--profile-dir", file.path}).find("troupe: TRP-cfg-0"));
 }
 
 TEST(PolicyImport, TakesOverWhatCanBeSaidAndNamesTheRest) {
@@ -204,7 +216,7 @@ lseek[arch=arm]: 1
             "blk-device.policy");
   ToolResult result = tool({"import", file.path});
   EXPECT_EQ(0, result.exit);
-  EXPECT_EQ("troupe policy: 2 lines were left out; the profile's comments say why\n", result.err);
+  EXPECT_EQ("troupe: 2 lines were left out; the profile's comments say why\n", result.err);
   EXPECT_EQ(
       R"(# Imported from the minijail policy . Still to be said: the fds and which rule is about
 # which, what only `start` needs, and the reasons.
@@ -261,7 +273,7 @@ TEST(PolicyImport, GarbageNeverMakesABrokenProfile) {
 TEST(PolicyTool, EachWrongUseIsOneErrorWithACode) {
   auto is = [](const std::vector<std::string>& words, const std::string& text) {
     std::string error = err(words);
-    EXPECT_EQ("troupe policy: " + text, error.substr(0, 15 + text.size()));
+    EXPECT_EQ("troupe: " + text, error.substr(0, 8 + text.size()));
     EXPECT_LE(std::count(error.begin(), error.end(), '\n'), 2) << error;
   };
   is({}, "TRP-cfg-004: no command is given");
@@ -271,7 +283,6 @@ TEST(PolicyTool, EachWrongUseIsOneErrorWithACode) {
   is({"show", "tpae"}, "TRP-cfg-006: there is no actor \"tpae\"; did you mean tape?; there are");
   is({"show", "\x1b[2J"}, "TRP-cfg-006: there is no actor \"\\x1b[2J\"");
   is({"show", "tape", "--jsno"}, "TRP-cfg-002: there is no option \"--jsno\"");
-  is({"diff", "tape", "tape", "--json"}, "TRP-cfg-002: only show and budget have --json");
   is({"show", "tape", "--includes"}, "TRP-cfg-003: --includes needs the path of a folder");
   is({"explain", "tape"}, "TRP-cfg-004: too few arguments");
   is({"explain", "tape", "run"}, "TRP-cfg-004: too few arguments");
@@ -291,7 +302,7 @@ TEST(PolicyTool, ProfileWithErrorsIsShownByNoCommand) {
   File file("actor: 'a' run { rule { syscall: 'raed' reason: 'x' } }");
   EXPECT_EQ(
       ":1:25: x86_64 has no system call \"raed\"; names are as in the manual's section 2\n"
-      "troupe policy: TRP-cfg-110: profile \"\" has 1 error\n",
+      "troupe: TRP-cfg-110: profile \"\" has 1 error\n",
       without(err({"show", file.path}), file.path));
 }
 
