@@ -7,6 +7,7 @@
 #include "broker/boot_layout.h"
 #include "broker/boot_zircon.h"
 #include "broker/refusal.h"
+#include "tests/fuzz/planted.h"
 
 namespace troupe::broker {
 namespace {
@@ -27,7 +28,10 @@ kj::String firstBytes(const BootFile& file) {
   size_t count = kj::min(file.size(), sizeof(found));
   file.read(0, kj::arrayPtr(found, count));
   return kj::strArray(
-      KJ_MAP(byte, kj::arrayPtr(found, count)) { return kj::hex(byte); }, " ");
+      KJ_MAP(byte, kj::arrayPtr(found, count)) {
+        return kj::str(byte < 0x10 ? "0" : "", kj::hex(byte));
+      },
+      " ");
 }
 
 }  // namespace
@@ -39,6 +43,9 @@ kj::ArrayPtr<kj::byte> kernelPlace(const GuestRam& ram, uint64_t start, uint64_t
   }
   KJ_IF_MAYBE (place, ram.slice(start, size)) {
     if (start < ram.lowEnd()) return *place;
+  }
+  KJ_IF_MAYBE (place, ram.slice(start, 1)) {
+    if (fuzz::isPlanted(fuzz::Bug::KERNEL_PAST_RAM)) return kj::arrayPtr(place->begin(), size);
   }
   refuse("TRP-boot-007: the kernel needs ", size, " bytes at 0x", kj::hex(start),
          ", which is not all in the guest's ", ram.size() / MIB, " MiB of memory");

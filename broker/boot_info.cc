@@ -9,6 +9,7 @@
 #include "broker/boot_layout.h"
 #include "broker/boot_zircon.h"
 #include "broker/refusal.h"
+#include "tests/fuzz/planted.h"
 
 namespace troupe::broker {
 namespace {
@@ -75,6 +76,7 @@ void put(const GuestRam& ram, uint64_t address, const void* bytes, size_t size) 
 // Where `size` bytes go that are to lie as high as they may below `limit`: the first page of them.
 uint64_t placeBelow(uint64_t limit, const KernelImage& kernel, uint64_t size, kj::StringPtr what) {
   uint64_t floor = (kernel.end + PAGE - 1) & ~(PAGE - 1);
+  if (fuzz::isPlanted(fuzz::Bug::INITRD_ON_KERNEL)) floor = KERNEL_FLOOR;
   if (size > limit || ((limit - size) & ~(PAGE - 1)) < floor) {
     refuse("TRP-boot-009: the ", what, " of ", size,
            " bytes does not fit between the kernel's end at 0x", kj::hex(kernel.end), " and 0x",
@@ -166,7 +168,8 @@ void putPageTables(const GuestRam& ram) {
 }
 
 BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const Placed& initrd,
-                        const Placed& deviceTree, uint64_t rsdp) {
+                        const Placed& deviceTree, kj::ArrayPtr<const MemoryMapEntry> map,
+                        uint64_t rsdp) {
   boot_params params{};
   KJ_IF_MAYBE (header, kernel.linuxHeader) {
     params.hdr = *header;
@@ -184,7 +187,7 @@ BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const Pl
   params.hdr.ramdisk_size = uint32_t(initrd.size);
   params.hdr.setup_data = deviceTree.address;
   params.acpi_rsdp_addr = rsdp;
-  for (auto& entry : memoryMap(ram)) {
+  for (auto& entry : map) {
     params.e820_table[params.e820_entries++] =
         boot_e820_entry{entry.address, entry.size, entry.type};
   }
@@ -193,7 +196,7 @@ BootState putBootParams(const GuestRam& ram, const KernelImage& kernel, const Pl
 }
 
 BootState putStartInfo(const GuestRam& ram, const KernelImage& kernel, const Placed& initrd,
-                       uint64_t rsdp) {
+                       kj::ArrayPtr<const MemoryMapEntry> map, uint64_t rsdp) {
   StartInfo info{};
   info.magic = START_INFO_MAGIC;
   info.version = 1;
@@ -206,7 +209,7 @@ BootState putStartInfo(const GuestRam& ram, const KernelImage& kernel, const Pla
     info.modules = PVH_MODULE_ADDRESS;
   }
   info.memoryMap = PVH_MEMORY_MAP_ADDRESS;
-  for (auto& entry : memoryMap(ram)) {
+  for (auto& entry : map) {
     PvhMemoryMapEntry copy{entry.address, entry.size, entry.type, 0};
     put(ram, PVH_MEMORY_MAP_ADDRESS + info.memoryMapEntries++ * sizeof(copy), &copy, sizeof(copy));
   }
@@ -216,7 +219,7 @@ BootState putStartInfo(const GuestRam& ram, const KernelImage& kernel, const Pla
 
 }  // namespace
 
-kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram) {
+kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram, kj::ArrayPtr<const RamRange> reserved) {
   using E = MemoryMapEntry;
   kj::Vector<MemoryMapEntry> map;
   map.add(E{0, LOW_MEMORY_END, E::RAM});
@@ -227,6 +230,9 @@ kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram) {
   map.add(E{KVM_IDENTITY_MAP_ADDRESS, HIGH_RAM_START - KVM_IDENTITY_MAP_ADDRESS, E::RESERVED});
   for (auto& region : ram.regions().slice(1, ram.regions().size())) {
     map.add(E{region.guestAddress, region.size, E::RAM});
+  }
+  for (auto& range : reserved) {
+    map.add(E{range.guestAddress, range.size, E::RESERVED});
   }
   std::sort(map.begin(), map.end(), [](const E& a, const E& b) { return a.address < b.address; });
   return map;
@@ -243,7 +249,8 @@ void checkCommandLine(const KernelImage& kernel, kj::StringPtr text) {
 }
 
 BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel, const BootFile& kernelFile,
-                        const BootExtras& extras, uint64_t rsdp) {
+                        const BootExtras& extras, kj::ArrayPtr<const RamRange> reserved,
+                        uint64_t rsdp) {
   putDescriptors(ram, kernel.protocol);
   putResetVector(ram);
   if (kernel.protocol != BootProtocol::PVH) putPageTables(ram);
@@ -256,13 +263,14 @@ BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel, const Bo
   KJ_IF_MAYBE (file, extras.deviceTree) {
     deviceTree = loadDeviceTree(ram, kernel, initrd, *file);
   }
+  auto map = memoryMap(ram, reserved);
   switch (kernel.protocol) {
     case BootProtocol::PVH:
-      return putStartInfo(ram, kernel, initrd, rsdp);
+      return putStartInfo(ram, kernel, initrd, map, rsdp);
     case BootProtocol::LINUX64:
-      return putBootParams(ram, kernel, initrd, deviceTree, rsdp);
+      return putBootParams(ram, kernel, initrd, deviceTree, map, rsdp);
     case BootProtocol::ZIRCON:
-      return writeZirconData(ram, kernel, kernelFile, extras.initrd, extras.commandLine, rsdp);
+      return writeZirconData(ram, kernel, kernelFile, extras, map, rsdp);
   }
   KJ_UNREACHABLE;
 }

@@ -21,8 +21,9 @@ struct MemoryMapEntry {
   uint32_t type;
 };
 
-// What the guest is told about its memory: sorted, without overlaps.
-kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram);
+// What the guest is told about its memory: sorted, without overlaps. `reserved` meet no RAM.
+kj::Vector<MemoryMapEntry> memoryMap(const GuestRam& ram,
+                                     kj::ArrayPtr<const RamRange> reserved = nullptr);
 
 // Where the first vCPU begins.
 struct BootState {
@@ -41,11 +42,13 @@ struct BootExtras {
 // Puts everything a kernel finds at its first instruction beside it into RAM: command line, initrd
 // (as high as kernel and memory allow), device tree (below it), descriptor table, page tables, and
 // the structure of the protocol that points to them and to the ACPI tables at `rsdp`; for Zircon
-// its data container, which takes more from `kernelFile`. Throws TRP-boot-009 when something does
+// its data container, which takes more from `kernelFile`. `reserved`: where the guest finds memory
+// that is no RAM. Throws TRP-boot-009 when something does
 // not fit, TRP-boot-010 or -011 for a command line the kernel cannot be given, TRP-boot-018 for a
 // device tree that is none or that no Linux would get.
 BootState writeBootInfo(const GuestRam& ram, const KernelImage& kernel, const BootFile& kernelFile,
-                        const BootExtras& extras, uint64_t rsdp);
+                        const BootExtras& extras, kj::ArrayPtr<const RamRange> reserved,
+                        uint64_t rsdp);
 
 // Throws TRP-boot-010 or -011 for a command line the kernel cannot be given.
 void checkCommandLine(const KernelImage& kernel, kj::StringPtr text);

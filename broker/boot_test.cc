@@ -45,7 +45,7 @@ BootState writeInfo(const GuestRam& ram, const KernelImage& kernel,
                     kj::Maybe<const BootFile&> deviceTree = nullptr) {
   auto file = fileOf(CODE);
   return writeBootInfo(ram, kernel, BootFile(file, "kernel"),
-                       BootExtras{initrd, commandLine, deviceTree}, rsdp);
+                       BootExtras{initrd, commandLine, deviceTree}, nullptr, rsdp);
 }
 
 // The code of the refusal that `action` ends with, "" if with none.
@@ -373,6 +373,23 @@ TEST(MemoryMap, NamesEveryRegionThatWasPlaced) {
   }
   EXPECT_EQ(bytes, 5 * MIB + 4096);  // of the first MiB the rest is its own entry
   EXPECT_EQ(end, HIGH_RAM_START + 2 * MIB);
+}
+
+TEST(MemoryMap, HasTheHostsMemoryAsReserved) {
+  Loaded loaded(64 * MIB);
+  const RamRange hosts[] = {{16 * GIB, MIB}, {GIB, 4096}};
+  uint64_t end = 0, reserved = 0;
+  for (auto& entry : memoryMap(loaded.ram, hosts)) {
+    EXPECT_GE(entry.address, end);
+    end = entry.address + entry.size;
+    for (auto& range : hosts) {
+      if (entry.address != range.guestAddress) continue;
+      EXPECT_EQ(entry.type, MemoryMapEntry::RESERVED);
+      EXPECT_EQ(entry.size, range.size);
+      reserved++;
+    }
+  }
+  EXPECT_EQ(reserved, 2u);
 }
 
 TEST(MemoryMap, IsSortedAndWithoutOverlaps) {

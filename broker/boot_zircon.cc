@@ -6,6 +6,7 @@
 
 #include "broker/boot_layout.h"
 #include "broker/refusal.h"
+#include "tests/fuzz/planted.h"
 
 namespace troupe::broker {
 namespace {
@@ -89,7 +90,8 @@ ItemHeader readItem(const BootFile& file, uint64_t offset, uint64_t end) {
     refuse("TRP-boot-014: the ", file.what(), " is no sound Zircon boot image: the item at ",
            offset, " has magic 0x", kj::hex(header.magic), " and flags 0x", kj::hex(header.flags));
   }
-  if (aligned(header.length) > end - offset - sizeof(header)) {
+  bool fits = aligned(header.length) <= end - offset - sizeof(header);
+  if (!fits && !fuzz::isPlanted(fuzz::Bug::ITEM_LENGTH)) {
     refuse("TRP-boot-003: the ", file.what(), " is cut short: the item at ", offset, " says ",
            header.length, " bytes, and its container ends at ", end);
   }
@@ -210,16 +212,16 @@ KernelImage loadZircon(const BootFile& file, const GuestRam& ram) {
 }
 
 BootState writeZirconData(const GuestRam& ram, const KernelImage& kernel,
-                          const BootFile& kernelFile, kj::Maybe<const BootFile&> ramdisk,
-                          kj::StringPtr commandLine, uint64_t rsdp) {
+                          const BootFile& kernelFile, const BootExtras& extras,
+                          kj::ArrayPtr<const MemoryMapEntry> map, uint64_t rsdp) {
   DataContainer data(ram);
   data.copy(kernelFile, kernel.otherItems);
-  KJ_IF_MAYBE (file, ramdisk) data.copy(*file, itemsOf(*file));
+  KJ_IF_MAYBE (file, extras.initrd) data.copy(*file, itemsOf(*file));
+  auto& commandLine = extras.commandLine;
   checkCommandLine(kernel, commandLine);
   data.add(COMMAND_LINE, kj::arrayPtr(reinterpret_cast<const kj::byte*>(commandLine.cStr()),
                                       commandLine.size() + 1));
   data.addValue(ACPI_RSDP, rsdp);
-  auto map = memoryMap(ram);
   auto table = KJ_MAP(entry, map) {
     return E820Entry{entry.address, entry.size, entry.type};
   };

@@ -26,10 +26,10 @@ bool isZircon(const BootFile& file);
 KernelImage loadZircon(const BootFile& file, const GuestRam& ram);
 
 // Makes the container at ZIRCON_DATA_ADDRESS: the other items of the kernel's file, those of
-// `ramdisk`, and command line, memory map, ACPI's root and the serial port as items behind them.
+// the initrd, and command line, `map`, ACPI's root and the serial port as items behind them.
 // Throws as loadZircon() does, and TRP-boot-009 when it does not fit.
 BootState writeZirconData(const GuestRam& ram, const KernelImage& kernel,
-                          const BootFile& kernelFile, kj::Maybe<const BootFile&> ramdisk,
-                          kj::StringPtr commandLine, uint64_t rsdp);
+                          const BootFile& kernelFile, const BootExtras& extras,
+                          kj::ArrayPtr<const MemoryMapEntry> map, uint64_t rsdp);
 
 }  // namespace troupe::broker

@@ -15,6 +15,7 @@ fd { name: "ram_readonly" number: 23 kind: MEMFD }    # the same, for devices th
 fd { name: "dtb" number: 24 kind: FILE from: PLACED optional: true }       # a device tree, like them
 fd { name: "device" number: 32 count: 31 kind: SOCKET from: PLACED optional: true }     # one a PCI slot
 fd { name: "successor" number: 64 count: 31 kind: SOCKET from: PLACED optional: true }  # the same, while another process is to take its place
+fd { name: "host_memory" number: 96 count: 8 kind: ANY optional: true closed: true }    # what the guest is to have of the host's: mapped for KVM
 fd { name: "vcpu" number: 256 count: 255 kind: KVM_VCPU from: PLACED optional: true }
 fd { name: "kick" number: 1024 count: 961 kind: EVENTFD from: PLACED optional: true }   # 31 a PCI slot
 fd { name: "call" number: 2048 count: 961 kind: EVENTFD from: PLACED optional: true }
@@ -57,7 +58,14 @@ start {
     arg { index: 4 fd: "ram" }
     reason: "guest RAM"
   }
-  rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTDUMP" } reason: "guest RAM is in no core dump" }
+  rule {
+    syscall: "mmap"
+    arg { index: 2 value: "PROT_READ|PROT_WRITE" }
+    arg { index: 3 value: "MAP_SHARED" }
+    arg { index: 4 fd: "host_memory" }
+    reason: "memory of the host's, as it was permitted"
+  }
+  rule { syscall: "madvise" arg { index: 2 value: "MADV_DONTDUMP" } reason: "guest RAM and the host's memory are in no core dump" }
 }
 
 run {

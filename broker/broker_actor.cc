@@ -38,6 +38,18 @@ kj::Array<RamRegion> regionsOf(MachineConfig::Reader config) {
   return regions;
 }
 
+kj::Array<HostRegion> hostRegionsOf(MachineConfig::Reader config,
+                                    kj::ArrayPtr<const kj::AutoCloseFd> files) {
+  auto said = config.getHostMemory();
+  KJ_REQUIRE(said.size() == files.size(), "as many regions of the host's memory as fds of it");
+  auto regions = kj::heapArrayBuilder<HostRegion>(said.size());
+  for (auto i : kj::indices(files)) {
+    regions.add(HostRegion{said[i].getGuestAddress(), said[i].getSize(), said[i].getFileOffset(),
+                           files[i]});
+  }
+  return regions.finish();
+}
+
 kj::Array<CpuFeature> maskOf(MachineConfig::Reader config) {
   auto names = KJ_MAP(name, config.getCpuMask())->kj::StringPtr {
     return name;
@@ -97,8 +109,10 @@ kj::Promise<void> BrokerActor::create(CreateContext context) {
     if (config.getHasSerial()) {
       serial = KJ_REQUIRE_NONNULL(ground.serial, "the process was started without fd \"serial\"");
     }
-    MachineSettings settings{config.getCpus(), config.getMemoryBytes(), maskOf(config), serial,
-                             ground.ram,       regionsOf(config)};
+    auto hostFiles = kj::mv(ground.hostMemory);
+    MachineSettings settings{
+        config.getCpus(),  config.getMemoryBytes(),         maskOf(config), serial, ground.ram,
+        regionsOf(config), hostRegionsOf(config, hostFiles)};
     machine.emplace(kj::heap<Machine>(
         kj::mv(settings),
         MachineGround{ground.vm(), ground.fds, ground.mailbox, ground.io.unixEventPort}));
@@ -259,7 +273,7 @@ kj::Promise<void> BrokerActor::waitForEnd(WaitForEndContext context) {
         end.setDetail(report->detail);
         end.setDevice(report->device);
         end.setBoot(report->boot);
-        return kj::READY_NOW;
+        return requireMachine().lastWords();
       });
 }
 
@@ -300,7 +314,6 @@ kj::Promise<void> BrokerActor::counters(CountersContext context) {
 }
 
 kj::Promise<void> BrokerActor::pause(PauseContext) {
-  KJ_REQUIRE(isRunning, "run() comes first");
   return requireMachine().pause();
 }
 

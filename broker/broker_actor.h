@@ -25,6 +25,7 @@ struct BrokerGround {
   // Guest RAM, and the same opened for reading alone.
   int ram;
   int ramReadOnly;
+  kj::Array<kj::AutoCloseFd> hostMemory;  // closed by create(), which maps it
   // Narrows the process to the filter "ready" or "run", or the calling thread to "thread:vcpu".
   kj::Function<void(kj::StringPtr stage)> enterJail;
 };

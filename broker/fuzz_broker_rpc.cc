@@ -6,16 +6,16 @@
 #include <fcntl.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
+#include <kj/timer.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cstring>
 
 #include "broker/pci_fakes.h"
 #include "broker/remote_device.h"
 #include "broker/virtio_transport.h"
+#include "tests/fuzz/fd_pipe.h"
 #include "tests/fuzz/finding.h"
 #include "tests/fuzz/op.h"
 
@@ -26,11 +26,6 @@ using fuzz::finding;
 using fuzz::Op;
 
 constexpr uint64_t MOST_CALLS = 3 + 64 * 2;  // one of each kind for each operation, at most
-
-kj::AsyncIoContext& io() {
-  static kj::AsyncIoContext it = kj::setupAsyncIo();
-  return it;
-}
 
 // What the device says, as the operations choose.
 struct Part {
@@ -117,15 +112,14 @@ void checkDescription(const DeviceDescription& description) {
 class Conversation {
  public:
   Conversation() {
-    int pair[2];
-    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
-    peer = io().lowLevelProvider->wrapUnixSocketFd(kj::AutoCloseFd(pair[1]));
+    auto pipe = fuzz::newFdPipe();
+    peer = kj::mv(pipe.ends[1]);
     auto owned = kj::heap<HostileDevice>(part);
     device = owned.get();
     network = kj::heap<capnp::TwoPartyVatNetwork>(*peer, 64, capnp::rpc::twoparty::Side::SERVER);
     rpc = kj::heap<capnp::RpcSystem<capnp::rpc::twoparty::VatId>>(
         capnp::makeRpcServer(*network, Device::Client(kj::mv(owned))));
-    remote = kj::heap<RemoteDevice>(io(), 3, "blk3", kj::AutoCloseFd(pair[0]),
+    remote = kj::heap<RemoteDevice>(timer, 3, "blk3", kj::mv(pipe.ends[0]),
                                     [this](uint16_t, kj::StringPtr, kj::StringPtr) { ++losses; });
   }
   ~Conversation() noexcept(false) {
@@ -220,7 +214,8 @@ class Conversation {
       case 10:
         raw(op);
         break;
-      default:
+      default:  // time passes, deadlines among it
+        timer.advanceTo(timer.now() + op.c % 20000 * kj::MILLISECONDS);
         break;
     }
     turn();
@@ -252,9 +247,9 @@ class Conversation {
       uint32_t header[2] = {op.a & 2 ? op.c : 0, op.a & 4 ? op.b : 3u};
       memcpy(bytes, header, sizeof(header));
     }
-    KJ_IF_MAYBE (fd, peer->getFd()) {
-      (void)!::write(*fd, bytes, op.b % sizeof(bytes) + 1);
-    }
+    auto said = kj::heapArray<kj::byte>(bytes, op.b % sizeof(bytes) + 1);
+    auto written = kj::evalNow([&] { return peer->write(said.begin(), said.size()); });
+    tell(written.attach(kj::mv(said)));
   }
 
   void tell(kj::Promise<void> call) {
@@ -264,14 +259,17 @@ class Conversation {
   // Until it is settled, or as far as it gets when the device does not answer.
   void wait(kj::Promise<void> promise) {
     auto kept = promise.catch_([](kj::Exception&&) {}).eagerlyEvaluate(nullptr);
-    for (int i = 0; i < 8 && !kept.poll(io().waitScope); ++i)
+    for (int i = 0; i < 8 && !kept.poll(scope); ++i)
       turn();
   }
   void turn() {
     for (int i = 0; i < 2; ++i)
-      io().waitScope.poll();
+      scope.poll();
   }
 
+  kj::EventLoop loop;
+  kj::WaitScope scope{loop};
+  kj::TimerImpl timer{kj::origin<kj::TimePoint>()};
   Part part;
   kj::Own<kj::AsyncCapabilityStream> peer;
   HostileDevice* device;
@@ -289,7 +287,6 @@ class Conversation {
 void run(kj::ArrayPtr<const kj::byte> input) {
   auto ops = fuzz::decode(input);
   if (ops.empty()) return;
-  io();
   Conversation conversation;
   if (!conversation.start(ops[0])) return;
   // Each one is a message or two through a socket.

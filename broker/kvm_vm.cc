@@ -55,16 +55,25 @@ int KvmVm::extension(int capability) const {
   return ::ioctl(kvmFd, KVM_CHECK_EXTENSION, capability);
 }
 
-void KvmVm::addMemory(const GuestRam& ram) {
+void KvmVm::addMemory(const GuestRam& ram, const HostMemory& host) {
+  uint32_t index = 0;
   for (size_t i = 0; i < ram.regions().size(); ++i) {
-    const RamRegion& region = ram.regions()[i];
-    kvm_userspace_memory_region slot{};
-    slot.slot = i;
-    slot.guest_phys_addr = region.guestAddress;
-    slot.memory_size = region.size;
-    slot.userspace_addr = reinterpret_cast<uint64_t>(ram.hostPointer(i));
-    kvmCall(vm, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION");
+    auto& region = ram.regions()[i];
+    addSlot(index++, region.guestAddress, region.size, ram.hostPointer(i));
   }
+  for (size_t i = 0; i < host.regions().size(); ++i) {
+    auto& region = host.regions()[i];
+    addSlot(index++, region.guestAddress, region.size, host.mapping(i));
+  }
+}
+
+void KvmVm::addSlot(uint32_t index, uint64_t guestAddress, uint64_t size, const void* mapping) {
+  kvm_userspace_memory_region slot{};
+  slot.slot = index;
+  slot.guest_phys_addr = guestAddress;
+  slot.memory_size = size;
+  slot.userspace_addr = reinterpret_cast<uint64_t>(mapping);
+  kvmCall(vm, KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION");
 }
 
 void KvmVm::addInterruptControllers() {

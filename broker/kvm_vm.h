@@ -7,6 +7,7 @@
 
 #include "broker/fd_table.h"
 #include "broker/guest_ram.h"
+#include "broker/host_memory.h"
 #include "third_party/linux_kvm.h"
 
 namespace troupe::broker {
@@ -22,8 +23,8 @@ class KvmVm {
   KvmVm(int kvm, FdTable& fds);
   KJ_DISALLOW_COPY(KvmVm);
 
-  // Gives the guest its RAM, which must outlive this object.
-  void addMemory(const GuestRam& ram);
+  // Gives the guest its RAM and what it has of the host's memory, which must outlive this object.
+  void addMemory(const GuestRam& ram, const HostMemory& host);
 
   // Makes the I/O APIC and a local APIC per vCPU to come. There is no PIT; the PIC that KVM makes
   // besides is never connected (KvmInterrupts).
@@ -46,6 +47,7 @@ class KvmVm {
 
  private:
   int extension(int cap) const;
+  void addSlot(uint32_t index, uint64_t guestAddress, uint64_t size, const void* mapping);
 
   int kvmFd;
   kj::AutoCloseFd vm;

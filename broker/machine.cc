@@ -16,12 +16,18 @@ constexpr uint16_t KEYBOARD_DATA_PORT = 0x60;
 
 // A kernel that panics tells us first and prints its last lines then; or it resets itself.
 constexpr kj::Duration PANIC_GRACE = 1 * kj::SECONDS;
+constexpr kj::Duration LAST_WORDS_WAIT = 1 * kj::SECONDS;
 
 // A function of its own because RAM must be in place before the interrupt controllers are.
-int withMemoryAndControllers(KvmVm& vm, const GuestRam& ram) {
-  vm.addMemory(ram);
+int withMemoryAndControllers(KvmVm& vm, const GuestRam& ram, const HostMemory& host) {
+  vm.addMemory(ram, host);
   vm.addInterruptControllers();
   return vm.fd();
+}
+
+kj::Array<HostRegion> checked(kj::Array<HostRegion> regions, const GuestRam& ram) {
+  checkHostRegions(regions, ram.regions());
+  return regions;
 }
 
 void setCpuid(int vcpu, kj::ArrayPtr<const kvm_cpuid_entry2> entries) {
@@ -54,7 +60,8 @@ Machine::Machine(MachineSettings settings, MachineGround ground)
       guestRam(
           settings.regions.size() > 0 ? kj::mv(settings.regions) : ramRegions(settings.memoryBytes),
           settings.ram),
-      interrupts(withMemoryAndControllers(ground.vm, guestRam)),
+      hostMemory(checked(kj::mv(settings.hostMemory), guestRam)),
+      interrupts(withMemoryAndControllers(ground.vm, guestRam, hostMemory)),
       intxLines(interrupts),
       gate(ground.mailbox),
       endLatch(ground.mailbox, gate),
@@ -100,6 +107,11 @@ GuestRequest Machine::endRequest(EndReason reason) {
   };
 }
 
+kj::Promise<void> Machine::lastWords() {
+  return serialPort.whenPassedOn().exclusiveJoin(
+      ground.events.getTimer().afterDelay(LAST_WORDS_WAIT));
+}
+
 void Machine::notePanic() {
   if (panicked.exchange(true)) return;
   ground.mailbox.post([this]() {
@@ -114,7 +126,7 @@ void Machine::notePanic() {
 
 void Machine::addVcpus(const MachineSettings& settings) {
   ground.vm.requireVcpus(settings.vcpus);
-  VcpuSurroundings surroundings{mmio, pio, endLatch, gate};
+  VcpuSurroundings surroundings{mmio, pio, endLatch, gate, hostMemory};
   for (uint32_t i = 0; i < settings.vcpus; ++i) {
     vcpus.add(
         kj::heap<Vcpu>(i, ground.vm.addVcpu(i, ground.fds), ground.vm.runSize(), surroundings));
@@ -141,10 +153,11 @@ PciSocket Machine::pciSocket() {
 BootState Machine::load(const BootFile& kernelFile, KernelKind kind, const BootExtras& extras) {
   KernelImage kernel = loadKernel(kernelFile, guestRam, kind);
   auto& last = guestRam.regions()[guestRam.regions().size() - 1];
+  uint64_t memoryEnd = kj::max(last.guestAddress + last.size, hostMemory.end());
   uint64_t rsdp = writeAcpiTables(
-      guestRam,
-      AcpiMachine{uint32_t(vcpus.size()), last.guestAddress + last.size, physicalAddressBits});
-  auto state = writeBootInfo(guestRam, kernel, kernelFile, extras, rsdp);
+      guestRam, AcpiMachine{uint32_t(vcpus.size()), memoryEnd, physicalAddressBits});
+  auto reserved = hostMemory.ranges();
+  auto state = writeBootInfo(guestRam, kernel, kernelFile, extras, reserved, rsdp);
   boot = state;
   return state;
 }

@@ -16,6 +16,7 @@
 #include "broker/end_latch.h"
 #include "broker/fd_table.h"
 #include "broker/guest_ram.h"
+#include "broker/host_memory.h"
 #include "broker/intx_lines.h"
 #include "broker/kvm_interrupts.h"
 #include "broker/kvm_vm.h"
@@ -35,6 +36,7 @@ struct MachineSettings {
   kj::Maybe<int> serial;                   // socket of COM1; borrowed
   int ram;                                 // the memfd of guest RAM; borrowed
   kj::Array<RamRegion> regions = nullptr;  // where RAM lies; empty: where ramRegions() says
+  kj::Array<HostRegion> hostMemory = nullptr;
 };
 
 // What the machine is built on. All of it outlives the machine.
@@ -77,7 +79,8 @@ class Machine {
   // functions on PCI are to be reset, and powerOn() comes next.
   kj::Promise<void> powerOff();
 
-  // Everything as before the guest's first instruction but for what lies on PCI; RAM has no page.
+  // Everything as before the guest's first instruction but for what lies on PCI and what is the
+  // host's memory; RAM has no page.
   // load() and runAgain() come next.
   kj::Promise<void> powerOn();
 
@@ -86,6 +89,11 @@ class Machine {
   void pressPowerButton() { acpiPorts.pressPowerButton(); }
 
   EndLatch& end() { return endLatch; }
+
+  // After its end: resolves when its serial port's last bytes are on their way, or nobody has taken
+  // them for a second.
+  kj::Promise<void> lastWords();
+
   const GuestRam& ram() const { return guestRam; }
 
   // KVM_RUN returns of all vCPUs.
@@ -102,6 +110,7 @@ class Machine {
 
   MachineGround ground;
   GuestRam guestRam;
+  HostMemory hostMemory;
   KvmInterrupts interrupts;
   IntxLines intxLines;
   Bus mmio;

@@ -18,7 +18,8 @@ using namespace testing;  // NOLINT: kernels in bytes
 // A machine on the host's KVM with a socket at its serial port.
 class Bench {
  public:
-  explicit Bench(uint32_t vcpus = 1, uint64_t memory = 64 * MIB)
+  explicit Bench(uint32_t vcpus = 1, uint64_t memory = 64 * MIB,
+                 kj::Array<HostRegion> hostMemory = nullptr)
       : io(kj::setupAsyncIo()),
         mailbox(io.unixEventPort, kj::AutoCloseFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
         serving(mailbox.serve().eagerlyEvaluate(
@@ -31,9 +32,9 @@ class Bench {
     hostEnd = kj::AutoCloseFd(ends[0]);
     guestEnd = kj::AutoCloseFd(ends[1]);
     Vcpu::claimKickSignal();
-    machine =
-        kj::heap<Machine>(MachineSettings{vcpus, memory, nullptr, int(guestEnd), ram.writable},
-                          MachineGround{vm, fds, mailbox, io.unixEventPort});
+    machine = kj::heap<Machine>(MachineSettings{vcpus, memory, nullptr, int(guestEnd), ram.writable,
+                                                nullptr, kj::mv(hostMemory)},
+                                MachineGround{vm, fds, mailbox, io.unixEventPort});
   }
 
   BootState load(const Bytes& kernel, const char* commandLine = "") {
@@ -127,6 +128,50 @@ TEST(Machine, HandsALinuxKernelItsBootParametersInRsi) {
   EXPECT_EQ(boot.protocol, BootProtocol::LINUX64);
   EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
   EXPECT_EQ(bench.serialOutput(), "\x55");  // boot_flag
+}
+
+// A page of the host's at 0x8000000.
+class HostPage {
+ public:
+  HostPage() : file(memfd_create("host", MFD_CLOEXEC)) { KJ_SYSCALL(ftruncate(file, 4096)); }
+
+  kj::Array<HostRegion> region() {
+    auto regions = kj::heapArray<HostRegion>(1);
+    regions[0] = HostRegion{0x8000000, 4096, 0, file};
+    return regions;
+  }
+  std::string read(size_t size) {
+    std::string text(size, 0);
+    KJ_SYSCALL(pread(file, &text[0], size, 0));
+    return text;
+  }
+
+  kj::AutoCloseFd file;
+};
+
+const Bytes APPEND_X = {0xa1, 0x00, 0x00, 0x00, 0x08,         // mov eax, [0x8000000]
+                        0xff, 0x05, 0x00, 0x00, 0x00, 0x08};  // inc dword [0x8000000]
+
+TEST(Machine, AGuestSharesMemoryOfTheHostsAndARebootLeavesIt) {
+  HostPage page;
+  Bench bench(1, 64 * MIB, page.region());
+  ASSERT_EQ(pwrite(page.file, "A", 1, 0), 1);
+  auto kernel = pvhKernel(APPEND_X + powerOff() + haltForever());
+  bench.load(kernel);
+  EXPECT_EQ(bench.runToEnd(), EndReason::POWERED_OFF);
+  EXPECT_EQ(page.read(1), "B");
+  bench.reboot(kernel);
+  EXPECT_EQ(bench.nextEnd().reason, EndReason::POWERED_OFF);
+  EXPECT_EQ(page.read(1), "C");
+}
+
+TEST(Machine, EndsWhenTheHostsMemoryIsGone) {
+  HostPage page;
+  Bench bench(1, 64 * MIB, page.region());
+  bench.load(pvhKernel(APPEND_X + powerOff() + haltForever()));
+  ASSERT_EQ(ftruncate(page.file, 0), 0);
+  EXPECT_EQ(bench.runToEnd(), EndReason::HOST_MEMORY_LOST);
+  EXPECT_TRUE(bench.detail.startsWith("vCPU 0")) << bench.detail.cStr();
 }
 
 TEST(Machine, EndsWithResetAtTheAcpiResetRegister) {

@@ -61,8 +61,11 @@ void serve() {
   auto posted = mailbox.serve();
   kj::Maybe<int> serial;
   if (setup.fdCount("serial") > 0) serial = setup.fd("serial");
+  auto hostMemory = kj::heapArrayBuilder<kj::AutoCloseFd>(setup.fdCount("host_memory"));
+  while (!hostMemory.isFull())
+    hostMemory.add(setup.fd("host_memory", hostMemory.size()));
   auto actor = kj::heap<BrokerActor>(BrokerGround{io, mailbox, fds, takeVm, serial, setup.fd("ram"),
-                                                  setup.fd("ram_readonly"),
+                                                  setup.fd("ram_readonly"), hostMemory.finish(),
                                                   [&setup, &kvm](kj::StringPtr stage) {
                                                     if (stage == "ready") kvm = nullptr;
                                                     setup.enter(stage);

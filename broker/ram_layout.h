@@ -26,9 +26,11 @@ struct RamRange {
   uint64_t size;
 };
 
-constexpr size_t MOST_REGIONS = 32;               // half of what a device maps
-constexpr uint64_t LEAST_FIRST_REGION = 2 << 20;  // what a kernel finds beside it lies in there
+constexpr size_t MOST_REGIONS = 32;                // half of what a device maps
+constexpr uint64_t LEAST_FIRST_REGION = 2 << 20;   // what a kernel finds beside it lies in there
 constexpr uint64_t RAM_LIMIT = uint64_t(1) << 40;  // above all that a host has
+
+constexpr size_t MOST_HOST_REGIONS = 8;  // fds "host_memory" of the broker's profile
 
 // Regions that were placed by somebody, one behind the other in the RAM file. Throws TRP-cfg-105
 // unless they are whole pages, in order, do not overlap, begin with 2 MiB at 0 or more, and meet

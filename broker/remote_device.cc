@@ -3,33 +3,16 @@
 #include <capnp/message.h>
 #include <fcntl.h>
 #include <kj/debug.h>
-#include <kj/vector.h>
 
-#include <bitset>
-#include <cstring>
-
+#include "broker/device_answers.h"
 #include "broker/device_connection.h"
 #include "broker/refusal.h"
+#include "broker/untold_config.h"
 
 namespace troupe::broker {
 namespace {
 
-constexpr size_t MAX_CONFIG_SIZE = 4096;
-constexpr uint32_t MAX_RESET_DEADLINE_MS = 10000;
-constexpr uint32_t MOST_REPORTS = 16;     // as many clients as ask at once
-constexpr uint32_t MOST_STATISTICS = 64;  // BalloonReport.statistics
-
-// What a device says of itself is shown to the user: one line of plain characters, of bounded
-// length.
-kj::String quoted(kj::StringPtr text) {
-  constexpr size_t LONGEST = 200;
-  kj::Vector<char> line;
-  for (char c : text.slice(0, kj::min(text.size(), LONGEST))) {
-    line.add(c >= ' ' && c <= '~' ? c : '?');
-  }
-  line.add('\0');
-  return kj::String(line.releaseAsArray());
-}
+constexpr uint32_t MOST_REPORTS = 16;  // as many clients as ask at once
 
 // An eventfd's flags are the device's as much as ours. One that blocks would let it stop the main
 // loop, or a vCPU, in a read or write of ours. Once it is ready its filter has no system call left
@@ -53,23 +36,6 @@ class HandleActor final: public Handle::Server {
  private:
   int fd;
 };
-
-// Field by field: what a later version of the protocol might add is left out.
-void copyReport(DeviceReport::Reader from, DeviceReport::Builder to) {
-  if (!from.isBalloon()) return to.setNothing();
-  auto balloon = from.getBalloon();
-  auto copy = to.initBalloon();
-  copy.setTargetPages(balloon.getTargetPages());
-  copy.setActualPages(balloon.getActualPages());
-  copy.setFeatures(balloon.getFeatures());
-  copy.setGivenBackBytes(balloon.getGivenBackBytes());
-  copy.setFreePageBytes(balloon.getFreePageBytes());
-  copy.setHasStatistics(balloon.getHasStatistics());
-  copy.setStatisticsAgeMs(balloon.getStatisticsAgeMs());
-  auto statistics = balloon.getStatistics();
-  KJ_REQUIRE(statistics.size() <= MOST_STATISTICS, "more statistics than there can be");
-  copy.setStatistics(statistics);
-}
 
 // The broker as one device sees it.
 class DeviceHostActor final: public DeviceHost::Server {
@@ -103,34 +69,6 @@ class DeviceHostActor final: public DeviceHost::Server {
   const kj::Maybe<RamDeputy&>& deputy;
 };
 
-// Bytes of the configuration space the device has yet to be told.
-class UntoldConfig {
- public:
-  void add(uint32_t offset, kj::ArrayPtr<const kj::byte> data) {
-    for (size_t i = 0; i < data.size() && offset + i < MAX_CONFIG_SIZE; ++i) {
-      bytes[offset + i] = data[i];
-      untold.set(offset + i);
-    }
-  }
-
-  bool empty() const { return untold.none(); }
-
-  // Takes the first run of such bytes. There must be one.
-  kj::ArrayPtr<const kj::byte> take(uint32_t& offset) {
-    offset = 0;
-    while (!untold.test(offset))
-      ++offset;
-    uint32_t end = offset;
-    while (end < MAX_CONFIG_SIZE && untold.test(end))
-      untold.reset(end++);
-    return kj::arrayPtr(bytes + offset, end - offset);
-  }
-
- private:
-  kj::byte bytes[MAX_CONFIG_SIZE];
-  std::bitset<MAX_CONFIG_SIZE> untold;
-};
-
 }  // namespace
 
 // Everything of a RemoteDevice; its callbacks hold this address.
@@ -141,17 +79,9 @@ class UntoldConfig {
 // answered.
 class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
  public:
-  Session(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name, kj::AutoCloseFd pipe,
-          DeviceLost lost)
-      : timer(io.provider->getTimer()),
-        index(index),
-        name(kj::heapString(name)),
-        lost(kj::mv(lost)),
-        tasks(*this) {
-    // Once the broker serves, its filter has no call left that would make it so.
-    using Flags = kj::LowLevelAsyncIoProvider;
-    auto stream = io.lowLevelProvider->wrapUnixSocketFd(
-        kj::mv(pipe), Flags::ALREADY_NONBLOCK | Flags::ALREADY_CLOEXEC);
+  Session(kj::Timer& timer, uint16_t index, kj::StringPtr name,
+          kj::Own<kj::AsyncCapabilityStream> stream, DeviceLost lost)
+      : timer(timer), index(index), name(kj::heapString(name)), lost(kj::mv(lost)), tasks(*this) {
     auto opened = kj::heap<DeviceConnection>(kj::mv(stream));
     device = opened->bootstrap();
     tasks.add(opened->onDisconnect().then([this]() { lose("closed its pipe"); }));
@@ -162,7 +92,8 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     ++calls;
     return call().describeRequest().send().then(
         [this](capnp::Response<Device::DescribeResults> response) {
-          return checked(response.getInfo());
+          resetDeadlineMs = resetDeadlineOf(response.getInfo());
+          return checkedDescription(name, response.getInfo());
         },
         [this](kj::Exception&& error) -> DeviceDescription { failStart(error); });
   }
@@ -307,40 +238,6 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
   };
 
   Device::Client& call() { return KJ_ASSERT_NONNULL(device); }
-
-  // Copies a description out of the device's message, rule by rule of protos/device.capnp.
-  DeviceDescription checked(DeviceInfo::Reader info) {
-    auto demand = [this](bool holds, auto&&... what) {
-      if (!holds) refuse("TRP-pci-002: device ", name, " describes itself wrongly: ", what...);
-    };
-    auto sizes = info.getQueueSizes();
-    demand(sizes.size() <= MAX_QUEUES, sizes.size(), " queues; at most ", MAX_QUEUES,
-           " are allowed");
-    for (auto size : sizes) {
-      bool isPowerOfTwo = (size & (size - 1)) == 0;
-      demand(size >= 2 && size <= 32768 && isPowerOfTwo, "a queue of size ", size,
-             "; a size is a power of two from 2 to 32768");
-    }
-    uint16_t type = info.getDeviceType();
-    demand(type >= 1 && type <= 63, "device type ", type, "; virtio knows 1 to 63");
-    auto config = info.getConfig();
-    demand(config.size() <= MAX_CONFIG_SIZE, "a configuration space of ", config.size(),
-           " bytes; at most ", MAX_CONFIG_SIZE, " are allowed");
-    auto mask = info.getConfigWriteMask();
-    demand(mask.size() == config.size(), "a write mask of ", mask.size(), " bytes for ",
-           config.size(), " bytes of configuration; both have the same length");
-
-    resetDeadlineMs = kj::max(1u, kj::min(info.getResetDeadlineMs(), MAX_RESET_DEADLINE_MS));
-    DeviceDescription description;
-    description.deviceType = type;
-    description.features = info.getFeatures();
-    description.queueSizes = KJ_MAP(size, sizes) {
-      return size;
-    };
-    description.config = kj::heapArray<kj::byte>(config);
-    description.configWriteMask = kj::heapArray<kj::byte>(mask);
-    return description;
-  }
 
   [[noreturn]] void failStart(const kj::Exception& error) {
     refuse("TRP-pci-003: device ", name, " failed to start: ", quoted(error.getDescription()));
@@ -509,7 +406,16 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
 
 RemoteDevice::RemoteDevice(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name,
                            kj::AutoCloseFd pipe, DeviceLost lost)
-    : session(kj::heap<Session>(io, index, name, kj::mv(pipe), kj::mv(lost))) {}
+    // Once the broker serves, its filter has no call left that would make it so.
+    : RemoteDevice(io.provider->getTimer(), index, name,
+                   io.lowLevelProvider->wrapUnixSocketFd(
+                       kj::mv(pipe), kj::LowLevelAsyncIoProvider::ALREADY_NONBLOCK |
+                                         kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC),
+                   kj::mv(lost)) {}
+
+RemoteDevice::RemoteDevice(kj::Timer& timer, uint16_t index, kj::StringPtr name,
+                           kj::Own<kj::AsyncCapabilityStream> pipe, DeviceLost lost)
+    : session(kj::heap<Session>(timer, index, name, kj::mv(pipe), kj::mv(lost))) {}
 
 RemoteDevice::~RemoteDevice() noexcept(false) = default;
 

@@ -53,6 +53,9 @@ class RemoteDevice final {
   // in the order of Broker.addDevice; both it and `name` are for messages.
   RemoteDevice(kj::AsyncIoContext& io, uint16_t index, kj::StringPtr name, kj::AutoCloseFd pipe,
                DeviceLost lost);
+  // The same over any stream that carries fds.
+  RemoteDevice(kj::Timer& timer, uint16_t index, kj::StringPtr name,
+               kj::Own<kj::AsyncCapabilityStream> pipe, DeviceLost lost);
   ~RemoteDevice() noexcept(false);
   KJ_DISALLOW_COPY(RemoteDevice);
 

@@ -36,6 +36,14 @@ void SerialPort::reset() {
   resumeReceiving();
 }
 
+kj::Promise<void> SerialPort::whenPassedOn() {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (!state.sendBlocked) return kj::READY_NOW;
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  awaitsPassedOn = kj::mv(paf.fulfiller);
+  return kj::mv(paf.promise);
+}
+
 void SerialPort::busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) {
   std::lock_guard<std::mutex> lock(mutex);
   for (size_t i = 0; i < data.size(); ++i)
@@ -100,6 +108,10 @@ kj::Promise<void> SerialPort::sendLoop() {
   if (!send()) return writable.then([this]() { return sendLoop(); });
   state.sendBlocked = false;
   updateLine();
+  KJ_IF_MAYBE (waiting, awaitsPassedOn) {
+    (*waiting)->fulfill();
+    awaitsPassedOn = nullptr;
+  }
   return kj::READY_NOW;
 }
 

@@ -26,6 +26,10 @@ class SerialPort final: public BusDevice {
   // The registers as after power-on. What the guest sent still goes out. Main thread.
   void reset();
 
+  // Resolves when nothing waits for the socket of what the guest has sent. For one at a time. Main
+  // thread.
+  kj::Promise<void> whenPassedOn();
+
   void busRead(uint64_t offset, kj::ArrayPtr<kj::byte> data) override;
   void busWrite(uint64_t offset, kj::ArrayPtr<const kj::byte> data) override;
 
@@ -52,6 +56,7 @@ class SerialPort final: public BusDevice {
   std::mutex mutex;  // a mutex the thread sanitizer knows, unlike KJ's
   State state;
   kj::Promise<void> sending = nullptr;
+  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> awaitsPassedOn;  // the main thread's
   kj::Promise<void> receiving = nullptr;
 };
 

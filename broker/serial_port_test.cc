@@ -85,6 +85,28 @@ TEST(SerialPort, LosesNothingWhenTheSocketIsFull) {
   EXPECT_TRUE(bench.line());
 }
 
+TEST(SerialPort, TellsWhenWhatWasSentHasBeenPassedOn) {
+  Bench bench;
+  bool passedOn = false;
+  auto wait = [&] {
+    passedOn = false;
+    return bench.port->whenPassedOn().then([&] { passedOn = true; }).eagerlyEvaluate(nullptr);
+  };
+  auto first = wait();
+  bench.turn();
+  EXPECT_TRUE(passedOn);  // there was nothing
+
+  std::string sent = bench.fill();
+  auto second = wait();
+  bench.turn();
+  EXPECT_FALSE(passedOn);
+  std::string received = bench.hostReads(1 << 20);
+  EXPECT_LT(received.size(), sent.size());  // the rest is in the FIFO still
+  bench.turn();
+  EXPECT_TRUE(passedOn);
+  EXPECT_EQ(received + bench.hostReads(1 << 20), sent);
+}
+
 // The vCPU finds the socket full, and it drains before the main loop looks.
 TEST(SerialPort, ResumesWhenTheSocketDrainedBeforeTheLoopLooked) {
   Bench bench;

@@ -128,6 +128,9 @@ bool Vcpu::runOnce() {
   exitCount.fetch_add(1, std::memory_order_relaxed);
   if (result >= 0) return handleExit();
   if (errno == EINTR || errno == EAGAIN) return false;
+  // Guest RAM keeps its size, and so it is not that.
+  bool hasHostMemory = around.hostMemory.regions().size() > 0;
+  if (errno == EFAULT && hasHostMemory) return loseHostMemory("KVM_RUN fails (Bad address)");
   return endVm(EndReason::FAILED,
                kj::str("KVM_RUN fails on vCPU ", index, where(), ": ", strerror(errno)));
 }
@@ -151,8 +154,7 @@ bool Vcpu::handleExit() {
       handlePortAccess();
       return true;
     case KVM_EXIT_MMIO:
-      handleMemoryAccess();
-      return true;
+      return handleMemoryAccess();
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
       return true;
@@ -196,14 +198,23 @@ void Vcpu::handlePortAccess() {
   }
 }
 
-void Vcpu::handleMemoryAccess() {
+bool Vcpu::handleMemoryAccess() {
   auto& mmio = run->mmio;
+  // KVM carries out some instructions itself, and takes memory that is not there for a register.
+  if (around.hostMemory.holds(mmio.phys_addr)) {
+    return loseHostMemory(kj::str("0x", kj::hex(mmio.phys_addr), " cannot be reached"));
+  }
   auto bytes = kj::arrayPtr(reinterpret_cast<kj::byte*>(mmio.data), kj::min(mmio.len, 8u));
   if (mmio.is_write) {
     around.mmio.write(mmio.phys_addr, bytes);
   } else {
     around.mmio.read(mmio.phys_addr, bytes);
   }
+  return true;
+}
+
+bool Vcpu::loseHostMemory(kj::StringPtr how) {
+  return endVm(EndReason::HOST_MEMORY_LOST, kj::str("vCPU ", index, where(), ": ", how));
 }
 
 // " at RIP 0x…", when KVM says so.

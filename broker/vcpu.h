@@ -10,6 +10,7 @@
 
 #include "broker/bus.h"
 #include "broker/end_latch.h"
+#include "broker/host_memory.h"
 #include "broker/run_gate.h"
 
 struct kvm_run;
@@ -22,6 +23,7 @@ struct VcpuSurroundings {
   Bus& pio;
   EndLatch& end;
   RunGate& gate;
+  const HostMemory& hostMemory;
 };
 
 // One vCPU and its thread, called vp-N. The thread hands what KVM hands it to the two buses and
@@ -60,7 +62,8 @@ class Vcpu {
   void finishExit();
   bool handleExit();
   void handlePortAccess();
-  void handleMemoryAccess();
+  bool handleMemoryAccess();
+  bool loseHostMemory(kj::StringPtr how);
   kj::String where() const;
   bool endVm(EndReason reason, kj::String detail);
 

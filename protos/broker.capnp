@@ -24,6 +24,16 @@ struct MachineConfig {
   regions @5 :List(Device.MemoryRange);
   # Where RAM lies instead, memoryBytes in all: whole pages in ascending order, of which the first
   # begins at 0 and has 2 MiB at least; none meets the devices' addresses. Empty: as said there.
+  hostMemory @6 :List(HostMemory);
+  # Of the fds "host_memory" the broker was started with, in their order, at most eight: what the
+  # guest sees of each. They are reserved in its memory map, and no device reaches them.
+}
+
+struct HostMemory {
+  guestAddress @0 :UInt64;
+  size @1 :UInt64;
+  fileOffset @2 :UInt64;
+  # All three in bytes, of whole pages.
 }
 
 enum KernelKind {
@@ -59,6 +69,8 @@ enum EndReason {
   # The broker or the host failed; `detail` says how.
   panicked @5;
   # The guest's kernel said so, by pvpanic.
+  hostMemoryLost @6;
+  # Memory of the host's could not be had any more when the guest came to it.
 }
 
 struct End {
@@ -130,7 +142,8 @@ interface Broker {
   # What the device with this index tells of itself. Lists in it are as long as device.capnp allows.
 
   pause @10 () -> ();
-  # Returns when no vCPU is inside of the guest. None will be before resume(), a reboot() or not.
+  # Returns when no vCPU is inside of the guest. None will be before resume(), a run(), a reboot() or
+  # not.
   # Devices go on with what they have.
 
   resume @11 () -> ();

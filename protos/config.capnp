@@ -119,4 +119,7 @@ struct VmConfig {
   # Each "DEVICE=FILE": what the device sees is written to a new file, for `troupe replay`.
   recordLimit @19 :Text = "256M" $Json.name("record-limit");
   # What each of these may hold.
+  hostMemory @20 :List(Text) $Json.name("host-memory");
+  # Each "PATH,at=ADDRESS[,size=SIZE][,offset=OFFSET][,device][,shared]": a file or device of the
+  # host's that the guest sees as memory from ADDRESS on.
 }

@@ -22,7 +22,7 @@ struct ActorStatus {
   isDown @6 :Bool;
   # Its process has ended, and another one begins when the guest's driver resets the device.
   isStarting @7 :Bool;
-  # Of a spare: it is not ready to take that place yet.
+  # It is not ready to take that place yet, or, if it is no spare, has not come to serve.
 }
 
 struct VmStatus {
@@ -146,9 +146,11 @@ struct GraphProcess {
   name @0 :Text;
   kind @1 :Text;
   pid @2 :Int32;
+  # 0 of one that is not looked at, since it does not hold what it will.
   profile @3 :Text;
   stage @4 :Text;
-  # The filter in force: "start", "ready", "run", or "none".
+  # The filter in force: "start", "ready", "run", or "none". Of one that is not looked at: "replacing"
+  # (it takes its device over), "starting" (it is to be a spare) or "down".
   memory @5 :Text;
   # What it maps of the guest's memory.
   restarts @6 :UInt32;
@@ -225,6 +227,8 @@ struct ProcessLoad {
   threads @8 :List(ThreadLoad);
   # The broker's vCPUs.
   limits @9 :List(LimitUse);
+  isDown @10 :Bool;
+  # As ActorStatus.
 }
 
 struct VmLoad {
@@ -255,8 +259,11 @@ struct VmEvent {
       pid @4 :Int32;
       cause @5 :Text;
       # "was killed by signal 9 (Killed)"
+      # or "hung (it is stopped) and was killed"
       isReplaced @6 :Bool;
-      # Another process is to take its place; else this ends the VM.
+      # Another process is to take its place.
+      staysDown @26 :Bool;
+      # It has none until its driver resets it. With neither this ends the VM.
     }
     deviceReplaced :group {
       device @7 :Text;
@@ -270,6 +277,12 @@ struct VmEvent {
       pid @11 :Int32;
       stage @12 :Text;
       call @13 :Text;
+    }
+    requestPutAside :group {
+      # Requests that two processes in a row died of were answered with an error.
+      device @27 :Text;
+      detail @28 :Text;
+      # How many, and where their bytes are, or why nowhere.
     }
     guestPanicked :group {
       detail @14 :Text;

@@ -112,7 +112,7 @@ struct BalloonReport {
   freePageBytes @4 :UInt64;
   # Of these what the guest reported or hinted to be free.
   statistics @5 :List(BalloonStatistic);
-  # At most 64, as the driver said them last.
+  # At most 64, as the driver said them last; none when that made no sense.
   hasStatistics @6 :Bool;
   # It has said some.
   statisticsAgeMs @7 :UInt64;

@@ -59,14 +59,16 @@ enum MemoryPolicy {
   guestCached @0;
   # Memory of the guest's own: RAM.
   hostCached @1;
-  # The host's memory of the same addresses, cached.
+  # Memory of the host's that whoever runs the realms permits at these addresses (troupe serve
+  # --permit-host-memory): files of tmpfs or huge pages, DAX devices. No RAM to the guest.
   hostDevice @2;
-  # The same, uncached, and no RAM to the guest.
+  # The same of a device of the host's, uncached.
 }
 
 struct MemorySpec {
   base @0 :UInt64;
-  # The first guest-physical address.
+  # The first guest-physical address. RAM from 0 on goes round the devices' addresses below 4 GiB;
+  # with another base a region lies exactly there, or is refused.
   size @1 :UInt64;
   # Bytes.
   policy @2 :MemoryPolicy;
@@ -182,9 +184,10 @@ interface Guest {
   pause @4 () -> ();
   resume @5 () -> ();
   waitForEnd @6 () -> (end :GuestEnd);
-  waitForStart @7 () -> (name :Text);
+  waitForStart @7 () -> (name :Text, notes :List(Text));
   # Returns when it has begun to run, with the name it has on this host, by which the other commands
-  # of `troupe` find it. Fails when it never does.
+  # of `troupe` find it. Fails when it never does. `notes`: what of its configuration was passed over
+  # or left out, a line each, 32 at most.
 }
 
 struct GuestEnd {
@@ -235,12 +238,15 @@ interface HostVsockAcceptor {
 interface HostVsockEndpoint {
   # The host's side of a realm. All of a realm's clients share its ports.
   listen @0 (port :UInt32, acceptor :HostVsockAcceptor) -> (status :VsockStatus);
-  # Until `acceptor` breaks. alreadyBound: somebody listens, or a connection has that port.
+  # Until this endpoint is dropped. alreadyBound: somebody listens, or a connection has that port.
   connect @1 (cid :UInt32, port :UInt32, socket :Handle) -> (status :VsockStatus);
   # `socket` is one end of a stream socket pair; the guest's stream is on the other then.
   # connectionRefused: no such guest, cid 2, or the guest does not listen. Of the host's ports it
   # takes the lowest free one of 49152 to 65535; noResources when there is none.
 }
+
+# The three that follow are what a guest's vsock device and its realm say to each other. Troupe's own
+# device says the same by connector.capnp, which tells of many ends at a time.
 
 interface HostVsockConnector {
   # What a guest's vsock device reaches others by.
@@ -304,11 +310,15 @@ struct EnvironmentInfo {
 }
 
 interface Manager {
-  create @0 (label :Text, net :Text) -> (realm :Realm, id :UInt32);
+  create @0 (label :Text, net :Text, noHostMemory :Bool) -> (realm :Realm, id :UInt32);
   # `net`: what is behind its guests' networks, "user", "bridge=NAME", "tap-prefix=P" or "none"; null
-  # for what the daemon was started with.
+  # for what the daemon was started with. `noHostMemory`: its guests get no memory of the host's,
+  # whatever the daemon permits.
   list @1 () -> (environments :List(EnvironmentInfo));
   connect @2 (id :UInt32) -> (realm :Realm);
   listGuests @3 () -> (guests :List(GuestSummary));
   # Of all realms.
+  connectToGuest @4 (name :Text) -> (cid :UInt32, controller :Guest);
+  # By the name it has on this host. Whoever only looks holds no realm: unlike what
+  # connect() returns, this keeps no guest alive.
 }

@@ -62,6 +62,8 @@ kj::StringPtr nameOf(EndReason reason) {
       return "failed";
     case EndReason::PANICKED:
       return "panicked";
+    case EndReason::HOST_MEMORY_LOST:
+      return "hostMemoryLost";
   }
   return "unknown";
 }

@@ -84,7 +84,7 @@ class JailedBroker {
   template <typename T>
   T await(kj::Promise<T> promise) {
     return io.provider->getTimer()
-        .timeoutAfter(10 * kj::SECONDS, kj::mv(promise))
+        .timeoutAfter(60 * kj::SECONDS, kj::mv(promise))
         .wait(io.waitScope);
   }
 
