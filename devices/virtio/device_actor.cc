@@ -62,7 +62,7 @@ void requireNonBlocking(int fd, uint32_t queue) {
 
 DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals,
                          kj::Maybe<CounterPage&> counters, kj::Maybe<FlightLog&> flight,
-                         kj::Maybe<Quarantine&> quarantine)
+                         kj::Maybe<Quarantine&> quarantine, kj::Maybe<Pulse&> pulse)
     : engine(engine),
       jail(jail),
       description(checked(engine.describe())),
@@ -70,6 +70,7 @@ DeviceActor::DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<k
       counters(countersIn(counters, description.queueSizes.size())),
       flight(flight),
       quarantine(quarantine),
+      pulse(pulse),
       stopped(kj::Promise<void>(kj::READY_NOW).fork()),
       ready(kj::newPromiseAndFulfiller<uint8_t>()),
       failure(kj::newPromiseAndFulfiller<void>()),
@@ -241,6 +242,9 @@ kj::Maybe<kj::Own<Virtqueue>> DeviceActor::makeRing(const GuestMemory& memory,
   if (journals.size() > 0) kept = *journals[index];
   auto ring =
       kj::heap<Virtqueue>(memory, layout, ringFeatures, kept, description.usedRings, counts);
+  KJ_IF_MAYBE (thread, pulse) {
+    ring->beatIn(*thread);
+  }
   KJ_IF_MAYBE (log, flight) {
     ring->record(kj::heap<QueueFlight>(*log, index, layout.size));
   }
@@ -331,10 +335,10 @@ kj::Promise<void> DeviceActor::takeOver(TakeOverContext context) {
   requireAttached();
   KJ_REQUIRE(!takeOverBegan && state == State::INACTIVE, "it comes once, before all others");
   takeOverBegan = true;
-  for (auto& one : counters)
-    one->clear();
   return engine.takeOver()
       .then([this, context]() mutable {
+        for (auto& one : counters)
+          one->clear();
         auto now = checked(engine.describe());
         KJ_REQUIRE(now.config.size() == description.config.size());
         description.config = kj::mv(now.config);

@@ -39,10 +39,11 @@ class DeviceActor final: public Device::Server,
   // successor what it has in flight (queue_journal.h); empty: there will be none. Throws when it is
   // too small for the engine's queues. `counters`: where it counts what its queues do, if anybody
   // is to see that. `flight`: what records it. `quarantine`: where requests go that processes die
-  // of.
+  // of. `pulse`: the main thread's, where each chain is a step unless the engine gives its queue to
+  // another thread.
   DeviceActor(DeviceEngine& engine, ProcessJail& jail, kj::ArrayPtr<kj::byte> journals = nullptr,
               kj::Maybe<CounterPage&> counters = nullptr, kj::Maybe<FlightLog&> flight = nullptr,
-              kj::Maybe<Quarantine&> quarantine = nullptr);
+              kj::Maybe<Quarantine&> quarantine = nullptr, kj::Maybe<Pulse&> pulse = nullptr);
 
   // Resolves with this process's place once it is ready. To be called once.
   kj::Promise<uint8_t> onReady() { return kj::mv(ready.promise); }
@@ -103,6 +104,7 @@ class DeviceActor final: public Device::Server,
   kj::Array<kj::Own<QueueCounters>> counters;  // by queue, or none
   kj::Maybe<FlightLog&> flight;
   kj::Maybe<Quarantine&> quarantine;
+  kj::Maybe<Pulse&> pulse;
   bool attachBegan = false;
   bool handedOver = false;
   bool takeOverBegan = false;

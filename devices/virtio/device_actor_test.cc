@@ -67,6 +67,22 @@ TEST(DeviceActor, ActivateHandsRingsMemoryAndEventFdsToTheEngine) {
   EXPECT_EQ(memcmp(stage.ram.bytes(address, 4).begin(), "abcd", 4), 0);
 }
 
+TEST(DeviceActor, EachChainOfAQueueIsAStepOfTheMainThread) {
+  Stage stage;
+  uint64_t word = 0;
+  stage.bench.pulse.showIn(word);
+  stage.bench.attach();
+  FakeDriver second(stage.ram, 256);
+  stage.bench.activate(F_VERSION_1, {&stage.driver, &second});
+  uint64_t address = stage.ram.allocate(16);
+  for (size_t i : {0, 1}) {
+    (i == 0 ? stage.driver : second).add({writable(address, 4)});
+    uint64_t before = word;
+    EXPECT_FALSE(stage.script.queues[i].ring->pop() == nullptr);
+    EXPECT_NE(word, before);
+  }
+}
+
 TEST(DeviceActor, DisabledQueuesAreLeftOut) {
   Stage stage;
   stage.bench.attach();

@@ -10,6 +10,7 @@
 #include "devices/virtio/flight_log.h"
 #include "devices/virtio/guest_memory.h"
 #include "devices/virtio/virtqueue.h"
+#include "devices/virtio/vital_signs.h"
 #include "protos/device.capnp.h"
 
 namespace troupe::virtio {
@@ -111,9 +112,9 @@ class DeviceEngine {
   // Writes down what there is to tell; `report` lives until the promise resolves.
   virtual kj::Promise<void> report(DeviceReport::Builder /*report*/) { return kj::READY_NOW; }
 
-  // The queue whose thread, named "…-qN", has got nowhere since this was last asked, though it has
-  // something to do. None when there is no such queue, or no such threads.
-  virtual kj::Maybe<uint32_t> stuckThread() { return nullptr; }
+  // Somebody looks there whether the process is stuck. Threads of the engine's that may be show in
+  // these signs from now on how they get on; the main loop does without it. Comes once at most.
+  virtual void showIn(const VitalSigns& /*signs*/) {}
 
   // The broker is gone and the process is about to end. Resolves, within seconds at most, when what
   // the guest has handed over has reached the host.

@@ -8,6 +8,7 @@
 
 #include "devices/virtio/device_actor.h"
 #include "devices/virtio/kept_memory.h"
+#include "devices/virtio/loop_pulse.h"
 #include "devices/virtio/quarantine.h"
 #include "devices/virtio/ram_mapping.h"
 #include "devices/virtio/vital_signs.h"
@@ -123,14 +124,6 @@ class FlightMemory {
   kj::Maybe<FlightLog> log;
 };
 
-// For as long as the loop turns.
-kj::Promise<void> keepBeating(kj::Timer& timer, DeviceEngine& engine, VitalSigns signs) {
-  signs.beat(engine.stuckThread());
-  return timer.afterDelay(VitalSigns::BEAT).then([&timer, &engine, signs]() {
-    return keepBeating(timer, engine, signs);
-  });
-}
-
 // The broker's messages, up to their end. The end is told to the process and not to Cap'n Proto,
 // which would throw, trace the stack and answer into the closed pipe, all just before the exit.
 class MessagesToTheEnd final: public capnp::MessageStream {
@@ -178,17 +171,20 @@ class MessagesToTheEnd final: public capnp::MessageStream {
                         JournalMemory& kept, kj::Maybe<FlightLog&> flight) {
   SetupJail jail(setup);
   auto quarantine = kept.quarantine.map([](Quarantine& one) -> Quarantine& { return one; });
+  Pulse pulse;
   auto actor =
-      kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters, flight, quarantine);
+      kj::heap<DeviceActor>(engine, jail, kept.journals, kept.counters, flight, quarantine, pulse);
   auto& served = *actor;
   auto failure = actor->onFailure();
-  auto beating =
-      actor->onReady()
-          .then([&](uint8_t place) -> kj::Promise<void> {
-            if (kept.signs.size() == 0) return kj::READY_NOW;
-            return keepBeating(io.provider->getTimer(), engine, VitalSigns(kept.signs, place));
-          })
-          .eagerlyEvaluate(nullptr);
+  auto showing = actor->onReady()
+                     .then([&](uint8_t place) {
+                       if (kept.signs.size() == 0) return;
+                       VitalSigns signs(kept.signs, place);
+                       pulse.showIn(signs.word(0));
+                       showLoop(pulse);
+                       engine.showIn(signs);
+                     })
+                     .eagerlyEvaluate(nullptr);
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
   MessagesToTheEnd messages(*stream);

@@ -7,6 +7,14 @@
 namespace troupe::virtio {
 namespace {
 
+// From here on one instruction is faster than a loop over words. It, too, touches each byte once,
+// and is not the compiler's to split or to repeat.
+constexpr size_t BULK_BYTES = 256;
+
+void copyBulk(void* to, const void* from, size_t size) {
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+}
+
 // Calls `move` for consecutive words of 1, 2, 4 and 8 bytes that make up `size` bytes from `guest`
 // on, each aligned to its size. memcpy() will not do: it reads the middle of a short copy twice.
 template <typename Move>
@@ -42,6 +50,7 @@ GuestMemory::GuestMemory(kj::Array<MemoryRegion> regionsParam) : regions(kj::mv(
 
 void copyOut(kj::ArrayPtr<kj::byte> copy, const kj::byte* guest) {
   if (copy.size() > 0) watch::read(guest, copy.size());
+  if (copy.size() >= BULK_BYTES) return copyBulk(copy.begin(), guest, copy.size());
   forWords(guest, copy.size(), [&](size_t offset, auto word) {
     word = loadPart<decltype(word)>(guest + offset);
     memcpy(copy.begin() + offset, &word, sizeof(word));
@@ -50,6 +59,7 @@ void copyOut(kj::ArrayPtr<kj::byte> copy, const kj::byte* guest) {
 
 void copyIn(kj::byte* guest, kj::ArrayPtr<const kj::byte> bytes) {
   if (bytes.size() > 0) watch::write(guest, bytes.size());
+  if (bytes.size() >= BULK_BYTES) return copyBulk(guest, bytes.begin(), bytes.size());
   forWords(guest, bytes.size(), [&](size_t offset, auto word) {
     memcpy(&word, bytes.begin() + offset, sizeof(word));
     storePart<decltype(word)>(guest + offset, word);

@@ -56,4 +56,10 @@ inline void storeIndex(kj::byte* pointer, uint16_t value) {
   __atomic_store_n(reinterpret_cast<uint16_t*>(pointer), value, __ATOMIC_SEQ_CST);
 }
 
+// The store alone: a later loadIndex() may overtake it.
+inline void releaseIndex(kj::byte* pointer, uint16_t value) {
+  watch::write(pointer, sizeof(uint16_t));
+  __atomic_store_n(reinterpret_cast<uint16_t*>(pointer), value, __ATOMIC_RELEASE);
+}
+
 }  // namespace troupe::virtio

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "devices/virtio/vital_signs.h"
+
 namespace troupe::virtio {
 
 // How the memory that outlives a device process is divided: the journals of its queues
@@ -12,7 +14,7 @@ namespace troupe::virtio {
 // well (vital_signs.h). The process maps all of it; `troupe` reads the last two.
 struct KeptMemory {
   static constexpr size_t END = 1 << 20;  // where it ends in the file; an engine's own is behind
-  static constexpr size_t SIGNS_BYTES = 4096;
+  static constexpr size_t SIGNS_BYTES = VitalSigns::BYTES;
   static constexpr size_t QUARANTINE_BYTES = 64 << 10;
 
   // `memory` of a process of this device, as long each time: whole pages, more than the two parts

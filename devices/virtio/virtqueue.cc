@@ -2,6 +2,7 @@
 
 #include <kj/debug.h>
 
+#include "devices/virtio/fetch.h"
 #include "devices/virtio/guest_watch.h"
 #include "devices/virtio/queue_flight.h"
 #include "tests/fuzz/planted.h"
@@ -197,7 +198,8 @@ bool Virtqueue::refreshAvailable() {
   return !isBroken && availableSeen != nextAvailable;
 }
 
-kj::Maybe<Chain> Virtqueue::pop() {
+// All that it calls in its place: a chain would be handed through five functions otherwise.
+[[gnu::flatten]] kj::Maybe<Chain> Virtqueue::pop() {
   watch::popBegins(this);
   bool wasBroken = isBroken;
   if (flightLog.get() != nullptr) flightLog->lookBegins();
@@ -206,6 +208,7 @@ kj::Maybe<Chain> Virtqueue::pop() {
   if (flightLog.get() != nullptr && isBroken != wasBroken) flightLog->refused();
   if (isBroken && !wasBroken) countError();
   KJ_IF_MAYBE (c, chain) {
+    if (thread != nullptr) thread->beat();
     watch::taken(this, c->headIndex, c->readPieces, c->writePieces);
     if (flightLog.get() != nullptr) flightLog->taken(c->readPieces, c->writePieces);
   }
@@ -228,9 +231,9 @@ bool Virtqueue::resume(bool ownFault, uint16_t returned, Suspects how,
   KJ_IF_MAYBE (pending, kept.recover(ringSize, usedIndex, ownFault)) {
     recovered = kj::mv(*pending);
     leftBehind = recovered;
-    nextUsed = usedPublished = usedIndex;
+    nextUsed = usedPublished = usedAsked = usedIndex;
     // Whatever was taken is either in flight or was returned.
-    nextAvailable = availableSeen = uint16_t(usedIndex + recovered.size());
+    nextAvailable = availableSeen = headsRead = uint16_t(usedIndex + recovered.size());
   } else {
     isBroken = true;
   }
@@ -244,10 +247,10 @@ kj::Maybe<Chain> Virtqueue::take() {
 
 kj::Maybe<Chain> Virtqueue::takeNew() {
   if (nextAvailable == availableSeen && !refreshAvailable()) return nullptr;
+  if (nextAvailable == headsRead) readHeads();
 
-  size_t slot = nextAvailable & (ringSize - 1);
   Chain chain;
-  chain.headIndex = loadWord<uint16_t>(availableRing + AVAIL_RING_OFFSET + slot * sizeof(uint16_t));
+  chain.headIndex = heads[nextAvailable % HEADS_AHEAD];
   if (!takeHead(chain)) return nullptr;
   ++nextAvailable;
   KJ_IF_MAYBE (j, journal) {
@@ -382,11 +385,12 @@ bool Virtqueue::append(Chain& chain, const Descriptor& descriptor) {
   return true;
 }
 
-void Virtqueue::push(Chain&& chain, uint32_t written) {
+[[gnu::flatten]] void Virtqueue::push(Chain&& chain, uint32_t written) {
   KJ_REQUIRE(chain.headIndex < ringSize && headInFlight[chain.headIndex],
              "pushed a chain that was not taken", chain.headIndex);
   KJ_REQUIRE(written <= chain.writableTotal, "more than the chain had room for", written,
              chain.writableTotal);
+  if (thread != nullptr) thread->beat();
   headInFlight[chain.headIndex] = false;
   --chainsInFlight;
   triesOne = false;  // if one was tried, it was this
@@ -424,23 +428,51 @@ kj::Array<UsedElement> Virtqueue::unpublished() const {
 }
 
 bool Virtqueue::publish() {
-  if (nextUsed == usedPublished) return false;
-  uint16_t before = usedPublished;
+  if (nextUsed == usedAsked) return false;
   usedPublished = nextUsed;
 
   // As a release, pairs with the driver's read barrier between the used index and the element: it
   // sees elements and buffers. As a fence, pairs with the driver's full barrier between storing
-  // used_event (or clearing NO_INTERRUPT) and looking at the index again: one side sees the other.
+  // used_event (or clearing NO_INTERRUPT) and looking at the index again: one side sees the other,
+  // and that for what show() has stored before, too.
   storeIndex(usedRing + USED_INDEX_OFFSET, nextUsed);
   KJ_IF_MAYBE (j, journal) {
     j->tell();
   }
+  bool wanted = wantsInterrupt();
+  usedAsked = nextUsed;
+  return wanted;
+}
 
+void Virtqueue::show() {
+  if (nextUsed == usedPublished) return;
+  usedPublished = nextUsed;
+  // A release as in publish(), and no fence.
+  releaseIndex(usedRing + USED_INDEX_OFFSET, nextUsed);
+  KJ_IF_MAYBE (j, journal) {
+    j->tell();
+  }
+}
+
+// For the chains that were pushed since it was last asked.
+bool Virtqueue::wantsInterrupt() const {
   if (features.eventIndex) {
     uint16_t usedEvent = loadIndex(availableRing + AVAIL_RING_OFFSET + ringSize * sizeof(uint16_t));
-    return passesEvent(usedEvent, before, nextUsed);
+    return passesEvent(usedEvent, usedAsked, nextUsed);
   }
   return !(loadIndex(availableRing + AVAIL_FLAGS_OFFSET) & AVAIL_F_NO_INTERRUPT);
+}
+
+// The next heads, each read once, as many as there are places for them; and the processor has their
+// descriptors fetched, which are the driver's stores and would each be waited for in its turn.
+void Virtqueue::readHeads() {
+  uint16_t count = kj::min(uint16_t(availableSeen - nextAvailable), HEADS_AHEAD);
+  for (; headsRead != uint16_t(nextAvailable + count); headsRead++) {
+    size_t slot = headsRead & (ringSize - 1);
+    uint16_t head = loadWord<uint16_t>(availableRing + AVAIL_RING_OFFSET + slot * sizeof(uint16_t));
+    heads[headsRead % HEADS_AHEAD] = head;
+    if (head < ringSize) fetch(descriptorTable + head * sizeof(Descriptor), Purpose::TO_READ);
+  }
 }
 
 void Virtqueue::enableNotifications() {

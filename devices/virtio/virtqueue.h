@@ -9,6 +9,7 @@
 #include "devices/virtio/guest_memory.h"
 #include "devices/virtio/guest_word.h"
 #include "devices/virtio/piece_arena.h"
+#include "devices/virtio/pulse.h"
 #include "devices/virtio/quarantine.h"
 #include "devices/virtio/queue_counters.h"
 #include "devices/virtio/queue_journal.h"
@@ -145,6 +146,14 @@ class Virtqueue {
   // Whether nobody has returned a chain yet. `returned` as above.
   bool isFresh(uint16_t returned = 0) const { return usedIndexSoFar(returned) == 0; }
 
+  // Each chain that is taken or returned is a step of the thread that does it: `pulse`, which must
+  // outlive this object, beats.
+  void beatIn(Pulse& pulse) { thread = &pulse; }
+  // So is whatever else is a step on the way: of a chain that takes many.
+  void beat() {
+    if (thread != nullptr) thread->beat();
+  }
+
   // Has each chain recorded as it is taken and as it is returned. Before anything else, once.
   void record(kj::Own<QueueFlight> recorder);
   // Where a device notes what it has its host do (queue_flight.h); null when nobody records.
@@ -166,8 +175,15 @@ class Virtqueue {
   void push(Chain&& chain, uint32_t written);
 
   // Makes all pushed chains visible with one store of the used index and says whether the driver
-  // wants an interrupt for them (§2.7.7.2): call it once per batch.
+  // wants an interrupt for any since this was last asked (§2.7.7.2): call it once per batch.
   bool publish();
+
+  // Makes them visible in the middle of a batch, which costs less: publish() has to follow before
+  // anybody waits.
+  void show();
+
+  // Whether publish() would most likely say so now. A glance that orders nothing.
+  bool isAwaited() const { return nextUsed != usedAsked && wantsInterrupt(); }
 
   // What was pushed since the last publish(), in order. With COPY only.
   kj::Array<UsedElement> unpublished() const;
@@ -207,9 +223,11 @@ class Virtqueue {
   kj::Maybe<Chain> takeLeftBehind();
   bool takeHead(Chain& chain);
   bool refreshAvailable();
+  void readHeads();
   bool collect(Chain& chain);
   bool append(Chain& chain, const Descriptor& descriptor);
   void storeUsed(uint16_t head, uint32_t written);
+  bool wantsInterrupt() const;
   uint16_t usedIndexSoFar(uint16_t returned) const;
 
   const GuestMemory& memory;
@@ -223,8 +241,13 @@ class Virtqueue {
   bool isBroken = false;
   uint16_t nextAvailable = 0;  // of the available ring, modulo 2^16 as all of these
   uint16_t availableSeen = 0;  // the driver's index when last looked at
+  // Entries of the available ring that were read ahead: up to `headsRead`, by index.
+  static constexpr uint16_t HEADS_AHEAD = 16;  // more descriptors are hardly on their way at once
+  uint16_t heads[HEADS_AHEAD];
+  uint16_t headsRead = 0;
   uint16_t nextUsed = 0;       // where the next push goes
   uint16_t usedPublished = 0;  // what the driver was told
+  uint16_t usedAsked = 0;      // and up to where it was asked whether it wants an interrupt
   uint32_t chainsInFlight = 0;
   kj::Array<bool> headInFlight;
   PieceArena arena;
@@ -238,6 +261,7 @@ class Virtqueue {
   kj::Maybe<Quarantine&> quarantine;
   uint16_t queueIndex = 0;
   uint32_t quarantined = 0;
+  Pulse* thread = nullptr;  // null: nobody asks
 };
 
 }  // namespace troupe::virtio

@@ -42,6 +42,27 @@ TEST(Virtqueue, EmptyRingHasNoWork) {
   EXPECT_FALSE(ring.queue.broken());
 }
 
+TEST(Virtqueue, EachChainTakenOrReturnedIsAStepOfItsThread) {
+  Ring ring;
+  uint64_t word = 0;
+  Pulse pulse;
+  pulse.showIn(word);
+  ring.queue.beatIn(pulse);
+  uint64_t last = word;
+  for (int i = 0; i < 3; i++) {
+    ring.driver.add({readable(0x20000, 16)});
+    Chain chain = popped(ring.queue);
+    EXPECT_NE(word, last);
+    last = word;
+    ring.queue.push(kj::mv(chain), 0);
+    EXPECT_NE(word, last);
+    last = word;
+  }
+  // To look into an empty ring is none.
+  EXPECT_TRUE(ring.queue.pop() == nullptr);
+  EXPECT_EQ(word, last);
+}
+
 TEST(Virtqueue, ChainShowsReadableThenWritableBuffers) {
   Ring ring;
   uint16_t head = ring.driver.add({readable(0x20000, 16), readable(0x30000, 512),
@@ -175,6 +196,31 @@ TEST(Virtqueue, UsedElementsAppearWithOnePublish) {
   EXPECT_EQ(used.head, first);
   EXPECT_EQ(used.written, 3);
   EXPECT_EQ(ring.queue.inFlight(), 0);
+}
+
+TEST(Virtqueue, TheDriverIsAskedLaterAboutWhatItWasShown) {
+  for (bool eventIndex : {true, false}) {
+    Ring ring(8, {true, eventIndex});
+    ring.driver.wantInterrupts(true);
+    EXPECT_FALSE(ring.queue.isAwaited());
+    for (int i = 0; i < 3; i++)
+      ring.driver.add({writable(0x20000, 64)});
+    for (uint16_t i = 1; i <= 2; i++) {
+      ring.queue.push(popped(ring.queue), 0);
+      ring.queue.show();
+      EXPECT_EQ(ring.driver.usedIndex(), i);
+      EXPECT_TRUE(ring.queue.isAwaited());
+    }
+    EXPECT_TRUE(ring.queue.publish());
+    EXPECT_FALSE(ring.queue.publish());
+    EXPECT_FALSE(ring.queue.isAwaited());
+    ring.driver.wantInterrupts(false);
+    ring.queue.push(popped(ring.queue), 0);
+    ring.queue.show();
+    EXPECT_FALSE(ring.queue.isAwaited());
+    EXPECT_FALSE(ring.queue.publish());
+    EXPECT_EQ(ring.driver.usedIndex(), 3);
+  }
 }
 
 TEST(Virtqueue, NothingPushedIsNoInterrupt) {

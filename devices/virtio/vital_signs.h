@@ -2,54 +2,58 @@
 
 #include <kj/array.h>
 #include <kj/common.h>
-#include <kj/time.h>
+#include <kj/string.h>
 
 #include <cstdint>
 
+#include "devices/virtio/pulse.h"
+
 namespace troupe::virtio {
 
-// By what `troupe` sees that a device process is not stuck, without asking it: counters in memory
-// that both map. The process counts them up at BEAT from when it is ready.
+// By what `troupe` sees that a device process is not stuck, without asking it or waking it: a word
+// for each of its threads, in memory that both map. A process at rest does nothing for it.
 class VitalSigns {
  public:
   // A process and the one that waits to take its place.
   static constexpr uint8_t PLACES = 2;
-  static constexpr kj::Duration BEAT = 100 * kj::MILLISECONDS;
+  // The main thread, which is 0 and waits for events in one place (loop_pulse.h), and others.
+  static constexpr uint32_t THREADS = 32;
+  static constexpr size_t BYTES = PLACES * THREADS * 64;
 
-  struct Beats {
-    uint64_t loop;         // turns of its event loop
-    uint64_t engine;       // of them, those at which no other thread of its was stuck either
-    uint64_t stuckThread;  // the number of one that is, plus 1; else 0
-  };
-
-  // `memory`: at least PLACES cache lines; each place is written by one process at a time.
+  // `memory`: BYTES, aligned to cache lines; each place is written by one process at a time.
   VitalSigns(kj::ArrayPtr<kj::byte> memory, uint8_t place)
-      : words(reinterpret_cast<uint64_t*>(memory.begin() + CACHE_LINE * (place % PLACES))) {}
+      : lines(reinterpret_cast<Line*>(memory.begin()) + THREADS * (place % PLACES)) {}
 
-  // `stuckThread`: the queue whose thread has made no turn since the beat before.
-  void beat(kj::Maybe<uint32_t> stuckThread) {
-    KJ_IF_MAYBE (thread, stuckThread) {
-      __atomic_store_n(words + 2, uint64_t(*thread) + 1, __ATOMIC_RELAXED);
-    } else {
-      increment(words + 1);
-      __atomic_store_n(words + 2, uint64_t(0), __ATOMIC_RELAXED);
-    }
-    increment(words);
-  }
+  // Of the thread whose name ends in a "-", letters and this number less one: "blk-q0" is 1.
+  uint64_t& word(uint32_t thread) const { return lines[thread].word; }
 
-  Beats beats() const {
-    return {__atomic_load_n(words, __ATOMIC_RELAXED), __atomic_load_n(words + 1, __ATOMIC_RELAXED),
-            __atomic_load_n(words + 2, __ATOMIC_RELAXED)};
+  Sign sign(uint32_t thread) const { return {__atomic_load_n(&word(thread), __ATOMIC_RELAXED)}; }
+
+  // The number of a thread that is not the main one; none when it shows nothing.
+  static kj::Maybe<uint32_t> threadOf(kj::StringPtr name) {
+    size_t digits = name.size();
+    while (digits > 0 && name[digits - 1] >= '0' && name[digits - 1] <= '9')
+      digits--;
+    size_t letters = digits;
+    while (letters > 0 && name[letters - 1] >= 'a' && name[letters - 1] <= 'z')
+      letters--;
+    bool isOne = letters > 0 && name[letters - 1] == '-' && letters < digits &&
+                 digits < name.size() && name.size() - digits <= 2;
+    if (!isOne) return nullptr;
+    uint32_t number = 0;
+    for (char digit : name.slice(digits))
+      number = number * 10 + (digit - '0');
+    if (number + 1 >= THREADS) return nullptr;
+    return number + 1;
   }
 
  private:
-  static constexpr size_t CACHE_LINE = 64;
+  struct alignas(64) Line {
+    uint64_t word;
+  };
+  static_assert(sizeof(Line) * PLACES * THREADS == BYTES, "a cache line for each thread");
 
-  static void increment(uint64_t* word) {
-    __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
-  }
-
-  uint64_t* const words;
+  Line* lines;
 };
 
 }  // namespace troupe::virtio

@@ -27,7 +27,8 @@ InProcessDevice::InProcessDevice(MakeEngine makeEngine, kj::ArrayPtr<kj::byte> j
   brokerEnd = kj::mv(pipe.ends[1]);
   rpc = kj::heap<capnp::TwoPartyClient>(
       *deviceEnd, MAX_FDS_PER_MESSAGE,
-      Device::Client(kj::heap<DeviceActor>(*engine, jail, journals)),
+      Device::Client(
+          kj::heap<DeviceActor>(*engine, jail, journals, nullptr, nullptr, nullptr, pulse)),
       capnp::rpc::twoparty::Side::SERVER);
 }
 

@@ -41,6 +41,9 @@ class InProcessDevice {
 
   kj::AsyncIoContext io = kj::setupAsyncIo();
   FakeJail jail;
+  Pulse pulse;  // of the thread that serves it
+  // Has the engine's own threads show there how they get on.
+  void showIn(const VitalSigns& signs) { engine->showIn(signs); }
 
  protected:
   kj::Own<DeviceEngine> engine;

@@ -110,7 +110,7 @@ class FakeBroker {
   };
   template <typename T>
   kj::Promise<T> withDeadline(kj::Promise<T>&& promise) {
-    return loop.provider->getTimer().timeoutAfter(10 * kj::SECONDS, kj::mv(promise));
+    return loop.provider->getTimer().timeoutAfter(60 * kj::SECONDS, kj::mv(promise));
   }
 
   kj::AsyncIoContext& loop;

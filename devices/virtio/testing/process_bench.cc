@@ -49,7 +49,7 @@ kj::Array<kj::String> JailedProcess::attest(sandbox::Stage stage,
 
 int JailedProcess::waitForExit() {
   return io.provider->getTimer()
-      .timeoutAfter(10 * kj::SECONDS, process->onExit())
+      .timeoutAfter(60 * kj::SECONDS, process->onExit())
       .wait(io.waitScope);
 }
 
