@@ -18,11 +18,12 @@ fd { name: "disk" number: 17 kind: FILE }
 fd { name: "backing" number: 20 count: 8 kind: FILE optional: true }
 fd { name: "overlay" number: 19 kind: MEMFD optional: true }
 fd { name: "kept" number: 29 kind: MEMFD optional: true }
-fd { name: "witness" number: 28 kind: PIPE optional: true }    # held by the process and by its rings, never used
 fd { name: "events" number: 18 kind: EVENTFD from: PLACED }
 fd { name: "wake" number: 32 count: 16 kind: EVENTFD from: PLACED optional: true }
 fd { name: "kick" number: 48 count: 16 kind: EVENTFD from: PLACED optional: true }
 fd { name: "call" number: 64 count: 16 kind: EVENTFD from: PLACED optional: true }
+fd { name: "witness" number: 126 kind: PIPE optional: true }    # held by the process and by its rings, never used
+fd { name: "before" number: 127 kind: PIPE optional: true }     # the other end of that of the process before
 
 # What disk_ring.cc asks of the ring in each queue thread.
 io_uring {
@@ -65,8 +66,10 @@ start {
 
 ready {
   narrow { syscall: "mprotect" syscall: "madvise" reason: "one heap for all threads, and they live as long as the process" }
+  narrow { syscall: "close" arg { index: 0 at_most: "125" } reason: "the witness stays open as long as the process lives: its successor trusts that" }
 }
 run {
+  rule { syscall: "read" fd: "before" reason: "whether the process before has ended" }
   rule { syscall: "read" fd: "events" reason: "a queue came to rest or is broken" }
   rule { syscall: "write" fd: "wake" reason: "a queue is to start or to stop" }
 }

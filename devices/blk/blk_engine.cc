@@ -1,5 +1,6 @@
 #include "devices/blk/blk_engine.h"
 
+#include <errno.h>
 #include <kj/debug.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -60,8 +61,10 @@ BlkEngine::BlkEngine(kj::UnixEventPort& port, Disk& disk, const BlkOptions& opti
       limit(limitOf(options)),
       settings(settingsOf(disk, limit, options)),
       discardAlignment(options.discardAlignment),
+      before(options.before),
       events(process.keep("events", 0, makeEventFd())),
       toldCapacity(settings.shape().bytes),
+      port(port),
       observer(port, events, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       watching(nullptr) {
   auto made = kj::heapArrayBuilder<Queue>(options.queues);
@@ -169,6 +172,29 @@ kj::Promise<void> BlkEngine::stop() {
 }
 
 kj::Promise<void> BlkEngine::takeOver() {
+  return untilTheOneBeforeHasEnded().then([this] { return lookAtWhatThereIs(); });
+}
+
+// Whoever broke into it may have written there; who is dead writes no more.
+kj::Promise<void> BlkEngine::untilTheOneBeforeHasEnded() {
+  if (before < 0) return kj::READY_NOW;
+  for (;;) {
+    kj::byte bytes[64];
+    ssize_t n = read(before, bytes, sizeof(bytes));
+    if (n == 0) return kj::READY_NOW;
+    if (n > 0 || errno == EINTR) continue;
+    KJ_REQUIRE(errno == EAGAIN, "the witness cannot be read", errno);
+    break;
+  }
+  if (beforeObserver == nullptr) {
+    beforeObserver.emplace(port, before, kj::UnixEventPort::FdObserver::OBSERVE_READ);
+  }
+  return KJ_ASSERT_NONNULL(beforeObserver).whenBecomesReadable().then([this] {
+    return untilTheOneBeforeHasEnded();
+  });
+}
+
+kj::Promise<void> BlkEngine::lookAtWhatThereIs() {
   auto paf = kj::newPromiseAndFulfiller<void>();
   auto& task = takingOver.emplace(TakingOver{nullptr, kj::mv(paf.fulfiller)});
   queues[0].queue->haveDone([this, &task] {
@@ -251,14 +277,9 @@ kj::Promise<void> BlkEngine::finish() {
   return stop();
 }
 
-kj::Maybe<uint32_t> BlkEngine::stuckThread() {
-  // To count what an image uses takes as long as it takes.
-  if (takingOver != nullptr) return nullptr;
-  kj::Maybe<uint32_t> stuck;
-  for (uint32_t i = 0; i < queues.size(); i++) {
-    if (!queues[i].queue->moves()) stuck = i;
-  }
-  return stuck;
+void BlkEngine::showIn(const virtio::VitalSigns& signs) {
+  for (uint32_t i = 0; i < queues.size(); i++)
+    queues[i].queue->showIn(signs.word(1 + i));
 }
 
 kj::Promise<void> BlkEngine::watch() {

@@ -33,6 +33,9 @@ struct BlkOptions {
   VolatileDisk* overlay = nullptr;
   // What discards should be aligned to, in sectors; 0: what suits the disk.
   uint32_t discardAlignment = 0;
+  // The other end of what the process before this one holds, and its rings: until they have let go
+  // of it takeOver() waits. -1: whoever calls that has waited.
+  int before = -1;
 };
 
 // What an engine asks of the process it is in.
@@ -56,14 +59,15 @@ class BlkEngine final: public virtio::DeviceEngine {
   void start(const virtio::GuestMemory& memory, uint64_t features,
              kj::Array<virtio::ActiveQueue> queues, virtio::DriverLink& link) override;
   kj::Promise<void> stop() override;
-  // An image is saved first, which takes as long as the disk does. Throws TRP-blk-….
+  // Waits for the end of the process before. An image is saved first, which takes as long as the
+  // disk does. Throws TRP-blk-….
   kj::Promise<void> takeOver() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   // A disk that has grown, or an image that is to, has its new capacity told to the driver. Throws
   // TRP-blk-….
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
+  void showIn(const virtio::VitalSigns& signs) override;
   // Marks an image clean.
-  kj::Maybe<uint32_t> stuckThread() override;
   kj::Promise<void> finish() override;
 
  private:
@@ -92,7 +96,9 @@ class BlkEngine final: public virtio::DeviceEngine {
   };
 
   kj::Promise<void> watch();
+  kj::Promise<void> untilTheOneBeforeHasEnded();
   void lookAtGrowth();
+  kj::Promise<void> lookAtWhatThereIs();
   void lookAtTakingOver();
   void tellCapacity();
   void lookAtQueues();
@@ -102,6 +108,7 @@ class BlkEngine final: public virtio::DeviceEngine {
   virtio::RateLimit limit;
   const BlkSettings settings;
   const uint32_t discardAlignment;
+  const int before;
   bool canFlush = true;   // negotiated
   bool writeback = true;  // the driver's choice (CONFIG_WCE)
   std::atomic<DiskIo::Durability> durability{DiskIo::Durability::VOLATILE};
@@ -111,6 +118,8 @@ class BlkEngine final: public virtio::DeviceEngine {
   kj::Maybe<TakingOver> takingOver;
   uint64_t toldCapacity;  // what the broker has, in bytes
   kj::Array<Queue> queues;
+  kj::UnixEventPort& port;
+  kj::Maybe<kj::UnixEventPort::FdObserver> beforeObserver;
   kj::UnixEventPort::FdObserver observer;
   kj::Promise<void> watching;
 };

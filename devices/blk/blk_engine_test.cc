@@ -1,11 +1,13 @@
 #include "devices/blk/blk_engine.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/io.h>
 #include <kj/thread.h>
 #include <kj/vector.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -477,6 +479,26 @@ TEST(Blk, IdLongerThanTwentyBytesIsRefused) {
   EXPECT_ANY_THROW(BlkEngine(io.unixEventPort, disk, BlkOptions{"123456789012345678901"}, process));
   EXPECT_ANY_THROW(BlkEngine(io.unixEventPort, disk, BlkOptions{"", 0}, process));
   EXPECT_ANY_THROW(BlkEngine(io.unixEventPort, disk, BlkOptions{"", 17}, process));
+}
+
+TEST(Blk, WhoTakesOverWaitsUntilTheOneBeforeAndItsRingsHaveLetGo) {
+  ScratchDisk file(Medium::MEMORY, MIB);
+  Disk disk(file.fd(), Disk::Access::READ_WRITE);
+  auto io = kj::setupAsyncIo();
+  testing::OpenProcess process;
+  int ends[2];
+  KJ_SYSCALL(pipe2(ends, O_CLOEXEC | O_NONBLOCK));
+  kj::AutoCloseFd before(ends[0]), witness(ends[1]), ofARing(dup(witness));
+  BlkOptions options;
+  options.before = before;
+  BlkEngine engine(io.unixEventPort, disk, options, process);
+  auto over = engine.takeOver().eagerlyEvaluate(nullptr);
+  EXPECT_FALSE(over.poll(io.waitScope));
+  ASSERT_EQ(write(witness, "x", 1), 1);  // a word is no end
+  witness = nullptr;
+  EXPECT_FALSE(over.poll(io.waitScope));
+  ofARing = nullptr;
+  over.wait(io.waitScope);
 }
 
 TEST(Blk, AFilterThatCannotBeTakenEndsTheStart) {

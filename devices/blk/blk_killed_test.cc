@@ -52,9 +52,9 @@ void killAgainAndAgain(MortalDisk& disk, CheckingDriver& driver, uint32_t seed) 
   EXPECT_GT(driver.totalAnswered(), 0u);
   std::sort(stallsMs.begin(), stallsMs.end());
   if (stallsMs.size() > 1) {
-    std::cout << driver.totalAnswered() << " answers; launch to first answer p50 "
-              << stallsMs[stallsMs.size() / 2] << " ms, p99 "
-              << stallsMs[stallsMs.size() * 99 / 100] << " ms\n";
+    std::cout << kills() << " kills, " << driver.totalAnswered()
+              << " answers; launch to first answer p50 " << stallsMs[stallsMs.size() / 2]
+              << " ms, p99 " << stallsMs[stallsMs.size() * 99 / 100] << " ms\n";
   }
 }
 

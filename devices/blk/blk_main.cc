@@ -103,6 +103,7 @@ int blkMain() {
     if (setup.fdCount("witness") > 0) rings.witness = setup.fd("witness");
     bool isRaw = config.getFormat() == BlkConfig::Format::RAW;
     auto contents = isRaw ? Disk::Contents::RAW : Disk::Contents::IMAGE;
+    if (setup.fdCount("before") > 0) options.before = setup.fd("before");
     auto disk = kj::heap<Disk>(setup.fd("disk"), access, rings, contents);
     auto kept = keptFile(setup);
     kj::Own<ImageDisk> image;

@@ -47,6 +47,7 @@ BlkQueue::~BlkQueue() noexcept(false) {
 void BlkQueue::start(const BlkWork& newWork) {
   KJ_REQUIRE(atRest(), "already started");
   work = newWork;
+  work.ring->beatIn(pulse);
   moveTo(State::SERVING);
 }
 
@@ -61,24 +62,12 @@ void BlkQueue::haveDone(kj::Function<void()> newChore) {
   eventfd_write(wake, 1);
 }
 
-bool BlkQueue::moves() {
-  uint64_t before = turnsSeen;
-  turnsSeen = turns.load(std::memory_order_relaxed);
-  return turnsSeen != before || resting.load(std::memory_order_relaxed);
-}
-
 void BlkQueue::moveTo(State next) {
   state.store(next);
   eventfd_write(wake, 1);
 }
 
 // The thread, from here on.
-void BlkQueue::rest(kj::ArrayPtr<const int> eventFds, uint64_t limitNs) {
-  resting.store(true, std::memory_order_relaxed);
-  waitFor(eventFds, limitNs);
-  resting.store(false, std::memory_order_relaxed);
-}
-
 void BlkQueue::report(State next) {
   state.store(next);
   eventfd_write(events, 1);
@@ -104,11 +93,11 @@ void BlkQueue::run(kj::Function<void()>& confine) {
 
 void BlkQueue::serveUntilEnded(BlkWorker& worker) {
   for (;;) {
-    countTurn();
+    pulse.beat();
     if (hasChore.load()) doChore();
     switch (state.load(std::memory_order_acquire)) {
       case State::AT_REST:
-        rest({wake});
+        waitFor({wake});
         break;
       case State::SERVING:
         worker.begin(work);
@@ -125,7 +114,10 @@ void BlkQueue::serveUntilEnded(BlkWorker& worker) {
 }
 
 void BlkQueue::doChore() {
+  // To count what an image uses, say.
+  pulse.become(virtio::Sign::State::LABOURS);
   KJ_ASSERT_NONNULL(chore)();
+  pulse.become(virtio::Sign::State::WORKS);
   hasChore.store(false, std::memory_order_release);
   eventfd_write(events, 1);
 }
@@ -138,7 +130,7 @@ void BlkQueue::serve(BlkWorker& worker) {
   virtio::AdaptiveSpin<> spin(settings.spinMicros);
   worker.setNotifications(false);
   while (serving()) {
-    countTurn();
+    pulse.beat();
     worker.turn();
     if (worker.ringIsBroken() && !reported) {
       reported = true;
@@ -158,11 +150,11 @@ void BlkQueue::sleep(BlkWorker& worker) {
   if (!worker.hasWork()) {
     // Nothing a driver does after it broke the ring matters, and it shall not keep us awake.
     if (worker.ringIsBroken()) {
-      rest({wake});
+      waitFor({wake});
     } else if (uint64_t limitNs = worker.throttledNs()) {
-      rest({wake}, limitNs);  // a kick would change nothing
+      waitFor({wake}, limitNs);  // a kick would change nothing
     } else {
-      rest({wake, work.kick});
+      waitFor({wake, work.kick});
     }
   }
   worker.setNotifications(false);
@@ -171,8 +163,8 @@ void BlkQueue::sleep(BlkWorker& worker) {
 // Also without any work before, when it has nothing to wait for.
 void BlkQueue::comeToRest(BlkWorker& worker) {
   while (!worker.abandon()) {
-    countTurn();
-    if (!worker.hasDiskWork()) rest({wake});
+    pulse.beat();
+    if (!worker.hasDiskWork()) waitFor({wake});
   }
   State expected = State::STOPPING;
   state.compare_exchange_strong(expected, State::AT_REST);

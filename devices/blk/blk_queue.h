@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "devices/blk/blk_worker.h"
+#include "devices/virtio/pulse.h"
 
 namespace troupe::blk {
 
@@ -44,8 +45,8 @@ class BlkQueue {
   void haveDone(kj::Function<void()> chore);
   bool isChoreDone() const { return !hasChore.load(std::memory_order_acquire); }
 
-  // Whether the thread has made a turn since this was last asked, or has nothing to do.
-  bool moves();
+  // Has the thread show there how it gets on.
+  void showIn(uint64_t& word) { pulse.showIn(word); }
 
   // Whether the driver broke the ring since this was last asked.
   bool takeBroken() { return broken.exchange(false); }
@@ -61,10 +62,6 @@ class BlkQueue {
   void serveUntilEnded(BlkWorker& worker);
   void serve(BlkWorker& worker);
   void sleep(BlkWorker& worker);
-  void rest(kj::ArrayPtr<const int> eventFds, uint64_t limitNs = 0);
-  void countTurn() {
-    turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  }
   void comeToRest(BlkWorker& worker);
   void moveTo(State next);
   void doChore();
@@ -76,9 +73,7 @@ class BlkQueue {
   BlkWork work{};
   std::atomic<State> state{State::STARTING};
   std::atomic<bool> broken{false};
-  std::atomic<uint64_t> turns{0};    // the thread's
-  std::atomic<bool> resting{false};  // it waits for its eventfds
-  uint64_t turnsSeen = 0;
+  virtio::Pulse pulse;  // the thread's
   // The thread's while `hasChore` is set, which hands it over and back.
   kj::Maybe<kj::Function<void()>> chore;
   std::atomic<bool> hasChore{false};

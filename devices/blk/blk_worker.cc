@@ -145,7 +145,8 @@ kj::Maybe<uint8_t> BlkWorker::begin(Transfer& transfer) {
 
 // Has the rest of the request done, at once or in the background.
 kj::Maybe<uint8_t> BlkWorker::attempt(Transfer& transfer) {
-  for (;;) {
+  // Of a compressed image, say, each cluster is a step that takes CPU time.
+  for (;; work.ring->beat()) {
     KJ_IF_MAYBE (result, step(transfer)) {
       kj::Maybe<uint8_t> status = account(transfer, *result);
       if (status != nullptr) return status;

@@ -215,10 +215,12 @@ class DiskTool::Work {
   void grow(uint64_t bytes) {
     auto image = openWhole(qcow2::Access::READ_WRITE);
     uint64_t before = image->size();
-    KJ_REQUIRE(bytes >= before,
-               "TRP-disk-103: a qcow2 image can be made larger, not smaller; the size in its "
-               "header is",
-               before);
+    if (bytes < before) {
+      kj::throwFatalException(kj::Exception(
+          kj::Exception::Type::FAILED, __FILE__, __LINE__,
+          kj::str("TRP-disk-103: a qcow2 image can be made larger, not smaller; this one has ",
+                  before, " bytes")));
+    }
     int error = bytes == before ? 0 : image->grow(bytes);
     int closed = image->close();
     if (error == 0) error = closed;

@@ -343,5 +343,28 @@ TEST(VolatileEngine, ManyAtOnceThroughTwoQueues) {
   }
 }
 
+// So that nobody takes the thread for stuck, however slow its CPU is.
+TEST(VolatileDisk, ARequestOfManyStepsShowsThatItGetsOn) {
+  constexpr uint32_t STEPS = 64;
+  ScratchDisk file(Medium::MEMORY, MIB);
+  BlkBench::Options options;
+  options.volatileBytes = PLENTY;
+  BlkBench bench(file.fd(), options);
+  uint32_t sectorsEach = BLOCK / 512;
+  for (uint32_t i = 0; i < STEPS; i += 2) {
+    auto sent = bench.sendWrite(i * sectorsEach, filled(BLOCK, 0x77));
+    ASSERT_EQ(bench.wait(sent).status, virtio::BLK_S_OK);
+  }
+  alignas(64) kj::byte memory[virtio::VitalSigns::BYTES] = {};
+  virtio::VitalSigns signs(memory, 0);
+  bench.device.showIn(signs);
+  auto stepsSoFar = [&] { return signs.sign(1).word / (virtio::Sign::STATE_BITS + 1); };
+  ASSERT_EQ(bench.wait(bench.sendFlush()).status, virtio::BLK_S_OK);
+  uint64_t before = stepsSoFar();
+  auto sent = bench.sendRead(0, STEPS * BLOCK);
+  ASSERT_EQ(bench.wait(sent).status, virtio::BLK_S_OK);
+  EXPECT_GE(stepsSoFar(), before + STEPS);
+}
+
 }  // namespace
 }  // namespace troupe::blk

@@ -7,7 +7,11 @@ namespace {
 
 // A name in words and a number for whoever reads the message beside the specification.
 void refuseUnless(bool sound, kj::StringPtr what, uint64_t value) {
-  KJ_REQUIRE(sound, "TRP-blk-020: the qcow2 image has a header that cannot be", what, value);
+  if (sound) return;
+  kj::throwFatalException(
+      kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__,
+                    kj::str("TRP-blk-020: the qcow2 image has a header that cannot be: ", what,
+                            ", which is ", value)));
 }
 
 bool liesInFile(uint64_t offset, uint64_t bytes, uint64_t fileBytes, const Geometry& geometry) {
