@@ -291,6 +291,18 @@ TEST(ControlQueue, PairsServeFromTheCommandThatBeginsThemToTheOneThatEndsThem) {
     ASSERT_EQ(setPairs(bench, 1 + i % 4), NET_OK);
 }
 
+TEST(ControlQueue, APairThatIsEndedAndBegunAgainHasAllItsBuffers) {
+  NetBench bench(fourPairs());
+  constexpr int BUFFERS = 20;
+  bench.offer(BUFFERS, 2048, 1);
+  for (int i = 0; i < 20; i++)
+    ASSERT_EQ(setPairs(bench, 1 + i % 2), NET_OK);
+  for (int i = 0; i < BUFFERS; i++) {
+    bench.peer(1).send(frame(OWN, OTHER, 60, i));
+    EXPECT_EQ(bench.waitForArrival(1).frame, frame(OWN, OTHER, 60, i));
+  }
+}
+
 TEST(ControlQueue, NET03_PairsWhoseQueuesAreNotEnabledAreRefused) {
   auto options = fourPairs();
   options.activated = false;

@@ -42,6 +42,7 @@ struct Bench {
 
 TEST(DriverNotice, ShowsGroupsAndAtTheEndTheRest) {
   Bench bench(AT_ONCE);
+  bench.ring.driver.wantInterrupts(false);
   bench.push(SHOW_AFTER - 1);
   EXPECT_EQ(bench.ring.driver.usedIndex(), 0);
   bench.push(1);
@@ -55,6 +56,27 @@ TEST(DriverNotice, WakesADriverThatSleepsWithTheFirstGroup) {
   Bench bench(NEVER);
   bench.sleep();
   bench.push(SHOW_AFTER);
+  EXPECT_EQ(bench.interrupts(), 1);
+}
+
+TEST(DriverNotice, WakesADriverThatFellAsleepAfterItWasShownAGroup) {
+  Bench bench(AT_ONCE);
+  bench.ring.driver.wantInterrupts(false);
+  bench.push(SHOW_AFTER);
+  bench.sleep();
+  bench.push(1);
+  bench.notice.tellAll();
+  EXPECT_EQ(bench.interrupts(), 1);
+}
+
+// Between its look at the ring and its wish for interrupts a group was shown, which it has not
+// seen.
+TEST(DriverNotice, AGroupThatADriverFellAsleepOverIsToldAtTheEnd) {
+  Bench bench(NEVER);
+  bench.ring.driver.wantInterrupts(false);
+  bench.push(SHOW_AFTER);
+  bench.ring.driver.wantInterrupts(true);
+  bench.notice.tellAll();
   EXPECT_EQ(bench.interrupts(), 1);
 }
 

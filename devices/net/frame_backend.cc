@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "devices/virtio/guest_memory.h"
+
 namespace troupe::net {
 namespace {
 
@@ -48,17 +50,31 @@ Backend::Outcome FrameBackend::sendOne(const OutgoingFrame& frame) {
   // The start's header and bytes lie side by side.
   auto start = reinterpret_cast<const kj::byte*>(&frame.start);
   size_t skipped = headers == Headers::FIRST ? 0 : sizeof(virtio::NetHeader);
-  const kj::byte* first = start + skipped;
-  size_t firstBytes = sizeof(virtio::NetHeader) - skipped + frame.startBytes;
+  size_t startBytes = sizeof(virtio::NetHeader) - skipped + frame.startBytes;
+  auto piece = kj::arrayPtr(start + skipped, startBytes);
   long sent;
-  if (frame.rest.size() == 0) {
-    sent = syscall(SYS_write, file, first, firstBytes);
+  if (startBytes + (frame.bytes - frame.startBytes) <= ORDINARY_BYTES) {
+    if (frame.rest.size() > 0) piece = inOnePiece(piece, frame.rest);
+    sent = syscall(SYS_write, file, piece.begin(), piece.size());
   } else {
-    pieces[0] = iovec{const_cast<kj::byte*>(first), firstBytes};
+    pieces[0] = iovec{const_cast<kj::byte*>(piece.begin()), piece.size()};
     memcpy(pieces + 1, frame.rest.begin(), frame.rest.size() * sizeof(iovec));
     sent = syscall(SYS_writev, file, pieces, 1 + frame.rest.size());
   }
   return sent >= 0 ? Outcome::DONE : outcomeOf(errno);
+}
+
+kj::ArrayPtr<const kj::byte> FrameBackend::inOnePiece(kj::ArrayPtr<const kj::byte> start,
+                                                      kj::ArrayPtr<const iovec> rest) {
+  memcpy(copy, start.begin(), start.size());
+  size_t done = start.size();
+  for (const iovec& piece : rest) {
+    KJ_ASSERT(piece.iov_len <= ORDINARY_BYTES - done);
+    virtio::copyOut(kj::arrayPtr(copy + done, piece.iov_len),
+                    static_cast<const kj::byte*>(piece.iov_base));
+    done += piece.iov_len;
+  }
+  return kj::arrayPtr(copy, done);
 }
 
 // Whether nothing comes any more: a read of no bytes may have been of an empty message.

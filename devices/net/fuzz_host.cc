@@ -144,7 +144,10 @@ ssize_t FakeHost::write(int fd, kj::ArrayPtr<const iovec> pieces) {
     return gathered(pieces, MOST_BYTES).size();
   }
   Mood now = takeMood();
-  if (now == Mood::FULL) return -EAGAIN;
+  if (now == Mood::FULL) {
+    fuzz::hostTookLess();  // what was copied into one piece is copied again
+    return -EAGAIN;
+  }
   if (now == Mood::REFUSES) return fd == STREAM_FD ? -EAGAIN : -EINVAL;
   if (now == Mood::ENDS) return -EPIPE;
   if (fd == STREAM_FD) {

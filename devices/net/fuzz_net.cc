@@ -65,15 +65,12 @@ class FuzzedNet final: public fuzz::FuzzedDevice {
     control.emplace(FUZZED_ADDRESS, Control::Limits{features, 4, !spoofFilter});
     rules = kj::heap<SharedRules>(KJ_ASSERT_NONNULL(control).rules);
     pair = kj::heap<NetPair>(*settings, *backend);
-    pair->begin(
-        PairWork{{rings[RECEIVE_QUEUE], -1, -1}, {rings[TRANSMIT_QUEUE], -1, -1}, features, rules});
+    pair->begin(PairWork{
+        {rings[RECEIVE_QUEUE], -1, -1}, {rings[TRANSMIT_QUEUE], -1, -1}, features, rules, 1});
     controlRing = rings[CONTROL_QUEUE];
   }
 
-  void stop() override {
-    pair->end();
-    pair = {};
-  }
+  void stop() override { pair = {}; }
 
   void kick(uint16_t queue) override {
     if (queue == CONTROL_QUEUE) return serveControl();

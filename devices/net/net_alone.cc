@@ -4,10 +4,16 @@
 // a system call for each frame.
 //
 //   net_alone device|loop out|in [size=N] [seconds=S] [stream] [program=PATH]
+//   net_alone device|loop out|in tap=FD frames=N [size=N] [program=PATH]
 //
 // Prints one line. `out` leaves the guest, `in` comes to it. The driver polls, and gives its CPU
 // away while there is nothing: everybody is where the scheduler puts them, three on two CPUs maybe.
+//
+// With `tap` the host is the kernel: FD is a queue of a tap, in which all frames that come `in`
+// wait already. The driver then is on CPU 0, the device or the loop on CPU 1, and the line says how
+// much CPU time the device's thread used for a frame.
 #include <capnp/message.h>
+#include <dirent.h>
 #include <kj/debug.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +27,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -47,6 +54,8 @@ struct Order {
   bool stream = false;
   uint32_t size = 64;
   double seconds = 0.3;
+  int tap = -1;
+  uint64_t frames = 0;  // with a tap
   std::string program = "devices/troupe-devices";
 };
 
@@ -67,6 +76,10 @@ kj::Maybe<Order> parse(int argc, char** argv) {
       order.size = atoi(size);
     } else if (auto seconds = value("seconds")) {
       order.seconds = atof(seconds);
+    } else if (auto tap = value("tap")) {
+      order.tap = atoi(tap);
+    } else if (auto frames = value("frames")) {
+      order.frames = atoll(frames);
     } else if (auto program = value("program")) {
       order.program = program;
     } else if (word == "stream") {
@@ -76,6 +89,8 @@ kj::Maybe<Order> parse(int argc, char** argv) {
     }
   }
   if (order.size < 60 || order.size > 1514 || order.seconds <= 0) return nullptr;
+  bool isTap = order.tap >= 0;
+  if (isTap != (order.frames > 0) || (isTap && order.stream)) return nullptr;
   return kj::mv(order);
 }
 
@@ -108,7 +123,20 @@ pid_t startHost(const Order& order, int socket) {
   }
 }
 
-double measure(double seconds, kj::FunctionParam<uint64_t()> step) {
+// Frames per second of so many, after as many as it takes to get going.
+double measureCount(uint64_t count, kj::FunctionParam<uint64_t()> step,
+                    kj::FunctionParam<void()> begins) {
+  uint64_t moved = 0;
+  while (moved < count / 20)
+    moved += step();
+  begins();
+  uint64_t first = moved, begin = virtio::monotonicNs();
+  while (moved < count)
+    moved += step();
+  return (moved - first) / ((virtio::monotonicNs() - begin) / 1e9);
+}
+
+double measureFor(double seconds, kj::FunctionParam<uint64_t()> step) {
   auto run = [&](double time) {
     uint64_t begin = virtio::monotonicNs(), end = begin + uint64_t(time * 1e9);
     uint64_t frames = 0, now;
@@ -123,11 +151,58 @@ double measure(double seconds, kj::FunctionParam<uint64_t()> step) {
   return run(seconds);
 }
 
+double measure(
+    const Order& order, kj::FunctionParam<uint64_t()> step,
+    kj::FunctionParam<void()> begins = [] {}) {
+  if (order.tap >= 0) return measureCount(order.frames, step, begins);
+  return measureFor(order.seconds, step);
+}
+
+void pin(pid_t thread, uint32_t cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  KJ_SYSCALL(sched_setaffinity(thread, sizeof(set), &set));
+}
+
+uint64_t threadCpuNs() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * uint64_t(1000000000) + time.tv_nsec;
+}
+
+struct Figure {
+  double framesPerSecond = 0;
+  double kicksPerFrame = 0;
+  double cpuNsPerFrame = 0;  // 0: not known
+};
+
+Figure measureTapLoop(const Order& order) {
+  pin(0, 1);
+  auto frame = testing::frame(testing::OWN, testing::OTHER, order.size, 0x5a);
+  auto message = testing::withHeader({}, frame);
+  std::vector<kj::byte> room(64 << 10);
+  uint64_t before = 0;
+  auto step = [&]() -> uint64_t {
+    if (order.out) {
+      KJ_ASSERT(write(order.tap, message.begin(), message.size()) == ssize_t(message.size()));
+      return 1;
+    }
+    ssize_t moved = read(order.tap, room.data(), room.size());
+    KJ_ASSERT(moved > 0, "fewer frames than were promised", moved);
+    return moved == ssize_t(message.size());
+  };
+  Figure figure;
+  figure.framesPerSecond = measure(order, step, [&] { before = threadCpuNs(); });
+  figure.cpuNsPerFrame = (threadCpuNs() - before) / (order.frames * 0.95);
+  return figure;
+}
+
 double measureLoop(const Order& order, int socket) {
   auto bytes = frameOnSocket(order);
   std::vector<kj::byte> room(256 << 10);
   uint64_t rest = 0;
-  return measure(order.seconds, [&]() -> uint64_t {
+  return measure(order, [&]() -> uint64_t {
     if (order.out) {
       KJ_ASSERT(write(socket, bytes.data(), bytes.size()) == ssize_t(bytes.size()));
       return 1;
@@ -141,13 +216,47 @@ double measureLoop(const Order& order, int socket) {
   });
 }
 
-double measureDevice(const Order& order, int socket, double& kicksPerFrame) {
+// The device's thread that moves the frames; all there is to know of it.
+class Mover {
+ public:
+  explicit Mover(pid_t process) {
+    auto folder = kj::str("/proc/", process, "/task");
+    DIR* tasks = opendir(folder.cStr());
+    KJ_REQUIRE(tasks != nullptr, folder);
+    KJ_DEFER(closedir(tasks));
+    while (dirent* task = readdir(tasks)) {
+      auto path = kj::str(folder, "/", task->d_name);
+      if (firstWord(kj::str(path, "/comm")) != "net-q0") continue;
+      tid = atoi(task->d_name);
+      schedule = kj::str(path, "/schedstat");
+    }
+    KJ_REQUIRE(tid > 0, "the device has no thread for its pair");
+  }
+  pid_t thread() const { return tid; }
+  uint64_t cpuNs() const { return strtoull(firstWord(schedule).c_str(), nullptr, 10); }
+
+ private:
+  static std::string firstWord(kj::StringPtr path) {
+    std::ifstream file(path.cStr());
+    std::string word;
+    file >> word;
+    return word;
+  }
+  pid_t tid = 0;
+  kj::String schedule;
+};
+
+Figure measureDevice(const Order& order, int socket) {
+  bool isTap = order.tap >= 0;
   capnp::MallocMessageBuilder message;
   auto config = message.initRoot<NetConfig>();
   config.setMac(kj::ArrayPtr<const kj::byte>(testing::OWN.bytes));
-  config.setBackend(order.stream ? NetConfig::Backend::STREAM : NetConfig::Backend::PACKETS);
+  config.setBackend(isTap          ? NetConfig::Backend::TAP
+                    : order.stream ? NetConfig::Backend::STREAM
+                                   : NetConfig::Backend::PACKETS);
   FakeRam ram(4 << 20);
-  virtio::testing::HandedFd fds[] = {{"socket", 0, socket}};
+  virtio::testing::HandedFd fds[] = {
+      {isTap ? "tap"_kj : "socket"_kj, 0, isTap ? order.tap : socket}};
   ProcessBench device(ram, NET_PROFILE, "troupe-net", 3, fds,
                       message.getRoot<capnp::AnyPointer>().asReader(), order.program.c_str());
   device.attach();
@@ -165,12 +274,18 @@ double measureDevice(const Order& order, int socket, double& kicksPerFrame) {
     queues[i].setAvailableRing(where.availableRing);
     queues[i].setUsedRing(where.usedRing);
   }
+  Mover mover(device.child().pid());
+  if (isTap) {
+    pin(0, 0);
+    pin(mover.thread(), 1);
+  }
   device.await(request.send().ignoreResult());
 
   LeanQueue& queue = order.out ? transmitter : receiver;
   int kick = device.kickFd(order.out ? 1 : 0);
-  uint64_t kicks = 0, all = 0;
-  double figure = measure(order.seconds, [&]() -> uint64_t {
+  uint64_t kicks = 0, all = 0, allBefore = 0, cpuBefore = 0;
+  Figure figure;
+  auto step = [&]() -> uint64_t {
     uint16_t done = queue.takeUsed();
     queue.give(LeanQueue::RING - queue.outside());
     if (queue.publish()) {
@@ -180,8 +295,14 @@ double measureDevice(const Order& order, int socket, double& kicksPerFrame) {
     if (done == 0) sched_yield();
     all += done;
     return done;
-  });
-  kicksPerFrame = all == 0 ? 0 : double(kicks) / all;
+  };
+  auto begins = [&] {
+    cpuBefore = mover.cpuNs();
+    allBefore = all;
+  };
+  figure.framesPerSecond = measure(order, step, begins);
+  if (isTap) figure.cpuNsPerFrame = double(mover.cpuNs() - cpuBefore) / (all - allBefore);
+  figure.kicksPerFrame = all == 0 ? 0 : double(kicks) / all;
   device.reset();
   device.disconnect();
   int status = device.waitForExit();
@@ -189,7 +310,25 @@ double measureDevice(const Order& order, int socket, double& kicksPerFrame) {
   return figure;
 }
 
+void print(const Order& order, const Figure& figure) {
+  printf("alone what=%s direction=%s host=%s size=%u frames=%.0f kicks_per_frame=%.4f",
+         order.device ? "device" : "loop", order.out ? "out" : "in",
+         order.tap >= 0 ? "tap"
+         : order.stream ? "stream"
+                        : "packets",
+         order.size, figure.framesPerSecond, figure.kicksPerFrame);
+  if (figure.cpuNsPerFrame > 0) printf(" cpu_ns_per_frame=%.0f", figure.cpuNsPerFrame);
+  printf("\n");
+}
+
+Figure measureOn(const Order& order, int socket) {
+  if (order.device) return measureDevice(order, socket);
+  if (order.tap >= 0) return measureTapLoop(order);
+  return Figure{measureLoop(order, socket)};
+}
+
 void report(const Order& order) {
+  if (order.tap >= 0) return print(order, measureOn(order, -1));
   int fds[2];
   KJ_SYSCALL(
       socketpair(AF_UNIX, (order.stream ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, fds));
@@ -200,12 +339,7 @@ void report(const Order& order) {
     waitpid(host, nullptr, 0);
   });
   theirs = nullptr;
-  double kicksPerFrame = 0;
-  double figure =
-      order.device ? measureDevice(order, ours, kicksPerFrame) : measureLoop(order, ours);
-  printf("alone what=%s direction=%s socket=%s size=%u frames=%.0f kicks_per_frame=%.4f\n",
-         order.device ? "device" : "loop", order.out ? "out" : "in",
-         order.stream ? "stream" : "packets", order.size, figure, kicksPerFrame);
+  print(order, measureOn(order, ours));
 }
 
 }  // namespace
@@ -218,6 +352,7 @@ int main(int argc, char** argv) {
   }
   fputs(
       "usage: net_alone device|loop out|in [size=N] [seconds=S] [stream] [program=PATH]\n"
+      "       net_alone device|loop out|in tap=FD frames=N [size=N] [program=PATH]\n"
       "size: 60 to 1514\n",
       stderr);
   return 2;

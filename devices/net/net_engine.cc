@@ -157,6 +157,7 @@ void NetEngine::begin(Driver driver, uint64_t features, kj::Array<virtio::Active
   Control::Limits limits{features, most, !options.spoofFilter};
   auto keeps = isReplayed() ? SharedRules::Keeps::ALL : SharedRules::Keeps::LAST;
   auto& now = *active.emplace(kj::heap<Active>(link, features, options.mac, limits, keeps));
+  ++activations;
   bool isSound = driver == Driver::NEW || recall();
   // Who takes another's place has lost frames, and its neighbours may have looked for the guest
   // meanwhile.
@@ -238,7 +239,7 @@ void NetEngine::startPair(uint16_t index) {
     return result;
   };
   pairs[index].queue->start(
-      PairWork{queue(2 * index), queue(2 * index + 1), now.features, &now.rules});
+      PairWork{queue(2 * index), queue(2 * index + 1), now.features, &now.rules, activations});
 }
 
 kj::Promise<void> NetEngine::stop() {
@@ -338,11 +339,9 @@ kj::Promise<void> NetEngine::hostEvent(HostEvent::Reader event) {
   return kj::READY_NOW;
 }
 
-kj::Maybe<uint32_t> NetEngine::stuckThread() {
-  kj::Maybe<uint32_t> stuck;
+void NetEngine::showIn(const virtio::VitalSigns& signs) {
   for (uint32_t i = 0; i < pairs.size(); i++)
-    if (!pairs[i].queue->moves()) stuck = i;
-  return stuck;
+    pairs[i].queue->showIn(signs.word(1 + i));
 }
 
 void NetEngine::tellRules() {

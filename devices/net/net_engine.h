@@ -81,7 +81,7 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   // The link goes up or down; the driver is to announce itself.
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
   void recordIn(virtio::FlightLog& log) override;
-  kj::Maybe<uint32_t> stuckThread() override;
+  void showIn(const virtio::VitalSigns& signs) override;
 
  private:
   // From start() until every queue is at rest.
@@ -138,6 +138,7 @@ class NetEngine final: public virtio::DeviceEngine, private ControlTarget {
   bool announce = false;        // the driver is to, and has not said that it did
   virtio::NetConfigSpace told;  // what the broker has
   kj::Maybe<kj::Own<Active>> active;
+  uint64_t activations = 0;
   // Somebody waits until the pairs from `from` on are at rest.
   struct Waiting {
     uint16_t from;

@@ -58,33 +58,81 @@ class EndlessHost final: public Backend {
   kj::AutoCloseFd event{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 };
 
-TEST(NetEngine, TellsOfAThreadThatGetsNowhere) {
+struct ShownEngine {
+  explicit ShownEngine(Backend& host)
+      : device(driver.ram, [&](kj::AsyncIoContext& io) {
+          NetEngine::Host hosts;
+          hosts.backends = kj::heapArray<Backend*>({&host});
+          NetOptions options;
+          options.mac = OWN;
+          auto engine = kj::heap<NetEngine>(io.unixEventPort, kj::mv(hosts), options, process);
+          engine->showIn(signs);
+          return engine;
+        }) {
+    device.attach();
+    driver.activate(device, testing::FEATURES);
+  }
+
+  alignas(64) kj::byte memory[virtio::VitalSigns::BYTES] = {};
+  virtio::VitalSigns signs{memory, 0};
   testing::NetDriver driver;
-  EndlessHost host;
   testing::OpenProcess process;
-  NetEngine* engine = nullptr;
-  virtio::testing::DeviceBench device(driver.ram, [&](kj::AsyncIoContext& io) {
-    NetEngine::Host hosts;
-    hosts.backends = kj::heapArray<Backend*>({&host});
-    NetOptions options;
-    options.mac = OWN;
-    auto made = kj::heap<NetEngine>(io.unixEventPort, kj::mv(hosts), options, process);
-    engine = made.get();
-    return made;
-  });
-  auto isStuck = [&] { return engine->stuckThread() != nullptr; };
-  device.attach();
-  driver.activate(device, testing::FEATURES);
-  device.waitUntil([&] { return !isStuck(); });
+  virtio::testing::DeviceBench device;
+};
+
+TEST(NetEngine, AThreadThatGetsNowhereIsSeenFromOutside) {
+  EndlessHost host;
+  ShownEngine engine(host);
+  auto sign = [&] { return engine.signs.sign(1); };
   host.isEndless = true;
-  driver.send(device, frame(OTHER, OWN, 300, 1));
-  device.waitUntil([&] { return host.hasBegun.load(); });
-  isStuck();  // it may have moved since that was last asked
-  EXPECT_TRUE(isStuck());
-  EXPECT_TRUE(isStuck());
+  engine.driver.send(engine.device, frame(OTHER, OWN, 300, 1));
+  engine.device.waitUntil([&] { return host.hasBegun.load(); });
+  auto before = sign();
+  host.hasBegun = false;
+  engine.device.waitUntil([&] { return host.hasBegun.load(); });
+  EXPECT_EQ(sign(), before);
   host.isEndless = false;
-  device.waitUntil([&] { return !isStuck(); });
-  device.reset();
+  engine.device.waitUntil([&] { return sign() != before; });
+  engine.device.reset();
+}
+
+// One that takes its time for each frame, and looks at what its thread shows by then.
+class LookingHost final: public Backend {
+ public:
+  int fd() const override { return event; }
+  size_t batch() const override { return 1; }
+  Sent send(kj::ArrayPtr<const OutgoingFrame> frames) override {
+    if (frames.size() == 0) return {Outcome::DONE, 0};
+    while (count == 0 && !goesOn) {
+    }
+    if (count < kj::size(words)) words[count] = *word;
+    count++;
+    return {Outcome::DONE, frames.size()};
+  }
+  Received receive(const IncomingRoom&) override { return {Outcome::LATER, 0}; }
+  bool hasInput() const override { return false; }
+
+  const uint64_t* word = nullptr;
+  uint64_t words[8] = {};
+  std::atomic<uint32_t> count{0};
+  std::atomic<bool> goesOn{false};
+
+ private:
+  kj::AutoCloseFd event{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+};
+
+TEST(NetEngine, ALongTurnShowsThatItGetsOn) {
+  LookingHost host;
+  ShownEngine engine(host);
+  host.word = &engine.signs.word(1);
+  // All are there before the first of them is sent, and so are of one turn.
+  for (uint8_t i = 0; i < kj::size(host.words); i++)
+    engine.driver.send(engine.device, frame(OTHER, OWN, 300, i));
+  host.goesOn = true;
+  engine.device.waitUntil([&] { return host.count == kj::size(host.words); });
+  for (size_t i = 1; i < kj::size(host.words); i++)
+    EXPECT_NE(host.words[i], host.words[i - 1]) << i;
+  engine.device.reset();
 }
 
 TEST(NetEngine, DescribesItself) {

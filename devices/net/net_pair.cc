@@ -15,10 +15,14 @@ NetPair::NetPair(const NetSettings& settings, Backend& backend)
     : settings(settings), backend(backend), rules(settings.mac) {}
 
 void NetPair::begin(const PairWork& newWork) {
+  bool goesOn = newWork.activation == work.activation;
   work = newWork;
   rulesSeen = 0;
   receiving = Receiving::MORE;
   hostIsFull = false;
+  if (goesOn) return;
+  receive = nullptr;
+  transmit = nullptr;
   if (work.receive.ring != nullptr) {
     receive = kj::heap<ReceiveRing>(*work.receive.ring, work.receive.call, backend, settings,
                                     work.features & virtio::NET_F_MRG_RXBUF);
@@ -27,12 +31,6 @@ void NetPair::begin(const PairWork& newWork) {
     transmit = kj::heap<TransmitRing>(*work.transmit.ring, work.transmit.call, backend, settings,
                                       hostOffloads(work.features));
   }
-}
-
-void NetPair::end() {
-  receive = nullptr;
-  transmit = nullptr;
-  work = {};
 }
 
 void NetPair::turn() {

@@ -22,6 +22,7 @@ struct PairWork {
   Queue transmit;
   uint64_t features;
   SharedRules* rules;
+  uint64_t activation;  // of the device, from 1 on: the rings are other ones with each
 };
 
 // Serves the two rings of one queue pair, never waiting. Belongs to one thread.
@@ -31,9 +32,9 @@ class NetPair {
   NetPair(const NetSettings& settings, Backend& backend);
   KJ_DISALLOW_COPY(NetPair);
 
+  // In the same activation it goes on with what it had in hand: frames that wait for the host or
+  // for buffers, and buffers that wait for frames.
   void begin(const PairWork& work);
-  // Lets go of the rings, and of frames that wait for one of them.
-  void end();
 
   // A bounded number of frames in each direction.
   void turn();

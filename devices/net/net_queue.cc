@@ -53,17 +53,15 @@ NetQueue::~NetQueue() noexcept(false) {
 void NetQueue::start(const PairWork& newWork) {
   KJ_REQUIRE(atRest(), "already started");
   work = newWork;
+  for (auto* ring : {work.receive.ring, work.transmit.ring}) {
+    // A turn may take a ring full of large frames, each of which takes its time.
+    if (ring != nullptr) ring->beatIn(pulse);
+  }
   moveTo(State::SERVING);
 }
 
 void NetQueue::stop() {
   moveTo(State::STOPPING);
-}
-
-bool NetQueue::moves() {
-  uint64_t before = turnsSeen;
-  turnsSeen = turns.load(std::memory_order_relaxed);
-  return turnsSeen != before || resting.load(std::memory_order_relaxed);
 }
 
 void NetQueue::moveTo(State next) {
@@ -95,17 +93,14 @@ void NetQueue::run(kj::Function<void()>& confine) {
 
 void NetQueue::serveUntilEnded() {
   for (;;) {
-    countTurn();
+    pulse.beat();
     switch (state.load(std::memory_order_acquire)) {
       case State::AT_REST:
-        resting.store(true, std::memory_order_relaxed);
         waitFor(wake);
-        resting.store(false, std::memory_order_relaxed);
         break;
       case State::SERVING:
         pair.begin(work);
         serve();
-        pair.end();
         break;
       case State::STOPPING: {
         State expected = State::STOPPING;
@@ -125,7 +120,7 @@ void NetQueue::serve() {
   virtio::AdaptiveSpin<> spin(settings.spinMicros);
   pair.awake();
   while (isServing()) {
-    countTurn();
+    pulse.beat();
     pair.turn();
     sayWhatHappened();
     bool found = spin.until([&] {
@@ -162,9 +157,7 @@ void NetQueue::sleep() {
                     {waits.transmitKick ? work.transmit.kick : -1, POLLIN, 0},
                     {pair.isGone() ? -1 : backend.fd(), hostEvents, 0}};
     timespec limit{time_t(waits.limitNs / SECOND_NS), long(waits.limitNs % SECOND_NS)};
-    resting.store(true, std::memory_order_relaxed);
     KJ_SYSCALL(ppoll(fds, kj::size(fds), waits.limitNs == 0 ? nullptr : &limit, nullptr));
-    resting.store(false, std::memory_order_relaxed);
     for (size_t i = 0; i < 3; i++)
       if (fds[i].revents != 0) clear(fds[i].fd);
     bool closed = fds[3].revents & (POLLERR | POLLHUP | POLLNVAL);

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "devices/net/net_pair.h"
+#include "devices/virtio/pulse.h"
 
 namespace troupe::net {
 
@@ -37,8 +38,8 @@ class NetQueue {
   // Whether the thread touches neither rings nor buffers.
   bool atRest() const { return state.load(std::memory_order_acquire) == State::AT_REST; }
 
-  // Whether the thread has made a turn since this was last asked, or has nothing to do.
-  bool moves();
+  // Has the thread show there how it gets on.
+  void showIn(uint64_t& word) { pulse.showIn(word); }
 
   // Whether the driver broke a ring since this was last asked.
   bool takeBroken() { return broken.exchange(false); }
@@ -57,9 +58,6 @@ class NetQueue {
   void serve();
   void sayWhatHappened();
   void sleep();
-  void countTurn() {
-    turns.store(turns.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  }
   void moveTo(State next);
   bool isServing() const { return state.load(std::memory_order_acquire) == State::SERVING; }
 
@@ -74,9 +72,7 @@ class NetQueue {
   std::atomic<State> state{State::STARTING};
   std::atomic<bool> broken{false};
   std::atomic<bool> gone{false};
-  std::atomic<uint64_t> turns{0};    // the thread's
-  std::atomic<bool> resting{false};  // it waits for its fds
-  uint64_t turnsSeen = 0;
+  virtio::Pulse pulse;  // the thread's
   kj::Maybe<kj::Exception> startFailure;
   kj::Own<kj::Thread> thread;
 };

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "devices/virtio/fetch.h"
 #include "devices/virtio/guest_memory.h"
 #include "tests/fuzz/planted.h"
 
@@ -18,26 +19,22 @@ constexpr uint32_t SHOW_AFTER = 8;
 // It has a ring full of buffers, so nothing waits for it; and after each turn it is told anyway.
 constexpr uint64_t INTERRUPT_PAUSE_NS = 80000;
 
-// Room listed for a frame that is expected to be none of the large ones: one buffer, mostly.
+// Room the driver has to have for a frame that is expected to be none of the large ones: one
+// buffer, mostly.
 constexpr uint64_t SMALL_ROOM = 2048;
 // After a frame that needed more, so many are expected to be as large.
 constexpr uint32_t LARGE_FRAMES = 256;
 
-void expect(uint64_t bytes, uint64_t limit, uint32_t& framesToCome) {
-  if (bytes > limit) {
-    framesToCome = LARGE_FRAMES;
-  } else if (framesToCome > 0) {
-    --framesToCome;
-  }
-}
+// Buffers are taken in groups before they are needed, so that the processor has their memory by
+// then: the guest's had it.
+constexpr size_t BUFFERS_AHEAD = 16;
 
 // How long a frame waits for buffers it needs beside those the driver has.
 constexpr uint64_t PATIENCE_NS = 100 * 1000000;
 
 constexpr size_t HEADER_BYTES = sizeof(virtio::NetHeader);
-// What is always received into private memory first: header and Ethernet header, which are looked
-// at, and all of a short frame. Copying that costs less than another piece for the kernel; so while
-// all frames are short, no room of the driver's is listed at all.
+// What of a large frame, too, is received into private memory first: header and Ethernet header,
+// which are looked at.
 constexpr size_t START_BYTES = 256;
 static_assert(START_BYTES >= HEADER_BYTES + ETHERNET_HEADER_BYTES, "what is looked at");
 
@@ -84,7 +81,7 @@ kj::Maybe<ReceiveRing::State> ReceiveRing::receive(const NetRules& rules, uint32
   }
   if (rules.linkUp && (chainCount == 0 || tooSmall)) return withoutBuffers();
   listedBytes = 0;
-  bool direct = rules.linkUp && settings.capture == nullptr && longFramesToCome > 0;
+  bool direct = rules.linkUp && settings.capture == nullptr && largeFramesToCome > 0;
   size_t listed = 1;
   if (direct) {
     pieces[1] = iovec{frame.begin() + HEADER_BYTES, START_BYTES - HEADER_BYTES};
@@ -154,17 +151,20 @@ ReceiveRing::State ReceiveRing::deliver() {
   uint16_t buffers = mergeable ? buffersFor(bytes) : 1;
   auto& header = *reinterpret_cast<virtio::NetHeader*>(frame.begin());
   header.bufferCount = buffers;
-  copyTo(0, frame.slice(0, kj::min(bytes, START_BYTES)));
+  copyTo(0, frame.slice(0, listedBytes == 0 ? bytes : kj::min(bytes, START_BYTES)));
   uint64_t inPlace = START_BYTES + listedBytes;
-  if (bytes > inPlace) {
+  if (listedBytes > 0 && bytes > inPlace) {
     copyTo(inPlace, frame.slice(START_BYTES, START_BYTES + bytes - inPlace));
   }
   if (settings.capture != nullptr) settings.capture->add(frame.slice(HEADER_BYTES, bytes));
   if (!settings.receiveLimit.unlimited()) {
     settings.receiveLimit.take(frameBytes, virtio::monotonicNs());
   }
-  expect(bytes, SMALL_ROOM, largeFramesToCome);
-  expect(bytes, START_BYTES, longFramesToCome);
+  if (bytes > SMALL_ROOM) {
+    largeFramesToCome = LARGE_FRAMES;
+  } else if (largeFramesToCome > 0) {
+    --largeFramesToCome;
+  }
   giveBack(bytes, buffers);
   frameBytes = 0;
   return State::MORE;
@@ -195,11 +195,14 @@ uint64_t ReceiveRing::patienceNs() const {
   return waited < PATIENCE_NS ? PATIENCE_NS - waited : 1;
 }
 
-// Takes buffers of the driver's until there is room for `bytes`, or no more of them; in one turn
-// not more than the ring holds, however fast it is filled.
+// Takes buffers of the driver's until there is room for `bytes` and for the frames behind it, or no
+// more of them; in one turn not more than the ring holds, however fast it is filled.
 void ReceiveRing::gather(uint64_t bytes) {
-  while (roomBytes < bytes && chainCount < chains.size() && !tooSmall && popsLeft > 0 &&
-         ring.hasWork()) {
+  // A replay is given the buffers one by one that were taken, and takes none before it needs it.
+  size_t ahead = ring.flight() != nullptr ? 0 : BUFFERS_AHEAD;
+  auto isEnough = [&] { return roomBytes >= bytes && chainCount >= ahead; };
+  if (roomBytes >= bytes && chainCount > ahead / 2) return;
+  while (!isEnough() && chainCount < chains.size() && !tooSmall && popsLeft > 0 && ring.hasWork()) {
     KJ_IF_MAYBE (chain, ring.pop()) {
       --popsLeft;
       if (chain->isDeadly()) {
@@ -209,9 +212,10 @@ void ReceiveRing::gather(uint64_t bytes) {
         notice.pushed();
         continue;
       }
+      virtio::fetch(chain->writable(), virtio::Purpose::TO_WRITE);
       roomBytes += chain->writableBytes();
       tooSmall = chain->writableBytes() < HEADER_BYTES;
-      chains[(firstChain + chainCount++) % chains.size()] = kj::mv(*chain);
+      chains[place(chainCount++)] = kj::mv(*chain);
     } else {
       return;
     }
@@ -259,7 +263,7 @@ void ReceiveRing::giveBack(uint64_t bytes, uint16_t buffers) {
     roomBytes -= room;
     ring.push(kj::mv(chain), part);
     chains[firstChain] = nullptr;
-    firstChain = (firstChain + 1) % chains.size();
+    firstChain = place(1);
     --chainCount;
   }
   notice.pushed();

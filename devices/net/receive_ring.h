@@ -14,10 +14,10 @@ namespace troupe::net {
 
 // Fills the buffers of one receive queue with frames (§5.1.6.4), never waiting for one.
 //
-// The kernel is given the driver's buffers themselves, so that a frame is where it belongs when it
-// has arrived. How long the next one is nobody knows: so many buffers are listed as recent frames
-// needed, and behind them private memory; what comes to lie there is copied. While the driver has
-// no buffer nothing is read, and the host's own queue fills. Belongs to one thread.
+// Ordinary frames are received into private memory and copied, which costs less than a list of
+// pieces costs the kernel. After a longer one it is given the driver's buffers themselves, and
+// behind them private memory, since nobody knows how long the next one is. While the driver has no
+// buffer nothing is read, and the host's own queue fills. Belongs to one thread.
 class ReceiveRing {
  public:
   // All borrowed. `call`: the queue's. `mergeable`: a frame may span buffers (MRG_RXBUF).
@@ -66,12 +66,10 @@ class ReceiveRing {
   void giveBack(uint64_t bytes, uint16_t buffers);
   template <typename Visit>
   void forRoom(size_t chainCount, uint64_t skipped, Visit&& visit);
-  virtio::Chain& held(size_t i) {
-    return KJ_ASSERT_NONNULL(chains[(firstChain + i) % chains.size()]);
-  }
-  const virtio::Chain& held(size_t i) const {
-    return KJ_ASSERT_NONNULL(chains[(firstChain + i) % chains.size()]);
-  }
+  // Where the i-th chain that is held lies: a ring's size is a power of two.
+  size_t place(size_t i) const { return (firstChain + i) & (chains.size() - 1); }
+  virtio::Chain& held(size_t i) { return KJ_ASSERT_NONNULL(chains[place(i)]); }
+  const virtio::Chain& held(size_t i) const { return KJ_ASSERT_NONNULL(chains[place(i)]); }
 
   virtio::Virtqueue& ring;
   DriverNotice notice;
@@ -93,8 +91,7 @@ class ReceiveRing {
   uint32_t frameBytes = 0;  // 0: it has been delivered
   uint64_t listedBytes = 0;
   uint64_t waitingSince = 0;       // for room; 0: it does not
-  uint32_t largeFramesToCome = 0;  // for which more than one buffer is listed
-  uint32_t longFramesToCome = 0;   // for which any is
+  uint32_t largeFramesToCome = 0;  // for which buffers are listed
   uint32_t frameCount = 0;
   uint32_t popsLeft = 0;  // in this turn
 };

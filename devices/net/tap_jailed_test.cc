@@ -37,6 +37,7 @@ struct Bench: public NetDriver {
     can.setTso4(true);
     can.setTso6(true);
     can.setEcn(true);
+    can.setUso(offloads & virtio::NET_F_HOST_USO);
     kj::Vector<HandedFd> fds;
     for (uint16_t i = 0; i < queues; i++)
       fds.add(HandedFd{"tap", i, tap.queue(i)});
@@ -129,6 +130,26 @@ TEST(TapJailed, LargeSegmentsPassWholeInBothDirections) {
   EXPECT_EQ(arrival.header.gsoType, virtio::NET_HDR_GSO_TCPV4);
   EXPECT_EQ(arrival.header.gsoSize, SEGMENT);
   EXPECT_EQ(arrival.header.flags, virtio::NET_HDR_F_NEEDS_CSUM);
+}
+
+TEST(TapJailed, LargeUdpSegmentsPassWholeInBothDirections) {
+  constexpr uint64_t USO =
+      virtio::NET_F_HOST_USO | virtio::NET_F_GUEST_USO4 | virtio::NET_F_GUEST_USO6;
+  Bench bench(1, testing::OFFLOADS | USO);
+  if (!bench.tap.hasUdpSegments()) GTEST_SKIP() << "taps have them since Linux 6.2";
+  bench.offer(*bench.device, 200, 1536);
+  auto out = testing::udpPacket(OTHER, OWN, 40 * SEGMENT, SEGMENT);
+  bench.send(*bench.device, out.header, out.frame);
+  auto sent = bench.waitForFrame();
+  EXPECT_EQ(sent.size(), sizeof(virtio::NetHeader) + out.frame.size());
+  EXPECT_EQ(sent[1], virtio::NET_HDR_GSO_UDP_L4);
+
+  auto in = testing::udpPacket(OWN, OTHER, 40 * SEGMENT, SEGMENT);
+  bench.tap.send(in.header, in.frame);
+  auto arrival = bench.waitForOwn();
+  EXPECT_EQ(arrival.frame, in.frame);
+  EXPECT_EQ(arrival.header.gsoType, virtio::NET_HDR_GSO_UDP_L4);
+  EXPECT_EQ(arrival.header.gsoSize, SEGMENT);
 }
 
 // The tap is told what the driver agreed to: the kernel cuts segments up and fills checksums in.

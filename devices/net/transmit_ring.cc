@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "devices/net/spoof_filter.h"
+#include "devices/virtio/fetch.h"
 #include "devices/virtio/queue_flight.h"
 
 namespace troupe::net {
@@ -16,6 +17,9 @@ namespace {
 constexpr uint32_t SHOW_AFTER = 16;
 // About what it takes to wake a guest up: it is to have more to send before the ring is empty.
 constexpr uint64_t INTERRUPT_PAUSE_NS = 20000;
+// So many are taken and looked at together, though each may be sent by itself: waiting for the
+// memory of one, which the guest's processor had, takes as long as for that of all.
+constexpr size_t FRAMES_AHEAD = 8;
 
 }  // namespace
 
@@ -26,8 +30,8 @@ TransmitRing::TransmitRing(virtio::Virtqueue& ring, int call, Backend& backend,
       backend(backend),
       settings(settings),
       allowed(allowed),
-      frames(kj::heapArray<OutgoingFrame>(backend.batch())),
-      chains(kj::heapArray<kj::Maybe<virtio::Chain>>(backend.batch())),
+      frames(kj::heapArray<OutgoingFrame>(kj::max(backend.batch(), FRAMES_AHEAD))),
+      chains(kj::heapArray<kj::Maybe<virtio::Chain>>(frames.size())),
       whole(kj::heapArray<kj::byte>(MAX_FRAME_BYTES)) {}
 
 Backend::Outcome TransmitRing::turn() {
@@ -41,7 +45,7 @@ Backend::Outcome TransmitRing::turn() {
       left -= taken;
       if (count == 0) continue;  // none of them is to be sent
     }
-    auto sent = backend.send(frames.slice(first, count));
+    auto sent = backend.send(frames.slice(first, kj::min(first + backend.batch(), count)));
     if (settings.capture != nullptr && sent.count > 0) {
       settings.capture->add(whole.slice(0, frames[first].bytes));
     }
@@ -71,38 +75,64 @@ void TransmitRing::drop() {
   notice.tellAll();
 }
 
-// Takes at most `most` chains for one send(); returns how many it took.
+// Takes at most `most` chains, and has those that may go ready to be sent; returns how many it
+// took.
 uint32_t TransmitRing::fill(uint32_t most) {
   first = count = 0;
-  uint32_t taken = 0;
-  bool copied = false;
-  while (count < frames.size() && taken < most && !copied && throttledNs() == 0) {
+  uint32_t took = take(most);
+  size_t held = count;
+  count = 0;
+  for (size_t i = 0; i < held; i++) {
+    auto& chain = KJ_ASSERT_NONNULL(chains[i]);
+    OutgoingFrame& frame = frames[count];
+    if (!prepare(chain, frame)) {
+      ring.countError();
+      giveBack(kj::mv(chain));
+      chains[i] = nullptr;
+      continue;
+    }
+    // There is room for one such frame, and it is the last.
+    if (isCopiedWhole(frame.rest)) copyWhole(chain, frame);
+    if (!settings.transmitLimit.unlimited()) {
+      settings.transmitLimit.take(frame.bytes, virtio::monotonicNs());
+    }
+    if (count != i) {
+      chains[count] = kj::mv(chain);
+      chains[i] = nullptr;
+    }
+    ++count;
+  }
+  return took;
+}
+
+// Takes chains until there are as many as are prepared together: by then the processor has fetched
+// what is looked at in the first. Returns how many it took; `count` of them are in `chains`.
+uint32_t TransmitRing::take(uint32_t most) {
+  // What is recorded is taken as it is sent: a replay is given the frames one by one.
+  size_t limit = ring.flight() != nullptr ? backend.batch() : chains.size();
+  if (settings.capture != nullptr || !settings.transmitLimit.unlimited()) limit = 1;
+  uint32_t took = 0;
+  for (bool isLast = false; !isLast && count < limit && took < most && throttledNs() == 0;) {
     KJ_IF_MAYBE (chain, ring.pop()) {
-      ++taken;
+      ++took;
       if (wasDropped(*chain)) {
         recordDrop(*chain);
         giveBack(kj::mv(*chain));
         continue;
       }
-      OutgoingFrame& frame = frames[count];
-      if (!prepare(*chain, frame)) {
-        ring.countError();
-        giveBack(kj::mv(*chain));
-        continue;
-      }
-      // There is room for one such frame.
-      if (settings.capture != nullptr || frame.rest.size() > MAX_REST_PIECES) {
-        copied = copyWhole(*chain, frame);
-      }
-      if (!settings.transmitLimit.unlimited()) {
-        settings.transmitLimit.take(frame.bytes, virtio::monotonicNs());
-      }
+      virtio::fetch(chain->readable(), virtio::Purpose::TO_READ);
+      isLast = isCopiedWhole(chain->readable());
       chains[count++] = kj::mv(*chain);
     } else {
       break;
     }
   }
-  return taken;
+  return took;
+}
+
+// Of so many pieces, or since a capture is to show what was sent and nothing else.
+bool TransmitRing::isCopiedWhole(kj::ArrayPtr<const iovec> rest) const {
+  return settings.capture != nullptr || rest.size() > MAX_REST_PIECES;
 }
 
 // Whether `chain` is a frame that may go. The guest may change its memory at any time: what is
@@ -129,13 +159,12 @@ bool TransmitRing::prepare(virtio::Chain& chain, OutgoingFrame& frame) {
   return isGenuine(start, settings.mac) && (header.flags == 0 || !isArp(start));
 }
 
-bool TransmitRing::copyWhole(virtio::Chain& chain, OutgoingFrame& frame) {
+void TransmitRing::copyWhole(virtio::Chain& chain, OutgoingFrame& frame) {
   memcpy(whole.begin(), frame.start.bytes, frame.startBytes);
   auto rest = whole.slice(frame.startBytes, frame.bytes);
   chain.readBytes(rest);
   wholeRest = iovec{rest.begin(), rest.size()};
   frame.rest = kj::arrayPtr(&wholeRest, rest.size() > 0 ? 1 : 0);
-  return true;
 }
 
 // The first `sent` of the frames that wait are done with.

@@ -42,8 +42,10 @@ class TransmitRing {
 
  private:
   uint32_t fill(uint32_t most);
+  uint32_t take(uint32_t most);
   bool prepare(virtio::Chain& chain, OutgoingFrame& frame);
-  bool copyWhole(virtio::Chain& chain, OutgoingFrame& frame);
+  bool isCopiedWhole(kj::ArrayPtr<const iovec> rest) const;
+  void copyWhole(virtio::Chain& chain, OutgoingFrame& frame);
   void finish(size_t sent);
   void giveBack(virtio::Chain&& chain);
   bool wasDropped(const virtio::Chain& chain) const;

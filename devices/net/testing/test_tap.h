@@ -25,6 +25,9 @@ class TestTap {
   // The next frame written to the tap, with its header; none when there is none.
   kj::Maybe<Bytes> receive();
 
+  // Whether the kernel's taps have USO: Linux from 6.2 on.
+  bool hasUdpSegments() const { return udpSegments; }
+
   // The interface goes, as with `ip link delete`.
   void remove();
 
@@ -32,15 +35,18 @@ class TestTap {
   kj::Vector<kj::AutoCloseFd> queues;
   kj::AutoCloseFd host;
   int interfaceIndex = 0;
+  bool udpSegments = false;
 };
 
 // IPv4 from port `port` on, with so much of payload: TCP or UDP, its checksum left to be filled in
-// as `header` says. Larger than `segment` bytes of TCP payload, it is to be cut up.
+// as `header` says. Larger than `segment` bytes of payload, it is to be cut up.
 struct Packet {
   virtio::NetHeader header;
   Bytes frame;
 };
 Packet tcpPacket(const MacAddress& destination, const MacAddress& source, size_t payload,
+                 uint16_t segment);
+Packet udpPacket(const MacAddress& destination, const MacAddress& source, size_t payload,
                  uint16_t segment);
 Bytes udpFrame(const MacAddress& destination, const MacAddress& source, uint16_t port);
 
