@@ -36,11 +36,12 @@ bool StatisticsQueue::ask() {
   return false;
 }
 
-// Whole entries only; half of one at the end says nothing.
+// A buffer that ends amid an entry makes no sense: then nothing of it counts.
 void StatisticsQueue::parse(virtio::Chain& chain) {
   ++read;
   wasLeftBehind = chain.isLeftBehind();
   said.count = 0;
+  if (chain.readableBytes() % STATISTIC_BYTES != 0) return;
   kj::byte entry[STATISTIC_BYTES];
   while ((said.count < MOST || fuzz::isPlanted(fuzz::Bug::STATISTICS_LENGTH)) &&
          chain.readBytes(entry)) {

@@ -7,6 +7,7 @@
 #include "devices/console/kept_port.h"
 #include "devices/console/open_state.h"
 #include "devices/console/output_log.h"
+#include "devices/virtio/vital_signs.h"
 
 namespace troupe::console {
 
@@ -55,6 +56,9 @@ class Backend {
   // Another process goes on: takes no more out of the line. Resolves when what it had begun to
   // carry is noted, or when that takes long.
   virtual kj::Promise<void> rest() { return kj::READY_NOW; }
+
+  // Threads of its own show in these signs from now on how they get on.
+  virtual void showIn(const virtio::VitalSigns& /*signs*/) {}
 };
 
 }  // namespace troupe::console

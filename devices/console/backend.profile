@@ -16,6 +16,7 @@ start {
   rule { syscall: "mmap" arg { index: 2 value: "PROT_NONE" } arg { index: 3 value: "MAP_PRIVATE|MAP_ANONYMOUS|MAP_STACK" } reason: "stacks of threads" }
   rule { syscall: "mprotect" arg { index: 2 value: "PROT_READ|PROT_WRITE" } reason: "stacks of threads, but for their guard page" }
   rule { syscall: "set_robust_list" syscall: "rseq" reason: "registers the thread" }
+  rule { syscall: "prctl" arg { index: 0 value: "PR_SET_NAME" } reason: "thread names" }
   rule { syscall: "rt_sigprocmask" reason: "no signal meets a thread half made" }
 }
 

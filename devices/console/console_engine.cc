@@ -284,6 +284,14 @@ kj::Promise<void> ConsoleEngine::hostEvent(HostEvent::Reader event) {
   return kj::READY_NOW;
 }
 
+void ConsoleEngine::showIn(const virtio::VitalSigns& signs) {
+  for (auto& port : ports) {
+    KJ_IF_MAYBE (backend, port.backend) {
+      backend->showIn(signs);
+    }
+  }
+}
+
 kj::Promise<void> ConsoleEngine::finish() {
   KJ_IF_MAYBE (now, active) {
     (*now)->takeLastOutput();

@@ -31,6 +31,7 @@ class ConsoleEngine final: public virtio::DeviceEngine {
   kj::Promise<void> takeOver() override;
   void writeConfig(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override;
   kj::Promise<void> hostEvent(HostEvent::Reader event) override;
+  void showIn(const virtio::VitalSigns& signs) override;
   kj::Promise<void> finish() override;
 
  private:

@@ -4,6 +4,7 @@
 #include <kj/debug.h>
 #include <kj/mutex.h>
 #include <kj/thread.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 namespace troupe::console {
@@ -28,6 +29,7 @@ class FdThread::Shared final: public kj::AtomicRefcounted {
                                 return s.ended;
                               });
       if (ended) return;
+      pulse.beat();
       done->fulfill(transferNow(size));
     }
   }
@@ -47,6 +49,7 @@ class FdThread::Shared final: public kj::AtomicRefcounted {
 
   const int fd;
   const Direction direction;
+  mutable virtio::Pulse pulse;  // the worker's
   // Belongs to the worker from request() to the fulfilment, otherwise to the owner.
   mutable kj::Array<kj::byte> buffer;
 
@@ -59,7 +62,7 @@ class FdThread::Shared final: public kj::AtomicRefcounted {
   };
 
   ssize_t transferNow(size_t size) const {
-    for (;;) {
+    for (;; pulse.beat()) {
       ssize_t result = direction == Direction::READ ? ::read(fd, buffer.begin(), size)
                                                     : ::write(fd, buffer.begin(), size);
       if (result >= 0) return result;
@@ -70,9 +73,11 @@ class FdThread::Shared final: public kj::AtomicRefcounted {
   kj::MutexGuarded<State> state;
 };
 
-FdThread::FdThread(int fd, Direction direction, kj::Function<void()> confine)
-    : shared(kj::atomicRefcounted<Shared>(fd, direction)) {
-  auto body = [worker = kj::atomicAddRef(*shared), confine = kj::mv(confine)]() mutable {
+FdThread::FdThread(int fd, Direction direction, uint32_t number, kj::Function<void()> confine)
+    : number(number), shared(kj::atomicRefcounted<Shared>(fd, direction)) {
+  auto body = [worker = kj::atomicAddRef(*shared), name = kj::str("port-io", number),
+               confine = kj::mv(confine)]() mutable {
+    KJ_SYSCALL(prctl(PR_SET_NAME, name.cStr()));
     confine();
     worker->run();
   };
@@ -83,6 +88,10 @@ FdThread::FdThread(int fd, Direction direction, kj::Function<void()> confine)
 
 FdThread::~FdThread() noexcept(false) {
   shared->end();
+}
+
+void FdThread::showIn(const virtio::VitalSigns& signs) {
+  shared->pulse.showIn(signs.word(1 + number));
 }
 
 kj::ArrayPtr<kj::byte> FdThread::buffer() {

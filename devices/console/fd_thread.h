@@ -7,6 +7,8 @@
 #include <kj/refcount.h>
 #include <sys/types.h>
 
+#include "devices/virtio/vital_signs.h"
+
 namespace troupe::console {
 
 // Reads or writes one fd whose system calls may block, on a thread of its own.
@@ -20,13 +22,17 @@ class FdThread {
   enum class Direction { READ, WRITE };
   static constexpr size_t BUFFER_SIZE = 16384;
 
-  // Starts the thread, which calls `confine` (its filter) first, and returns when that is done.
-  // `fd` is borrowed.
-  FdThread(int fd, Direction direction, kj::Function<void()> confine);
+  // Starts the thread, "port-ioN", which calls `confine` (its filter) first, and returns when that
+  // is done. `fd` is borrowed; `number`: of the process's threads.
+  FdThread(int fd, Direction direction, uint32_t number, kj::Function<void()> confine);
 
   // Does not wait for a system call that blocks: its thread ends when the call does.
   ~FdThread() noexcept(false);
   KJ_DISALLOW_COPY(FdThread);
+
+  // Has the thread show in these signs how it gets on: not how long a system call takes, which is
+  // up to whoever reads or types.
+  void showIn(const virtio::VitalSigns& signs);
 
   // The bytes to write, or those that were read. Not to be touched while a transfer is under way.
   kj::ArrayPtr<kj::byte> buffer();
@@ -38,6 +44,7 @@ class FdThread {
 
  private:
   class Shared;
+  const uint32_t number;
   kj::Own<Shared> shared;
 };
 

@@ -26,9 +26,11 @@ class SetupHost final: public StdioBackend::Host {
 };
 
 kj::Own<Backend> onStreams(kj::UnixEventPort& events, Line& line, sandbox::ActorSetup& setup,
-                           kj::Maybe<int> in, int out) {
+                           kj::Maybe<int> in, ConsolePort::Reader port) {
   auto host = kj::heap<SetupHost>(setup);
-  kj::Own<Backend> backend = kj::heap<StdioBackend>(events, line, in, out, *host);
+  uint32_t number = port.getFdIndex();
+  kj::Own<Backend> backend =
+      kj::heap<StdioBackend>(events, line, in, setup.fd("out", number), *host, number);
   return backend.attach(kj::mv(host));
 }
 
@@ -51,9 +53,9 @@ kj::Own<Backend> openBackend(kj::UnixEventPort& events, Line& line, sandbox::Act
   auto kind = port.getBackend();
   switch (kind) {
     case ConsolePort::Backend::STDIO:
-      return onStreams(events, line, setup, setup.fd("in"), fd("out"));
+      return onStreams(events, line, setup, setup.fd("in"), port);
     case ConsolePort::Backend::FILE:
-      return onStreams(events, line, setup, nullptr, fd("out"));
+      return onStreams(events, line, setup, nullptr, port);
     case ConsolePort::Backend::PTY:
       return kj::heap<PtyBackend>(events, line, fd("pty"));
     case ConsolePort::Backend::SOCKET:

@@ -23,6 +23,9 @@ run {
   rule { syscall: "read" syscall: "write" fd: "uart" reason: "the port's bytes" }
 }
 
+# Its successor goes on with the same socket and files.
+restart { policy: ALWAYS restarts: 10 seconds: 60 }
+
 # A MiB kept for readers, sixteen readers, three threads; and the host's page cache of what is
 # written to a file.
 cgroup {

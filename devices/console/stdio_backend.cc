@@ -34,18 +34,21 @@ kj::Promise<void> whenReady(kj::UnixEventPort& events, int fd, FdThread::Directi
 
 class StdioBackend::Output {
  public:
-  Output(kj::UnixEventPort& events, Line& line, int fd, Host& host)
+  Output(kj::UnixEventPort& events, Line& line, int fd, Host& host, uint32_t number)
       : events(events),
         log(line.output),
         fd(fd),
         terminal(isatty(fd)),
-        thread(fd, FdThread::Direction::WRITE, [&host]() { host.confineThread("output"); }),
+        thread(fd, FdThread::Direction::WRITE, 1 + number,
+               [&host]() { host.confineThread("output"); }),
         task(nullptr) {
     auto begun =
         line.ours.isOpen() ? begin() : line.ours.whenOpen().then([this]() { return begin(); });
     task =
         begun.eagerlyEvaluate([](kj::Exception&& e) { KJ_LOG(ERROR, "console output ended", e); });
   }
+
+  void showIn(const virtio::VitalSigns& signs) { thread.showIn(signs); }
 
   kj::Promise<void> rest() {
     rests = true;
@@ -123,11 +126,13 @@ class StdioBackend::Input {
         fd(fd),
         terminal(isatty(fd)),
         host(host),
-        thread(fd, FdThread::Direction::READ, [&host]() { host.confineThread("input"); }),
+        thread(fd, FdThread::Direction::READ, 0, [&host]() { host.confineThread("input"); }),
         task(line.ours.whenOpen()
                  .then([this]() { return pump(); })
                  .eagerlyEvaluate(
                      [](kj::Exception&& e) { KJ_LOG(ERROR, "console input ended", e); })) {}
+
+  void showIn(const virtio::VitalSigns& signs) { thread.showIn(signs); }
 
  private:
   kj::Promise<void> pump() {
@@ -191,8 +196,8 @@ class StdioBackend::Input {
 };
 
 StdioBackend::StdioBackend(kj::UnixEventPort& events, Line& line, kj::Maybe<int> in, int out,
-                           Host& host)
-    : output(kj::heap<Output>(events, line, out, host)) {
+                           Host& host, uint32_t number)
+    : output(kj::heap<Output>(events, line, out, host, number)) {
   KJ_IF_MAYBE (fd, in) {
     input = kj::heap<Input>(events, line, *fd, host);
   }
@@ -203,6 +208,13 @@ StdioBackend::~StdioBackend() noexcept(false) {}
 // Input that is read now waits for whoever goes on: where the driver's would be.
 kj::Promise<void> StdioBackend::rest() {
   return output->rest();
+}
+
+void StdioBackend::showIn(const virtio::VitalSigns& signs) {
+  output->showIn(signs);
+  KJ_IF_MAYBE (one, input) {
+    (*one)->showIn(signs);
+  }
 }
 
 }  // namespace troupe::console

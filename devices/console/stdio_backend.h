@@ -26,11 +26,13 @@ class StdioBackend final: public Backend {
     virtual void confineThread(kj::StringPtr name) = 0;
   };
 
-  // The fds and `host` are borrowed.
-  StdioBackend(kj::UnixEventPort& events, Line& line, kj::Maybe<int> in, int out, Host& host);
+  // The fds and `host` are borrowed. `number`: of the output among the process's.
+  StdioBackend(kj::UnixEventPort& events, Line& line, kj::Maybe<int> in, int out, Host& host,
+               uint32_t number = 0);
   ~StdioBackend() noexcept(false);
 
   kj::Promise<void> rest() override;
+  void showIn(const virtio::VitalSigns& signs) override;
 
  private:
   class Input;

@@ -35,7 +35,7 @@ class FreshProcess final: public JailedProcess {
     // It may hang up before it has read everything, and then it has read enough.
     kj::runCatchingExceptions([&] {
       io.provider->getTimer()
-          .timeoutAfter(10 * kj::SECONDS, brokerEnd->write(piece.bytes.data(), piece.bytes.size()))
+          .timeoutAfter(60 * kj::SECONDS, brokerEnd->write(piece.bytes.data(), piece.bytes.size()))
           .wait(io.waitScope);
     });
     brokerEnd = nullptr;

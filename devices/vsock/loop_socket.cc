@@ -2,6 +2,7 @@
 
 #include <kj/debug.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -18,19 +19,26 @@ void cannotFail(kj::Exception&& exception) {
   std::abort();
 }
 
-template <typename Call>
-ssize_t resultOf(Call&& call) {
-  ssize_t result;
-  do {
-    result = call();
-  } while (result < 0 && errno == EINTR);
-  return result < 0 ? -errno : result;
+using PositionedCall = ssize_t (*)(int, const iovec*, int, off_t, int);
+
+// preadv2() or pwritev2(), at the position that a socket has none of.
+ssize_t resultOf(PositionedCall call, int fd, kj::ArrayPtr<const iovec> pieces, int& flags) {
+  for (;;) {
+    ssize_t result = call(fd, pieces.begin(), int(pieces.size()), -1, flags);
+    if (result >= 0) return result;
+    if (errno == EOPNOTSUPP && flags != 0) {
+      flags = 0;
+    } else if (errno != EINTR) {
+      return -errno;
+    }
+  }
 }
 
 }  // namespace
 
 LoopSocket::LoopSocket(kj::UnixEventPort& events, kj::AutoCloseFd socketParam)
     : socket(kj::mv(socketParam)),
+      flags(RWF_NOWAIT),
       observer(events, socket, kj::UnixEventPort::FdObserver::OBSERVE_READ_WRITE),
       news([] {}),
       reading(nullptr),
@@ -65,11 +73,11 @@ kj::Promise<void> LoopSocket::watchWrite() {
 }
 
 ssize_t LoopSocket::read(kj::ArrayPtr<const iovec> pieces) {
-  return resultOf([&] { return readv(socket, pieces.begin(), int(pieces.size())); });
+  return resultOf(preadv2, socket, pieces, flags);
 }
 
 ssize_t LoopSocket::write(kj::ArrayPtr<const iovec> pieces) {
-  return resultOf([&] { return writev(socket, pieces.begin(), int(pieces.size())); });
+  return resultOf(pwritev2, socket, pieces, flags);
 }
 
 // The other side may be gone already; then it needs no telling.

@@ -8,11 +8,15 @@
 
 namespace troupe::vsock {
 
-// A socket in the event loop. Reads and writes with readv and writev alone: neither takes nor gives
-// an fd, whatever is at the other end.
+// A socket in the event loop. Reads and writes with preadv2 and pwritev2 alone: neither takes nor
+// gives an fd, whatever is at the other end.
+//
+// Whoever gave it may have kept its file description, and O_NONBLOCK is the description's: it can
+// be cleared at any time. So every call says itself that it does not wait (RWF_NOWAIT).
 class LoopSocket final: public HostSocket {
  public:
-  // `socket` is non-blocking and nobody else's.
+  // `socket` is non-blocking: Linux 6.1 does not know RWF_NOWAIT for sockets, and there nothing
+  // waits for as long as that stays so.
   LoopSocket(kj::UnixEventPort& events, kj::AutoCloseFd socket);
 
   // Calls `news` from the loop whenever the socket may do more than it last would. Once.
@@ -30,6 +34,7 @@ class LoopSocket final: public HostSocket {
   kj::Promise<void> watchWrite();
 
   kj::AutoCloseFd socket;
+  int flags;  // of each call: RWF_NOWAIT, or 0 where the kernel has none for sockets
   kj::UnixEventPort::FdObserver observer;
   bool hungUp = false;
   kj::Function<void()> news;

@@ -1,5 +1,6 @@
 #include "devices/vsock/testing/vsock_bench.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <sys/socket.h>
@@ -54,6 +55,7 @@ Listening::Listening() : path(freshPath()) {
   KJ_SYSCALL(fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   socket = kj::AutoCloseFd(fd);
   auto address = addressOf(path);
+  unlink(path.cStr());  // left by a test that was killed and had this pid
   KJ_SYSCALL(bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof(address)), path);
   KJ_SYSCALL(listen(socket, 4096));
 }
@@ -78,6 +80,11 @@ kj::Promise<void> TestConnector::connect(ConnectContext context) {
   KJ_REQUIRE(!fails, "this connector fails");
   if (context.getParams().getPort() >= 1000) return kj::READY_NOW;
   auto pair = socketPair();
+  if (keepsWhatItGives) {
+    int kept;
+    KJ_SYSCALL(kept = fcntl(pair.theirs, F_DUPFD_CLOEXEC, 0));
+    given.add(kj::AutoCloseFd(kept));
+  }
   ends.add(kj::mv(pair.ours));
   context.getResults().setSocket(kj::heap<SocketHandle>(kj::mv(pair.theirs)));
   return kj::READY_NOW;

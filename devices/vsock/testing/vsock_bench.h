@@ -57,6 +57,8 @@ class TestConnector final: public Connector::Server {
 
   // Ports below 1000 are served; what the test keeps is in `ends`, in the order of the questions.
   kj::Vector<kj::AutoCloseFd> ends;
+  bool keepsWhatItGives = false;  // in `given`: the very socket the device has
+  kj::Vector<kj::AutoCloseFd> given;
   bool silent = false;  // never answers
   bool fails = false;   // answers with an exception
   uint32_t questions = 0;
