@@ -44,7 +44,10 @@ kj::String defaultSocket() {
 }
 
 RealmConnection::RealmConnection(kj::AsyncIoContext& io, kj::StringPtr path)
-    : stream(io.lowLevelProvider->wrapUnixSocketFd(connectTo(path))),
+    : RealmConnection(io, connectTo(path)) {}
+
+RealmConnection::RealmConnection(kj::AsyncIoContext& io, kj::AutoCloseFd connected)
+    : stream(io.lowLevelProvider->wrapUnixSocketFd(kj::mv(connected))),
       network(*stream, MAX_FDS_PER_MESSAGE, capnp::rpc::twoparty::Side::CLIENT),
       rpc(capnp::makeRpcClient(network)) {}
 

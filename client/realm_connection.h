@@ -18,6 +18,8 @@ class RealmConnection {
  public:
   // Throws when nobody listens at `path`.
   RealmConnection(kj::AsyncIoContext& io, kj::StringPtr path);
+  // Over a connected socket.
+  RealmConnection(kj::AsyncIoContext& io, kj::AutoCloseFd connected);
   KJ_DISALLOW_COPY(RealmConnection);
 
   realm::Manager::Client manager();

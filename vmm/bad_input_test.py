@@ -102,13 +102,23 @@ class BadInput(ProgramTest):
             disks += ["--disk", self.file(f"disk{index}", size=1024)]
         self.assertError(self.runVm(*disks), 2, "TRP-cfg-029", "29", "28")
 
+    def testMoreDevicesThanSlots(self):
+        words = []
+        for index in range(28):
+            words += ["--disk", self.file(f"disk{index}", size=1024)]
+        self.assertError(self.runVm(*words, "--console", "pty", "--balloon", "--vsock", "cid=99"), 2,
+                         "TRP-cfg-038", "32 devices", "31")
+
+    def testALongCommandLine(self):
+        self.assertError(self.runVm("--cmdline", "x" * 2048), 2, "TRP-cfg-031", "2047")
+
     def testCpuMask(self):
         self.assertError(self.runVm("--cpu-mask", "avx2,nosuchfeature"), 2, "TRP-cfg-101",
                          "nosuchfeature")
         self.assertError(self.runVm("--cpu-mask", "AVX2"), 2, "TRP-cfg-032", "AVX2")
 
     def testNames(self):
-        for name in ("a/b", "..", "", "-x", "x" * 65, "a b", "ä"):
+        for name in ("a/b", "..", "-x", "x" * 65, "a b", "ä"):
             with self.subTest(name):
                 result = self.run_troupe("run", "--kernel", self.kernel, f"--name={name}")
                 self.assertError(result, 2, "TRP-cfg-017")
@@ -179,7 +189,7 @@ class BadInput(ProgramTest):
         self.assertError(self.run_troupe("run", text), 2, "TRP-cfg-010", "expects a list")
 
     def testVsock(self):
-        for words, code in [("", "001"), ("sokcet=v", "001"), ("socket=", "001"), ("cid=2", "002"),
+        for words, code in [(",", "001"), ("sokcet=v", "001"), ("socket=", "001"), ("cid=2", "002"),
                             ("cid=4294967295", "002"), ("cid=x", "002"), ("forward=22", "001"),
                             ("forward=ssh:v", "001"), ("socket=/tmp/" + "x" * 92, "004"),
                             ("forward=22:/tmp/" + "x" * 103, "004"),
@@ -195,6 +205,35 @@ class BadInput(ProgramTest):
         self.assertError(self.runVm("--vsock", "forward=22:" + self.path("taken")), 2, "TRP-vsk-005",
                          "another program listens")
         listening.close()
+
+    def testAPortThatCannotBeForwarded(self):
+        tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+        for one in (tcp, udp):
+            self.addCleanup(one.close)
+            one.bind(("127.0.0.1", 0))
+        tcp.listen()
+        taken, used = tcp.getsockname()[1], udp.getsockname()[1]
+        for forward, words in [
+                (f"tcp:{taken}:80", (f"TCP port {taken}", "address already in use", "ss -tlnp")),
+                (f"tcp:127.0.0.1:{taken}:80", (f"TCP port {taken}", "ss -tlnp")),
+                (f"udp:{used}:53", (f"UDP port {used}", "ss -ulnp")),
+                ("tcp:192.0.2.1:8080:80", ("TCP port 8080", "EADDRNOTAVAIL", "ip address")),
+                ("tcp:1:80", ("TCP port 1 ", "privileged", "ip_unprivileged_port_start=1"))]:
+            with self.subTest(forward):
+                self.assertError(self.runVm("--net", f"user,hostfwd={forward}"), 2, "TRP-net-013",
+                                 f"hostfwd={forward}", *words)
+
+    def testAStartThatFailsLeavesNoFileOfItsOwn(self):
+        text = self.file("text", b"I am no kernel\n" * 100)
+        for _ in range(2):  # nor is the second try refused for the first one's
+            result = self.runVm("--record", "rng0=" + self.path("rec"), kernel=text)
+            self.assertError(result, 2, "TRP-boot-004")
+            self.assertFalse(os.path.exists(self.path("rec")))
+
+    def testASlipInABalloonIsNoFile(self):
+        self.assertError(self.runVm("--balloon", "stat"), 2, "TRP-cfg-006", '"stat"',
+                         "did you mean stats?")
+        self.assertError(self.runVm("--balloon", "maybe"), 2, "TRP-cfg-006", '"maybe"')
 
     def testConfigurationFile(self):
         for what, path, code in [
@@ -226,6 +265,44 @@ class BadInput(ProgramTest):
              self.troupe, "run", "--kernel", self.kernel, "--serial", f"file={self.path('serial')}"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         self.assertError(result, 3, "TRP-host-001", "/dev/kvm", "see: ")
+
+    def testAKvmThatCannotBeOpened(self):
+        for script, code in [
+                ("mount -t tmpfs none /dev && mkdir /dev/kvm", "TRP-host-003"),
+                ("mount --bind /dev/kvm /dev/kvm && mount -o remount,bind,nodev /dev/kvm",
+                 "TRP-host-002")]:
+            with self.subTest(code):
+                result = subprocess.run(
+                    ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+                     script + ' && exec "$@"', "sh", self.troupe, "run", "--kernel", self.kernel,
+                     "--serial", f"file={self.path('serial')}"],
+                    stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+                self.assertError(result, 3, code, "/dev/kvm", "see: ")
+
+    def testNoPseudoTerminals(self):
+        result = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+             'mount -t tmpfs none /dev && exec "$@"', "sh", self.troupe, "run", "--kernel",
+             self.kernel, "--serial", f"file={self.path('serial')}", "--console", "pty"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertError(result, 3, "TRP-host-007", "--console")
+
+    def testAControlSocketThatIsNone(self):
+        path = os.path.join("/run/troupe", self.name + ".sock")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(path)
+            result = self.run_troupe("status", self.name)
+        os.unlink(path)
+        self.assertError(result, 3, "TRP-host-008", path)
+
+    def testProgramsThatSomebodyStartsByHand(self):
+        for program, code in [("troupe-broker", "TRP-int-103"), ("troupe-front", "TRP-int-103"),
+                              ("troupe-devices", "TRP-int-102")]:
+            with self.subTest(program):
+                result = subprocess.run([os.path.join(self.bin, program)], capture_output=True,
+                                        stdin=subprocess.DEVNULL, text=True, timeout=60)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(code + ": ", result.stderr)
 
     def testAMissingProgram(self):
         os.remove(os.path.join(self.bin, "troupe-broker"))
@@ -276,7 +353,7 @@ class BadInput(ProgramTest):
                          [self.path("a,b"), self.kernel])
 
     def testHelpEverywhere(self):
-        for words in [["--help"], ["help"]] + [[verb, "--help"] for verb in
+        for words in [["--help"], ["help"], ["help", "disk", "create"]] + [[verb, "--help"] for verb in
                                                "run demo doctor list status stop version".split()]:
             with self.subTest(words):
                 result = self.run_troupe(*words)

@@ -56,7 +56,7 @@ class DiskCommand(ProgramTest):
         self.assertEqual(os.stat(self.path("a.raw")).st_blocks, 0)
         self.assertEqual(os.stat(self.path("a.raw")).st_mode & 0o777, 0o644)
         info = self.told("info", "a.raw", "--format", "raw")
-        self.assertEqual((info["format"], info["virtualBytes"]), ("raw", str(20 << 20)))
+        self.assertEqual((info["format"], info["virtualBytes"]), ("raw", 20 << 20))
 
     def testImagesWithEachOption(self):
         for name, words, expected in [
@@ -72,7 +72,7 @@ class DiskCommand(ProgramTest):
                 self.assertEqual(qemu["cluster-size"], expected["cluster-size"])
                 self.assertEqual(qemu["format-specific"]["data"]["lazy-refcounts"], name == "lazy")
                 ours = self.told("info", name, "--format", "qcow2")
-                self.assertEqual(ours["virtualBytes"], str(1 << 30))
+                self.assertEqual(ours["virtualBytes"], 1 << 30)
                 self.assertEqual(ours["image"]["clusterBytes"], expected["cluster-size"])
                 self.assertEqual(ours["image"]["features"], ["lazy-refcounts"] * (name == "lazy"))
                 self.qemu("qemu-io", "-f", "qcow2", "-c", "write -P 9 512M 1M", name)
@@ -194,7 +194,7 @@ class DiskCommand(ProgramTest):
         self.patch(path, block + 2 * 60, b"\0\1")
         self.patch(path, block + 2 * 12, b"\0\0")
         ours = self.expectAsQemu("a", 6)
-        self.assertIn({"flaw": "counted-too-low", "offset": str(12 << 16), "counted": "0", "used": "1"},
+        self.assertIn({"flaw": "counted-too-low", "offset": 12 << 16, "counted": 0, "used": 1},
                       ours["findings"])
         result = self.disk("check", "a", "--format", "qcow2", "--repair", "leaks")
         self.assertEqual(result.returncode, 6)
@@ -276,7 +276,7 @@ class DiskCommand(ProgramTest):
         self.assertEqual(os.stat(self.path("a.raw")).st_size, 2 << 20)
         self.image("b", "16M", "-o", "cluster_size=4k")
         told = self.told("resize", "b", "8G", "--format", "qcow2")
-        self.assertEqual((told["bytesBefore"], told["virtualBytes"]), (str(16 << 20), str(8 << 30)))
+        self.assertEqual((told["bytesBefore"], told["virtualBytes"]), (16 << 20, 8 << 30))
         self.assertEqual(self.qemu_info("b")["virtual-size"], 8 << 30)
         self.sound("b")
         self.qemu("qemu-io", "-f", "qcow2", "-c", "read -P 3 0 2M", "-c", "read -P 0 2M 14M",

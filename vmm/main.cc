@@ -3,17 +3,19 @@
 #include <kj/debug.h>
 #include <kj/exception.h>
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
-#include "vmm/child_log.h"
-#include "vmm/command_line.h"
-#include "vmm/commands.h"
-#include "vmm/completion.h"
+#include "vmm/actors/child_log.h"
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/commands.h"
+#include "vmm/cli/completion.h"
+#include "vmm/commands/observe_commands.h"
 #include "vmm/guest/guest_command.h"
-#include "vmm/observe/observe_commands.h"
-#include "vmm/quote.h"
 #include "vmm/serve/serve_command.h"
-#include "vmm/user_error.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -24,6 +26,7 @@ struct Verb {
   ExitCode (*command)(kj::ArrayPtr<const kj::StringPtr> words);
   kj::StringPtr help;
   Completes arguments = Completes::NOTHING;
+  kj::StringPtr first = ""_kj;  // of what its first argument is one
 };
 
 ExitCode completionCommand(kj::ArrayPtr<const kj::StringPtr> words);
@@ -44,8 +47,8 @@ constexpr Verb VERBS[] = {
      "checks what this host offers, and says how to mend what it lacks"_kj},
     {"list"_kj, &listCommand, "lists your running VMs"_kj},
     {"status"_kj, &statusCommand, "shows one running VM and its actors"_kj, Completes::VMS},
-    {"inspect"_kj, &inspectCommand, "shows how the actors of a running VM are jailed, as of now"_kj,
-     Completes::VMS},
+    {"inspect"_kj, &inspectCommand,
+     "shows what a running VM says of itself, and how its actors are jailed"_kj, Completes::VMS},
     {"graph"_kj, &graphCommand,
      "shows what each process of a running VM holds, and whether that was asked for"_kj,
      Completes::VMS},
@@ -65,27 +68,35 @@ constexpr Verb VERBS[] = {
      Completes::VMS},
     {"net"_kj, &netCommand,
      "plugs a VM's network cable in or out, or has its guest announce itself"_kj, Completes::VMS},
-    {"device"_kj, &deviceCommand, "gives a device of a running VM another process"_kj},
+    {"device"_kj, &deviceCommand, "gives a device of a running VM another process"_kj,
+     Completes::VMS, "replace"_kj},
     {"gc"_kj, &gcCommand, "removes what VMs left behind that were killed"_kj},
-    {"guest"_kj, &guestCommand, "makes bundles that guests are launched from"_kj, Completes::FILES},
-    {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj, Completes::FILES},
+    {"guest"_kj, &guestCommand, "makes bundles that guests are launched from"_kj, Completes::FILES,
+     "create"_kj},
+    {"disk"_kj, &diskCommand, "makes, shows, checks and resizes disks"_kj, Completes::FILES,
+     "create|info|check|resize"_kj},
     {"replay"_kj, &replayCommand, "has a device see again what was recorded, without a VM"_kj,
      Completes::FILES},
     {"policy"_kj, &policyCommand, "shows, checks, compares and explains what the jails allow"_kj,
-     Completes::FILES},
-    {"completion"_kj, &completionCommand, "prints a script that completes all this in a shell"_kj},
+     Completes::FILES, "show|check|diff|explain|budget|import|learn|coverage"_kj},
+    {"completion"_kj, &completionCommand, "prints a script that completes all this in a shell"_kj,
+     Completes::NOTHING, "bash|zsh"_kj},
     {"version"_kj, &versionCommand, "prints the version"_kj},
 };
 
 ExitCode completionCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   CommandLine line("completion",
                    "Prints a script for a shell that completes commands, options and names of VMs.",
-                   "bash|zsh");
+                   "bash|zsh", "source <(troupe completion bash)");
   KJ_IF_MAYBE (shells, line.parse(words, 1)) {
     auto verbs = KJ_MAP(verb, VERBS) {
-      return CompletedVerb{verb.name, verb.help, verb.arguments};
+      return CompletedVerb{verb.name, verb.help, verb.arguments, verb.first};
     };
-    printOut(completionScript(shells->size() == 0 ? "bash"_kj : (*shells)[0], verbs));
+    auto shell = shells->size() == 0 ? "bash"_kj : (*shells)[0];
+    auto script = completionScript(shell, verbs);
+    printOut(line.json()
+                 ? kj::str(JsonLine().text("shell", shell).text("script", script).render(), "\n")
+                 : kj::mv(script));
   } else {
     printOut(line.help());
   }
@@ -111,6 +122,13 @@ ExitCode dispatch(kj::ArrayPtr<const kj::StringPtr> words) {
         .raise();
   }
   auto name = words[0];
+  kj::Vector<kj::StringPtr> asked;
+  if (name == "help" && words.size() > 1) {  // `troupe help disk create`
+    asked.addAll(words.slice(1, words.size()));
+    asked.add("--help"_kj);
+    words = asked;
+    name = words[0];
+  }
   if (name == "--help" || name == "-h" || name == "help") {
     printOut(overview());
     return ExitCode::POWERED_OFF;
@@ -170,6 +188,8 @@ void printOut(kj::StringPtr text) {
 }  // namespace troupe
 
 int main(int argc, char* argv[]) {
+  // A file that may not grow (`ulimit -f`) is an error, and no reason to die.
+  signal(SIGXFSZ, SIG_IGN);
   troupe::occupyStdio();
   auto words = kj::heapArrayBuilder<kj::StringPtr>(argc > 0 ? argc - 1 : 0);
   for (int i = 1; i < argc; i++)

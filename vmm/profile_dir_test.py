@@ -165,9 +165,12 @@ class Inspect(ProgramTest):
 
     def testWrongWords(self):
         self.assertError(self.run_troupe("inspect"), 2, "TRP-cfg-004", "which VM?")
-        self.assertError(self.run_troupe("inspect", "web"), 2, "TRP-cfg-004", "inspect web jail")
-        self.assertError(self.run_troupe("inspect", "web", "prison"), 2, "TRP-cfg-006", "prison")
+        self.assertError(self.run_troupe("inspect", "web"), 2, "TRP-cfg-028", "web")
         self.assertError(self.run_troupe("inspect", self.name, "jail"), 2, "TRP-cfg-028")
+        self.start(self.sleeper)
+        result = self.run_troupe("inspect", self.name, "prison")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stderr, "^troupe: TRP-cfg-006: .*prison")
 
     def testAReplacedFrontEndIsAttestedBeforeItGetsAClient(self):
         process = self.start(self.sleeper)

@@ -3,7 +3,9 @@
 //   bazel-bin/client/example/guest BUNDLE [SOCKET]
 #include <kj/async-io.h>
 #include <kj/debug.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "client/realm_connection.h"
@@ -50,9 +52,13 @@ int main(int argc, char* argv[]) {
     fprintf(stderr, "usage: %s BUNDLE [SOCKET]\n", argv[0]);
     return 2;
   }
+  char bundle[PATH_MAX];
+  if (realpath(argv[1], bundle) == nullptr) {
+    perror(argv[1]);
+    return 1;
+  }
   auto socket = argc > 2 ? kj::str(argv[2]) : troupe::client::defaultSocket();
-  KJ_IF_MAYBE (failure,
-               kj::runCatchingExceptions([&]() { troupe::client::run(argv[1], socket); })) {
+  KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() { troupe::client::run(bundle, socket); })) {
     fprintf(stderr, "%s\n", failure->getDescription().cStr());
     return 1;
   }

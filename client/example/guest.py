@@ -7,6 +7,7 @@ usage: guest.py BUNDLE [SOCKET]
 import base64
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -38,7 +39,7 @@ class Realms:
 def main(bundle, *socket):
     realms = Realms(*(["--socket", *socket] if socket else []))
     realm = realms.call(0, "create", label="example")["realm"]
-    launched = realms.call(realm, "launchInstance", launchInfo={"url": bundle, "label": "guest"})
+    launched = realms.call(realm, "launchInstance", launchInfo={"url": os.path.realpath(bundle)})
     guest = launched["controller"]
     name = realms.call(guest, "waitForStart")["name"]
     print(f"{name} runs with cid {launched['cid']}; its console says:", flush=True)

@@ -4,7 +4,9 @@
 #include <kj/debug.h>
 #include <limits.h>
 
+#include "tests/fuzz/planted.h"
 #include "vmm/front/metrics_session.h"
+#include "vmm/channels/peer_stream.h"
 
 namespace troupe::front {
 
@@ -14,8 +16,7 @@ namespace {
 // told of the jails of a VM with every disk has 160 KiB.
 constexpr size_t MESSAGE_LIMIT_WORDS = 32 * 1024;
 constexpr size_t FLOW_LIMIT_WORDS = 4 * 1024;  // calls under way
-constexpr size_t UNTAKEN_LIMIT_BYTES = 256
-                                       << 10;  // answers waiting for a client that does not read
+constexpr uint32_t OPEN_CALLS = 64;            // of a client
 constexpr size_t LONGEST_DISK_ID = 256;
 constexpr size_t LONGEST_DEVICE_NAME = 32;
 constexpr size_t LONGEST_PROFILE = 16 << 10;  // a call with it is within FLOW_LIMIT_WORDS
@@ -34,9 +35,8 @@ capnp::ReaderOptions boundedReading() {
 // client that goes too far.
 class BoundedVm final: public Vm::Server {
  public:
-  BoundedVm(Vm::Client vm, capnp::TwoPartyVatNetwork& network,
-            kj::Own<kj::PromiseFulfiller<void>> excess)
-      : vm(kj::mv(vm)), network(network), excess(kj::mv(excess)) {}
+  BoundedVm(Vm::Client vm, kj::Own<kj::PromiseFulfiller<void>> excess)
+      : vm(kj::mv(vm)), excess(kj::mv(excess)) {}
 
   kj::Promise<void> status(StatusContext context) override {
     count();
@@ -47,6 +47,7 @@ class BoundedVm final: public Vm::Server {
 
   kj::Promise<void> stop(StopContext context) override {
     count();
+    context.allowCancellation();  // it is answered by the connection's end alone
     auto params = context.getParams();
     auto request = vm.stopRequest();
     request.setForce(params.getForce());
@@ -67,7 +68,8 @@ class BoundedVm final: public Vm::Server {
   kj::Promise<void> replaceDevice(ReplaceDeviceContext context) override {
     count();
     auto params = context.getParams();
-    KJ_REQUIRE(params.getDevice().size() <= LONGEST_DISK_ID, "no device has such a name");
+    bool isShort = params.getDevice().size() <= LONGEST_DISK_ID;
+    KJ_REQUIRE(isShort || fuzz::isPlanted(fuzz::Bug::LONG_NAME), "no device has such a name");
     KJ_REQUIRE(params.getBinary().size() <= PATH_MAX && params.getProfilePath().size() <= PATH_MAX,
                "a path is too long");
     KJ_REQUIRE(params.getProfile().size() <= LONGEST_PROFILE, "a profile is too long");
@@ -163,9 +165,7 @@ class BoundedVm final: public Vm::Server {
 
   // One more call, by way of this or of what it gave out.
   void count() {
-    if (++calls <= CALLS_PER_CONNECTION && network.getCurrentQueueSize() <= UNTAKEN_LIMIT_BYTES) {
-      return;
-    }
+    if (++calls <= CALLS_PER_CONNECTION) return;
     excess->fulfill();
     kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
                                           kj::str("too many calls on one connection")));
@@ -173,7 +173,6 @@ class BoundedVm final: public Vm::Server {
 
  private:
   Vm::Client vm;
-  capnp::TwoPartyVatNetwork& network;
   kj::Own<kj::PromiseFulfiller<void>> excess;
   uint32_t calls = 0;
   uint32_t readers = 0;
@@ -225,12 +224,16 @@ kj::Promise<void> BoundedVm::events(EventsContext context) {
 // One client's connection and all that serves it.
 struct Session {
   kj::Own<kj::AsyncIoStream> stream;
+  PeerStream messages;
   capnp::TwoPartyVatNetwork network;
   kj::Maybe<capnp::RpcSystem<capnp::rpc::twoparty::VatId>> rpc;
 
   explicit Session(kj::Own<kj::AsyncIoStream> streamParam)
       : stream(kj::mv(streamParam)),
-        network(*stream, capnp::rpc::twoparty::Side::SERVER, boundedReading()) {}
+        messages(*stream, OPEN_CALLS),
+        network(messages, capnp::rpc::twoparty::Side::SERVER, boundedReading()) {
+    messages.watch(network);
+  }
 };
 
 }  // namespace
@@ -282,8 +285,7 @@ kj::Promise<void> serveClient(kj::Own<kj::AsyncIoStream> stream, Vm::Client vm, 
   auto session = kj::heap<Session>(kj::mv(stream));
   auto excess = kj::newPromiseAndFulfiller<void>();
   auto& rpc = session->rpc.emplace(capnp::makeRpcServer(
-      session->network,
-      kj::heap<BoundedVm>(kj::mv(vm), session->network, kj::mv(excess.fulfiller))));
+      session->network, kj::heap<BoundedVm>(kj::mv(vm), kj::mv(excess.fulfiller))));
   rpc.setFlowLimit(FLOW_LIMIT_WORDS);
   auto left = session->network.onDisconnect();
   return left.exclusiveJoin(kj::mv(excess.promise))

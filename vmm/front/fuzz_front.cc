@@ -1,15 +1,13 @@
 // Fuzzes what a client of a VM's control socket says: messages of Cap'n Proto's RPC, mostly calls
 // of Vm with fields out of range, in any order, with bytes of them spoiled.
-#include <capnp/rpc.capnp.h>
-#include <capnp/serialize.h>
 #include <kj/async-io.h>
 #include <kj/debug.h>
 #include <kj/timer.h>
 
 #include "sandbox/fuzz_message.h"
 #include "tests/fuzz/finding.h"
-#include "tests/fuzz/op.h"
 #include "vmm/front/front_actor.h"
+#include "vmm/front/fuzz_conversation.h"
 
 namespace troupe::front {
 namespace {
@@ -60,7 +58,7 @@ class StrictVm final: public Vm::Server {
 
 void fillParams(capnp::AnyPointer::Builder content, const Op& op,
                 const sandbox::fuzzing::Operations& ops) {
-  auto text = ops.text(12, "blk0");
+  auto text = ops.text(TEXT_KIND, "blk0");
   switch (op.b % 16) {
     case 5: {
       auto params = content.initAs<Vm::ResizeDiskParams>();
@@ -93,84 +91,16 @@ void fillParams(capnp::AnyPointer::Builder content, const Op& op,
   }
 }
 
-// What it is addressed to: the VM, which the answer to question 0 promises or is, or something
-// else.
-void address(capnp::rpc::MessageTarget::Builder target, const Op& op) {
-  if (op.a & 0x10) {
-    target.setImportedCap(op.c % 4);
-  } else {
-    target.initPromisedAnswer().setQuestionId(op.a & 0x20 ? op.c % 8 : 0);
-  }
-}
-
-void fill(capnp::rpc::Message::Builder message, const Op& op, uint8_t kind,
-          const sandbox::fuzzing::Operations& ops) {
-  uint32_t question = op.a & 0x40 ? op.c : op.a % 16;
-  switch (kind) {
-    case 0:
-      message.initBootstrap().setQuestionId(op.a & 0x40 ? op.c : 0);
-      break;
-    case 1:
-    case 2:
-    case 3:
-    case 4:
-    case 5: {
-      auto call = message.initCall();
-      call.setQuestionId(question);
-      address(call.initTarget(), op);
-      call.setInterfaceId(kind == 5 ? capnp::typeId<EventReader>() : capnp::typeId<Vm>());
-      call.setMethodId(kind == 5 ? 0 : op.b % 16);
-      fillParams(call.initParams().initContent(), op, ops);
-      break;
-    }
-    case 6:
-    case 7: {
-      auto finish = message.initFinish();
-      finish.setQuestionId(question);
-      finish.setReleaseResultCaps(op.b & 1);
-      break;
-    }
-    case 8: {
-      auto release = message.initRelease();
-      release.setId(op.c % 8);
-      release.setReferenceCount(op.b);
-      break;
-    }
-    case 9: {
-      auto back = message.initReturn();
-      back.setAnswerId(question);
-      if (op.b & 1) back.initResults();
-      break;
-    }
-    case 10: {
-      auto disembargo = message.initDisembargo();
-      address(disembargo.initTarget(), op);
-      disembargo.initContext().setSenderLoopback(op.c);
-      break;
-    }
-    default: {
-      auto resolve = message.initResolve();
-      resolve.setPromiseId(op.c % 4);
-      resolve.initCap().setSenderHosted(op.b);
-      break;
-    }
-  }
-}
-
-kj::Array<kj::byte> conversation(kj::ArrayPtr<const kj::byte> input) {
-  sandbox::fuzzing::Operations ops(input, 13);
-  kj::Vector<kj::byte> bytes;
-  for (const Op& op : ops.between(0, 11)) {
-    capnp::MallocMessageBuilder message;
-    fill(message.initRoot<capnp::rpc::Message>(), op, op.kind % 14, ops);
-    bytes.addAll(capnp::messageToFlatArray(message).asBytes());
-  }
-  ops.poke(bytes);
-  return bytes.releaseAsArray();
+void fillCall(capnp::rpc::Call::Builder call, const Op& op,
+              const sandbox::fuzzing::Operations& ops) {
+  bool reads = op.kind % 14 == 5;
+  call.setInterfaceId(reads ? capnp::typeId<EventReader>() : capnp::typeId<Vm>());
+  call.setMethodId(reads ? 0 : op.b % 16);
+  fillParams(call.initParams().initContent(), op, ops);
 }
 
 void run(kj::ArrayPtr<const kj::byte> input) {
-  auto bytes = conversation(input);
+  auto bytes = conversation(input, fillCall);
   kj::EventLoop loop;
   kj::WaitScope scope(loop);
   kj::TimerImpl timer(kj::origin<kj::TimePoint>());
@@ -187,10 +117,8 @@ void run(kj::ArrayPtr<const kj::byte> input) {
       return hear();
     });
   };
-  // One that listens, or does not.
-  bool listens = input.size() == 0 || (input[0] & 0x80) == 0;
   kj::Promise<void> hearing = nullptr;
-  if (listens) hearing = hear().catch_([](kj::Exception&&) {}).eagerlyEvaluate(nullptr);
+  if (listens(input)) hearing = hear().catch_([](kj::Exception&&) {}).eagerlyEvaluate(nullptr);
   auto said = pipe.ends[1]
                   ->write(bytes.begin(), bytes.size())
                   .catch_([](kj::Exception&&) {})

@@ -7,9 +7,11 @@
 #include "sandbox/last_words.h"
 #include "vmm/front/front_actor.h"
 #include "vmm/front/realm_front.h"
+#include "vmm/record/replayer_main.h"
 
 // The jailed front ends: that of one VM's control socket, and those of the clients of realms, one
-// each. They end outside connections and decode their bytes, so that `troupe` need not.
+// each. They end outside connections and decode their bytes, so that `troupe` need not. So does the
+// one that reads a recording.
 namespace troupe::front {
 
 namespace {
@@ -67,12 +69,34 @@ void serveOneOfRealms() {
 
 }  // namespace troupe::front
 
+namespace {
+
+// What this executable plays, by the name that it is started under.
+struct Actor {
+  const char* program;
+  void (*serve)();
+  const char* ends;
+};
+
+constexpr Actor ACTORS[] = {
+    {"troupe-realm-front", &troupe::front::serveOneOfRealms, "the front end ends"},
+    {"troupe-replayer", &troupe::playReplayer, "the replayer ends"},
+    {"", &troupe::front::serve, "the front end ends"},
+};
+
+const Actor& chosen(int argc, char* argv[]) {
+  for (auto& actor : ACTORS)
+    if (argc > 0 && kj::StringPtr(argv[0]).endsWith(actor.program)) return actor;
+  return ACTORS[kj::size(ACTORS) - 1];
+}
+
+}  // namespace
+
 int main(int argc, char* argv[]) {
-  bool ofRealms = argc > 0 && kj::StringPtr(argv[0]).endsWith("troupe-realm-front");
-  auto serve = ofRealms ? &troupe::front::serveOneOfRealms : &troupe::front::serve;
+  auto& actor = chosen(argc, argv);
   // Not through destructors: `troupe` has gone, and nothing is left to be told.
-  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([serve]() { serve(); })) {
-    troupe::sandbox::sayLastWords("the front end ends", *exception);
+  KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&actor]() { actor.serve(); })) {
+    troupe::sandbox::sayLastWords(actor.ends, *exception);
     _exit(1);
   }
   _exit(0);

@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 #include <string.h>
 
+#include "tests/fuzz/planted.h"
 #include "vmm/observe/metrics_text.h"
 
 namespace troupe::front {
@@ -38,7 +39,8 @@ Wish wishIn(kj::StringPtr line) {
     return target(*rest, Wish::ONLY_HEADERS);
   }
   for (auto method : {"POST "_kj, "PUT "_kj, "DELETE "_kj, "OPTIONS "_kj, "PATCH "_kj}) {
-    if (line.startsWith(method)) return Wish::OTHER_METHOD;
+    if (!line.startsWith(method)) continue;
+    return fuzz::isPlanted(fuzz::Bug::ANY_METHOD) ? Wish::METRICS : Wish::OTHER_METHOD;
   }
   return Wish::NONSENSE;
 }

@@ -4,8 +4,8 @@
 #include <kj/debug.h>
 
 #include "protos/handle.capnp.h"
+#include "vmm/channels/peer_stream.h"
 #include "vmm/front/realm_membrane.h"
-#include "vmm/peer_stream.h"
 
 namespace troupe::front {
 
@@ -37,8 +37,8 @@ struct Inside {
   Network network;
   Rpc rpc;
 
-  Inside(kj::AsyncIoContext& io, int fd)
-      : stream(streamOn(io, fd)),
+  explicit Inside(kj::Own<kj::AsyncCapabilityStream> troupe)
+      : stream(kj::mv(troupe)),
         network(*stream, MAX_FDS_PER_MESSAGE, capnp::rpc::twoparty::Side::CLIENT),
         rpc(capnp::makeRpcClient(network)) {}
 
@@ -56,8 +56,8 @@ struct Outside {
   Network network;
   Rpc rpc;
 
-  Outside(kj::AsyncIoContext& io, int fd, realm::Manager::Client manager)
-      : stream(streamOn(io, fd)),
+  Outside(kj::Own<kj::AsyncCapabilityStream> client, realm::Manager::Client manager)
+      : stream(kj::mv(client)),
         messages(*stream, MOST_CALLS),
         network(messages, MAX_FDS_PER_MESSAGE, capnp::rpc::twoparty::Side::SERVER,
                 boundedReading()),
@@ -69,13 +69,23 @@ struct Outside {
 
 }  // namespace
 
-kj::Promise<void> serveRealms(kj::AsyncIoContext& io, int client, int troupe) {
-  auto inside = kj::heap<Inside>(io, troupe);
-  auto outside =
-      kj::heap<Outside>(io, client, capnp::membrane(inside->manager(), makeRealmMembrane()));
-  auto left = outside->network.onDisconnect();
+kj::Promise<void> serveRealms(kj::Own<kj::AsyncCapabilityStream> client,
+                              kj::Own<kj::AsyncCapabilityStream> troupe) {
+  auto inside = kj::heap<Inside>(kj::mv(troupe));
   auto ended = inside->network.onDisconnect();
-  return left.exclusiveJoin(kj::mv(ended)).attach(kj::mv(outside), kj::mv(inside));
+  // `troupe` answers once it has looked at this process, whose fds are then those of its profile:
+  // what the client has sent already, files among it, is read afterwards.
+  auto manager = inside->manager();
+  auto left = manager.whenResolved().then([client = kj::mv(client), manager]() mutable {
+    auto outside =
+        kj::heap<Outside>(kj::mv(client), capnp::membrane(kj::mv(manager), makeRealmMembrane()));
+    return outside->network.onDisconnect().attach(kj::mv(outside));
+  });
+  return left.exclusiveJoin(kj::mv(ended)).attach(kj::mv(inside));
+}
+
+kj::Promise<void> serveRealms(kj::AsyncIoContext& io, int client, int troupe) {
+  return serveRealms(streamOn(io, client), streamOn(io, troupe));
 }
 
 }  // namespace troupe::front

@@ -10,10 +10,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
-#include "vmm/wait_status.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
+#include "vmm/words/wait_status.h"
 
 extern "C" {
 extern const char _binary_debian_kernel_start[], _binary_debian_kernel_end[];

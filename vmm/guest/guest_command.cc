@@ -3,14 +3,15 @@
 #include <capnp/compat/json.h>
 #include <capnp/message.h>
 
-#include "vmm/command_line.h"
-#include "vmm/commands.h"
-#include "vmm/error_codes.h"
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/commands.h"
 #include "vmm/guest/debian_guest.h"
 #include "vmm/guest/new_bundle.h"
-#include "vmm/quote.h"
 #include "vmm/realm/guest_draft.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -42,12 +43,13 @@ void addOptions(CommandLine& line, Wanted& wanted) {
   };
   text("kernel", "FILE", "a Linux kernel, or another one in ELF form", wanted.kernel);
   text("zircon", "FILE", "a Zircon boot image", wanted.zircon);
-  text("initrd", "FILE", "its initial RAM disk", wanted.initrd);
+  text("initrd", "FILE", "its initial RAM disk; none unless given", wanted.initrd);
   line.add({"disk", "FILE", "a raw disk; may be given several times", true,
             [&](kj::StringPtr word) { wanted.disks.add(word); }});
-  text("cmdline", "TEXT", "its command line", wanted.cmdline);
-  text("memory", "SIZE", "its RAM: 512M", wanted.memory);
-  text("cpus", "N", "its CPUs", wanted.cpus);
+  line.add({"cmdline", "TEXT", "its command line; none unless given", false,
+            [&](kj::StringPtr word) { wanted.cmdline = word; }, nullptr, /*mayBeEmpty=*/true});
+  text("memory", "SIZE", "its RAM: 512M; 1G unless given", wanted.memory);
+  text("cpus", "N", "its CPUs, 1 to 255; as many as the host has unless given", wanted.cpus);
   line.epilog(EPILOG);
 }
 
@@ -128,7 +130,7 @@ void copyGuest(const Contents& contents, NewBundle& bundle) {
 
 void checkWords(const Wanted& wanted) {
   int kinds = wanted.fromDebian + (wanted.kernel != nullptr) + (wanted.zircon != nullptr);
-  if (kinds != 1) badWords("needs one of --from-debian, --kernel FILE and --zircon FILE");
+  if (kinds != 1) badWords("needs exactly one of --from-debian, --kernel FILE and --zircon FILE");
   bool saysMore = wanted.initrd != nullptr || wanted.cmdline != nullptr ||
                   wanted.memory != nullptr || wanted.cpus != nullptr || wanted.disks.size() > 0;
   if (wanted.fromDebian && saysMore) {
@@ -138,7 +140,8 @@ void checkWords(const Wanted& wanted) {
 
 ExitCode create(kj::ArrayPtr<const kj::StringPtr> words) {
   Wanted wanted;
-  CommandLine line("guest create", "Makes a guest's bundle in the new folder DIR.", "DIR");
+  CommandLine line("guest create", "Makes a guest's bundle in the new folder DIR.", "DIR",
+                   "troupe guest create guests/web --from-debian");
   addOptions(line, wanted);
   auto arguments = line.parse(words, 1);
   KJ_IF_MAYBE (given, arguments) {
@@ -153,7 +156,8 @@ ExitCode create(kj::ArrayPtr<const kj::StringPtr> words) {
       copyGuest(contents, bundle);
     }
     bundle.keep();
-    printOut(kj::str(bundle.path(), "\n"));
+    printOut(line.json() ? kj::str(JsonLine().text("bundle", bundle.path()).render(), "\n")
+                         : kj::str(bundle.path(), "\n"));
   } else {
     printOut(line.help());
   }

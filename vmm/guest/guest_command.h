@@ -3,7 +3,7 @@
 #include <kj/array.h>
 #include <kj/string.h>
 
-#include "vmm/exit_codes.h"
+#include "vmm/words/exit_codes.h"
 
 namespace troupe {
 

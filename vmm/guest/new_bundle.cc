@@ -10,12 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/child_log.h"
-#include "vmm/error_codes.h"
-#include "vmm/number_text.h"
-#include "vmm/open_file.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/actors/child_log.h"
+#include "vmm/files/open_file.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/number_text.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -40,6 +40,13 @@ NewBundle::NewBundle(kj::StringPtr path) : folder(kj::heapString(path)) {
   isOurs = mkdir(folder.cStr(), 0755) == 0;
   if (isOurs) return;
   int error = errno;
+  if (error == ENOENT) {
+    UserError(codes::BUNDLE_NOT_MADE, kj::str("the bundle ", quote(folder),
+                                              " is not made: the folder "
+                                              "that it is to lie in does not exist"))
+        .advice("make it", kj::str("mkdir -p \"$(dirname ", shellWord(folder), ")\""))
+        .raise();
+  }
   if (error != EEXIST) failed("it cannot be made", error);
   struct stat info;
   if (stat(folder.cStr(), &info) < 0) failed("it cannot be looked at", errno);
@@ -51,7 +58,7 @@ NewBundle::NewBundle(kj::StringPtr path) : folder(kj::heapString(path)) {
                     S_ISDIR(info.st_mode) ? "a folder already that is not empty"_kj
                                           : fileKind(info.st_mode),
                     " of this name"))
-      .advice("see", kj::str("ls -la ", escape(folder)))
+      .advice("see", kj::str("ls -la ", shellWord(folder)))
       .raise();
 }
 
@@ -80,6 +87,9 @@ void NewBundle::copy(kj::StringPtr what, kj::StringPtr from, kj::StringPtr name)
                                         "; expected a regular file"))
         .raise();
   }
+  if (info.st_size == 0) {
+    UserError(codes::FILE_EMPTY, kj::str(what, " ", quote(from), " is empty")).raise();
+  }
   auto to = kj::str(folder, "/", name);
   int fd = open(to.cStr(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0) failed(kj::str(name, " cannot be made"), errno);
@@ -97,7 +107,7 @@ void NewBundle::copy(kj::StringPtr what, kj::StringPtr from, kj::StringPtr name)
     done += moved;
     if (done - told >= STEP) tell();
   }
-  if (done != told || done == 0) tell();
+  if (done != told) tell();
 }
 
 void NewBundle::write(kj::StringPtr name, kj::StringPtr text) {

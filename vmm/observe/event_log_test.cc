@@ -1,7 +1,16 @@
 #include "vmm/observe/event_log.h"
 
+#include <capnp/dynamic.h>
+#include <capnp/message.h>
+#include <capnp/schema.h>
 #include <gtest/gtest.h>
 #include <kj/async.h>
+
+#include <fstream>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
 
 #include "vmm/observe/event_reader.h"
 #include "vmm/observe/event_text.h"
@@ -139,6 +148,32 @@ TEST(EventLog, AReaderThatLeavesWhileItWaitsIsGone) {
   bench.scope.poll();
   EXPECT_EQ(bench.log.readerCount(), 0u);
   bench.add();
+}
+
+// What each kind of event is called, and what stands of it in the manual of those who read them.
+TEST(EventText, EachEventHasANameOfItsOwnAndIsDocumented) {
+  std::ifstream file("docs/running.md");
+  std::stringstream manual;
+  manual << file.rdbuf();
+  std::set<std::string> names;
+  for (auto kind : capnp::Schema::from<VmEvent>().getUnionFields()) {
+    capnp::MallocMessageBuilder message;
+    auto event = message.initRoot<VmEvent>();
+    capnp::DynamicStruct::Builder made(event);
+    if (kind.getProto().isGroup()) {
+      made.init(kind);
+    } else {
+      made.set(kind, capnp::VOID);
+    }
+    auto line = eventLine(event);
+    std::smatch name;
+    std::string text = line.cStr();
+    ASSERT_TRUE(std::regex_search(text, name, std::regex("\"event\":\"([a-z-]+)\""))) << text;
+    EXPECT_NE(name[1], "unknown") << kind.getProto().getName().cStr();
+    EXPECT_TRUE(names.insert(name[1]).second) << name[1];
+    EXPECT_NE(manual.str().find("`" + name[1].str() + "`"), std::string::npos) << name[1];
+  }
+  EXPECT_GT(names.size(), 10u);
 }
 
 TEST(EventText, IsOneLineWhateverItsWordsAre) {

@@ -1,7 +1,7 @@
 #include "vmm/observe/event_text.h"
 
-#include "vmm/observe/json_line.h"
-#include "vmm/quote.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/quote.h"
 
 namespace troupe {
 
@@ -22,7 +22,8 @@ void writeWhat(VmEvent::Reader event, JsonLine& line) {
           .text("device", safe(what.getDevice()))
           .number("pid", what.getPid())
           .text("cause", safe(what.getCause()))
-          .truth("replaced", what.getIsReplaced());
+          .truth("replaced", what.getIsReplaced())
+          .truth("down", what.getStaysDown());
       return;
     }
     case VmEvent::DEVICE_REPLACED: {
@@ -40,6 +41,13 @@ void writeWhat(VmEvent::Reader event, JsonLine& line) {
           .number("pid", what.getPid())
           .text("stage", safe(what.getStage()))
           .text("call", safe(what.getCall()));
+      return;
+    }
+    case VmEvent::REQUEST_PUT_ASIDE: {
+      auto what = event.getRequestPutAside();
+      line.text("event", "request-put-aside")
+          .text("device", safe(what.getDevice()))
+          .text("detail", safe(what.getDetail()));
       return;
     }
     case VmEvent::GUEST_PANICKED:

@@ -1,7 +1,7 @@
 #include "vmm/observe/load_copy.h"
 
 #include "devices/virtio/queue_counters.h"
-#include "vmm/quote.h"
+#include "vmm/words/quote.h"
 
 namespace troupe {
 
@@ -34,6 +34,7 @@ void copyProcess(ProcessLoad::Reader from, ProcessLoad::Builder to) {
   to.setPrivateBytes(from.getPrivateBytes());
   to.setSharedBytes(from.getSharedBytes());
   to.setRestarts(from.getRestarts());
+  to.setIsDown(from.getIsDown());
   auto queues = to.initQueues(kj::min(from.getQueues().size(), MOST_QUEUES));
   for (kj::uint i = 0; i < queues.size(); i++)
     copyQueue(from.getQueues()[i], queues[i]);

@@ -4,7 +4,7 @@
 #include <kj/vector.h>
 
 #include "devices/virtio/queue_counters.h"
-#include "vmm/observe/json_line.h"
+#include "vmm/words/json_line.h"
 
 namespace troupe {
 
@@ -182,6 +182,9 @@ kj::String metricsText(VmLoad::Reader load) {
   page.perProcess("troupe_process_restarts_total", "counter",
                   "How often another process took its place.",
                   [](auto one) { return kj::str(one.getRestarts()); });
+  page.perProcess("troupe_process_down", "gauge",
+                  "1 for a device that stays down until its driver resets it.",
+                  [](auto one) { return kj::str(one.getIsDown() ? 1 : 0); });
   writeVcpus(page);
 
   page.perQueue("troupe_queue_requests_total", "counter", "Requests returned to the driver.",

@@ -45,6 +45,14 @@ TEST(MetricsText, HasBaseUnitsAndALabelForEachThing) {
   EXPECT_TRUE(sample.says(R"(troupe_state{vm="web",state="running"} 0)"));
 }
 
+TEST(MetricsText, SayWhichDeviceIsDown) {
+  constexpr auto LINE = R"(troupe_process_down{vm="web",process="blk0",kind="blk"} )"_kj;
+  Sample sample;
+  EXPECT_TRUE(sample.says(kj::str(LINE, 0)));
+  sample.load.getProcesses()[0].setIsDown(true);
+  EXPECT_TRUE(sample.says(kj::str(LINE, 1)));
+}
+
 TEST(MetricsText, AHistogramsBucketsAddUp) {
   Sample sample;
   auto bucket = [&](kj::StringPtr bound, int count) {

@@ -3,9 +3,9 @@
 #include <kj/vector.h>
 
 #include "devices/virtio/queue_counters.h"
-#include "vmm/number_text.h"
-#include "vmm/observe/json_line.h"
-#include "vmm/table.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/number_text.h"
+#include "vmm/words/table.h"
 
 namespace troupe {
 
@@ -144,6 +144,7 @@ JsonLine processJson(ProcessLoad::Reader process, kj::Maybe<ProcessLoad::Reader>
       .number("privateBytes", process.getPrivateBytes())
       .number("sharedBytes", process.getSharedBytes())
       .number("restarts", uint64_t(process.getRestarts()))
+      .truth("isDown", process.getIsDown())
       .decimal("requestsPerSecond", rates.requestsPerSecond)
       .decimal("bytesPerSecond", rates.bytesPerSecond)
       .number("inFlight", rates.inFlight);
@@ -238,7 +239,8 @@ kj::String topTable(VmLoad::Reader now, VmLoad::Reader earlier) {
         kj::str(process.getName()), kj::str(process.getPid()), decimalText(rates.cpuPercent, 1),
         bytesText(process.getPrivateBytes()), ifServing(rateText(rates.requestsPerSecond)),
         ifServing(bytesText(rates.bytesPerSecond)), ifServing(kj::str(rates.inFlight)),
-        waitText(rates.meanWaitUs), waitText(rates.p99WaitUs), kj::str(process.getRestarts()),
+        waitText(rates.meanWaitUs), waitText(rates.p99WaitUs),
+        kj::str(process.getRestarts(), process.getIsDown() ? ", down" : ""),
         limitsText(process, rates)));
     for (auto thread : process.getThreads()) {
       table.add(kj::arr(kj::str("  ", thread.getName()), kj::str(),

@@ -114,6 +114,17 @@ TEST(TopTable, ShowsLimitsInForceAsUsedOfAllowed) {
   EXPECT_TRUE(has(table, "memory 3.0M/1.0G, tasks 2/160, cpu 25/50%")) << table.cStr();
 }
 
+TEST(TopTable, SaysWhoStaysDown) {
+  Look earlier(SECOND), now(2 * SECOND);
+  now.blk().setRestarts(3);
+  now.blk().setIsDown(true);
+  capnp::MallocMessageBuilder copies;
+  auto copy = copies.initRoot<VmLoad>();
+  copyLoad(now.reader(), copy);
+  EXPECT_TRUE(has(topTable(copy, earlier.reader()), " 3, down "));
+  EXPECT_TRUE(has(topLine(copy, earlier.reader()), "\"isDown\":true"));
+}
+
 TEST(TopTable, HasARowForEachProcessAndEachVcpu) {
   Look earlier(SECOND), now(2 * SECOND);
   auto threads = now.blk().initThreads(1);

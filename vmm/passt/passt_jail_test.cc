@@ -18,7 +18,7 @@
 
 #include "sandbox/attest.h"
 #include "sandbox/launcher.h"
-#include "vmm/net_start.h"
+#include "vmm/net/net_start.h"
 #include "vmm/passt/passt_profile.h"
 
 namespace troupe {

@@ -32,7 +32,9 @@ std::vector<sandbox::CataloguedActor> builtInActors() {
 std::vector<sandbox::CataloguedActor> replaceableActors() {
   std::vector<sandbox::CataloguedActor> result;
   for (auto& actor : builtInActors()) {
-    if (actor.name != "compiler" && actor.name != "disk_tool") result.push_back(std::move(actor));
+    bool isOfNoVm =
+        actor.name == "compiler" || actor.name == "disk_tool" || actor.name == "replayer";
+    if (!isOfNoVm) result.push_back(std::move(actor));
   }
   return result;
 }

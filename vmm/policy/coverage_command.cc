@@ -20,15 +20,26 @@ using sandbox::quoted;
 using sandbox::ToolError;
 
 constexpr char HELP[] =
-    "usage: troupe policy coverage [--out FILE] [--json] [-- COMMAND...]\n"
-    "Runs a command, counts for each rule of each profile the calls it allowed to the actors of\n"
-    "all VMs started below the command, and lists the rules that were never used.\n"
+    "usage: troupe policy coverage [OPTIONS] [-- COMMAND...]\n"
+    "Runs a command, counts for each rule of each profile the calls it allowed to\n"
+    "the actors of all VMs started below the command, and lists the rules that were\n"
+    "never used.\n"
     "\n"
-    "  --out FILE   adds the counts to those in FILE; without a command, shows FILE\n"
-    "  --json       prints JSON; what the command prints goes to standard error then\n"
+    "options:\n"
+    "  --out FILE              add the counts to those in FILE; without a command,\n"
+    "                          show FILE\n"
+    "  --json                  print JSON; what the command prints goes to standard\n"
+    "                          error then\n"
+    "  --help                  print this\n"
     "\n"
-    "The jails are as closed as ever, and every system call is slow. START, READY and RUN are the\n"
-    "stages in which the calls were made. Exits as the command does.\n";
+    "The jails are as closed as ever, and every system call is slow. START, READY\n"
+    "and RUN are the stages in which the calls were made.\n"
+    "\n"
+    "example:\n"
+    "    troupe policy coverage --out counts -- troupe run --kernel vmlinuz\n"
+    "\n"
+    "exit codes: 2 wrong words or files, else that of the command.\n"
+    "docs/errors.md explains the TRP-... codes.\n";
 
 void addFile(const std::string& path, bool must, sandbox::RuleHits& hits) {
   std::ifstream file(path, std::ios::binary);

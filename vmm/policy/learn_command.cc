@@ -11,6 +11,7 @@
 
 #include "sandbox/policy.h"
 #include "sandbox/tool/call_site.h"
+#include "sandbox/tool/json_text.h"
 #include "sandbox/tool/learn.h"
 #include "sandbox/tool/profile_text.h"
 #include "sandbox/tool/text_table.h"
@@ -30,18 +31,30 @@ using sandbox::quoted;
 using sandbox::ToolError;
 
 constexpr char HELP[] =
-    "usage: troupe policy learn [--out DIR] [--from-scratch] -- troupe run ...\n"
-    "Runs a VM whose filters report what they would refuse, and let it be; writes profiles that\n"
-    "allow it, each rule with what needed it.\n"
+    "usage: troupe policy learn [OPTIONS] -- troupe run ...\n"
+    "Runs a VM whose filters report what they would refuse, and let it be; writes\n"
+    "profiles that allow it, each rule with what needed it.\n"
     "\n"
-    "  --out DIR        where profiles are written, in the folders they have in the tree;\n"
-    "                   ./learned unless given. What is there from before is widened\n"
-    "  --from-scratch   begins with fds and layers alone, and reports every call; otherwise\n"
-    "                   begins with the profiles built in, and finds what they lack\n"
+    "options:\n"
+    "  --out DIR               where profiles are written, in the folders they have\n"
+    "                          in the tree; ./learned unless given. What is there\n"
+    "                          from before is widened\n"
+    "  --from-scratch          begin with fds and layers alone, and report every\n"
+    "                          call; otherwise begin with the profiles built in, and\n"
+    "                          find what they lack\n"
+    "  --json                  print JSON; what the command prints goes to standard\n"
+    "                          error then\n"
+    "  --help                  print this\n"
     "\n"
-    "Namespaces, root, capabilities, landlock, fds and limits stay as they are; what the filters\n"
-    "keep away from the host's kernel is not kept away. Do not learn from a guest you distrust.\n"
-    "Exits as the command does.\n";
+    "Namespaces, root, capabilities, landlock, fds and limits stay as they are; what\n"
+    "the filters keep away from the host's kernel is not kept away. Do not learn from\n"
+    "a guest you distrust.\n"
+    "\n"
+    "example:\n"
+    "    troupe policy learn --out mine -- troupe run --kernel vmlinuz\n"
+    "\n"
+    "exit codes: 2 wrong words or files, else that of the command.\n"
+    "docs/errors.md explains the TRP-... codes.\n";
 
 // The profiles of DIR, over those built in.
 class LearnedFiles final: public ProfileFiles {
@@ -115,6 +128,7 @@ class LearnCommand {
       folder.pop_back();
     if (folder.empty()) throw ToolError("TRP-cfg-006", "--out is \"\"; it is the path of a folder");
     fromScratch = words.flags.count("--from-scratch") != 0;
+    json = words.flags.count("--json") != 0;
   }
 
   sandbox::ToolResult run() {
@@ -136,7 +150,11 @@ class LearnCommand {
       joinStages(actor, seen->second);
       learnActor(files, actor, seen->second, table);
     }
-    result.err += byActor.empty() ? "troupe policy: no filter refused a call: the profiles built "
+    if (json) {
+      result.out = sandbox::jsonArray(rows) + "\n";
+      return std::move(result);
+    }
+    result.err += byActor.empty() ? "troupe: no filter refused a call: the profiles built "
                                     "in lack nothing for this run\n"
                                   : table.render();
     return std::move(result);
@@ -160,7 +178,7 @@ class LearnCommand {
     auto command = words.command;
     command.insert(command.begin() + 2, std::string("--watch-calls=") +
                                             (fromScratch ? "all:" : "refused:") + calls.path());
-    result.exit = runProgram(troupe, command, "", false);
+    result.exit = runProgram(troupe, command, "", json);
     return calls.read();
   }
 
@@ -189,8 +207,12 @@ class LearnCommand {
       if (learned.rules > 0) writeFile(path, learned.text);
       table.add({actor.name, std::to_string(records.size()), std::to_string(learned.rules),
                  learned.rules > 0 ? path : "as it is"});
+      sandbox::JsonObject row;
+      row.add("actor", actor.name).addNumber("calls", records.size());
+      row.addNumber("newRules", learned.rules).add("profile", learned.rules > 0 ? path : "");
+      rows.push_back(row.text());
       for (const std::string& what : learned.refused)
-        result.err += "troupe policy: " + actor.name + ": " + what + "\n";
+        result.err += "troupe: " + actor.name + ": " + what + "\n";
     } catch (const sandbox::ProfileError& error) {
       throw ToolError("TRP-cfg-110", std::string("no profile can be learned for ") + actor.name +
                                          ": " + error.what());
@@ -202,6 +224,8 @@ class LearnCommand {
   const CommandWords& words;
   std::string folder;
   bool fromScratch;
+  bool json;
+  std::vector<std::string> rows;  // with --json
   Sites sites;
   sandbox::ToolResult result{0, "", ""};
 };
@@ -210,7 +234,7 @@ class LearnCommand {
 
 sandbox::ToolResult learnCommand(const sandbox::PolicyCatalogue& catalogue,
                                  const std::string& troupe, std::vector<std::string> given) {
-  auto words = parseCommandWords(given, {"--out"}, {"--from-scratch", "--help"});
+  auto words = parseCommandWords(given, {"--out"}, {"--from-scratch", "--json", "--help"});
   if (words.flags.count("--help") != 0) return {0, HELP, ""};
   if (words.command.empty()) {
     throw ToolError("TRP-cfg-004",

@@ -1,5 +1,7 @@
 // troupe-policy: `troupe policy`, on the profiles this build was made from; and, started by
 // `troupe` under another name, the compiler of the profiles of --profile-dir.
+#include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -16,9 +18,12 @@
 namespace troupe {
 namespace {
 
+constexpr int NO_OUTPUT = 3;
+
 bool writeAll(int fd, const std::string& text) {
   for (size_t at = 0; at < text.size();) {
     ssize_t written = write(fd, text.data() + at, text.size() - at);
+    if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return false;
     at += written;
   }
@@ -42,7 +47,7 @@ sandbox::ToolResult answer(const sandbox::PolicyCatalogue& catalogue,
     return command == "learn" ? learnCommand(catalogue, troupe(), rest)
                               : coverageCommand(catalogue, rest);
   } catch (const sandbox::ToolError& error) {
-    return {2, "", "troupe policy: " + std::string(error.what()) + "\n"};
+    return {2, "", "troupe: " + std::string(error.what()) + "\n"};
   }
 }
 
@@ -50,8 +55,12 @@ int run(int count, char** arguments) {
   BuiltInFiles files;
   auto result =
       answer({files, builtInActors()}, {arguments + (count > 0 ? 1 : 0), arguments + count});
-  bool written = writeAll(STDOUT_FILENO, result.out) && writeAll(STDERR_FILENO, result.err);
-  return written ? result.exit : 1;
+  if (!writeAll(STDOUT_FILENO, result.out)) {
+    fprintf(stderr, "troupe: TRP-host-010: standard output cannot be written: %s\n",
+            strerror(errno));
+    return NO_OUTPUT;
+  }
+  return writeAll(STDERR_FILENO, result.err) ? result.exit : NO_OUTPUT;
 }
 
 }  // namespace
@@ -62,7 +71,7 @@ int main(int count, char** arguments) {
   try {
     return troupe::run(count, arguments);
   } catch (const std::exception& error) {
-    fprintf(stderr, "troupe policy: TRP-int-001: %s\n", error.what());
+    fprintf(stderr, "troupe: TRP-int-001: %s\n", error.what());
     return 1;
   }
 }

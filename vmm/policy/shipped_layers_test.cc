@@ -4,7 +4,7 @@
 #include <set>
 
 #include "sandbox/policy.h"
-#include "vmm/actor_profiles.h"
+#include "vmm/policy/actor_profiles.h"
 #include "vmm/policy/catalogue.h"
 
 namespace troupe::sandbox {

@@ -8,18 +8,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/error_codes.h"
-#include "vmm/open_file.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/files/open_file.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
 namespace {
 
 constexpr kj::StringPtr FILE_SCHEME = "file://"_kj;
-constexpr size_t MOST_GRANTED = 16;  // directories
-constexpr off_t LARGEST_TEXT = 1 << 20;
+constexpr size_t MOST_GRANTED = 16;        // directories
+constexpr size_t LARGEST_TEXT = 64 << 10;  // so that who writes nonsense takes nobody's time
 
 kj::Maybe<int> hexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -125,7 +125,7 @@ Bundle::Bundle(kj::StringPtr url, FlatNamespace::Reader grants,
   if (fd < 0) {
     UserError(codes::BUNDLE_URL,
               kj::str("the bundle ", quote(path), " cannot be opened: ", errnoText(errno)))
-        .advice("see", kj::str("ls -ld ", escape(path)))
+        .advice("see", kj::str("ls -ld ", shellWord(path)))
         .raise();
   }
   directory = kj::AutoCloseFd(fd);
@@ -189,7 +189,7 @@ kj::AutoCloseFd Bundle::find(kj::StringPtr what, kj::StringPtr asked) const {
               kj::str(what, " ", quote(asked), " leads out of ", quote(place.name),
                       error == ELOOP ? ", or round in a circle" : "",
                       "; a file of a bundle lies in it, or in a directory that is granted with it"))
-        .advice("see", kj::str("ls -l ", escape(place.name), "/", escape(place.relative)))
+        .advice("see", kj::str("ls -l ", shellWord(kj::str(place.name, "/", place.relative))))
         .raise();
   }
   if (fd < 0) {
@@ -245,7 +245,7 @@ kj::Maybe<kj::Array<char>> Bundle::readText(kj::StringPtr name) const {
     if (got == 0) break;
     have += got;
   }
-  if (have > LARGEST_TEXT) refuse("it is larger than 1 MiB");
+  if (have > LARGEST_TEXT) refuse("it is larger than 64 KiB");
   return kj::heapArray<char>(text.slice(0, have));
 }
 

@@ -6,7 +6,7 @@
 #include <kj/vector.h>
 
 #include "protos/realm.capnp.h"
-#include "vmm/file_source.h"
+#include "vmm/files/file_source.h"
 
 namespace troupe::realm {
 
@@ -25,7 +25,7 @@ class Bundle final: public FileSource {
   // Its path.
   kj::StringPtr name() const { return path; }
 
-  // What its file `name` holds, at most 1 MiB; none when there is no such file.
+  // What its file `name` holds, at most 64 KiB; none when there is no such file.
   kj::Maybe<kj::Array<char>> readText(kj::StringPtr name) const;
 
   // FileSource. Throw TRP-rlm-008 for what lies elsewhere or is no regular file.

@@ -195,8 +195,8 @@ TEST(Bundle, ItsOwnTextIsReadWithinBounds) {
   EXPECT_EQ(KJ_ASSERT_NONNULL(bundle.readText("guest.cfg")).size(), 2u);
   EXPECT_TRUE(bundle.readText("troupe.json") == nullptr);
   auto refused = [&]() { return refusalOf([&] { bundle.readText("troupe.json"); }); };
-  folder.write("bundle/troupe.json", std::string((1 << 20) + 1, ' '));
-  EXPECT_TRUE(has(refused(), "larger than 1 MiB"));
+  folder.write("bundle/troupe.json", std::string((64 << 10) + 1, ' '));
+  EXPECT_TRUE(has(refused(), "larger than 64 KiB"));
   std::filesystem::remove(folder.path + "/bundle/troupe.json");
   folder.link("../secret", "bundle/troupe.json");
   EXPECT_TRUE(has(refused(), "leads out"));

@@ -21,6 +21,16 @@ void check(const GuestPlan& plan) {
     if (!isBehind || one.guestAddress + one.size < one.guestAddress) finding("RAM upon RAM");
     end = one.guestAddress + one.size;
   }
+  for (auto& host : plan.hostMemory) {
+    if (host.policy == MemoryPolicy::GUEST_CACHED) finding("the host's memory is the guest's own");
+    for (auto& own : plan.ram) {
+      bool meets = host.guestAddress < own.guestAddress + own.size &&
+                   own.guestAddress < host.guestAddress + host.size;
+      if (meets) finding("the host's memory upon RAM");
+    }
+    end = host.guestAddress + host.size;
+    if (host.size == 0 || end < host.guestAddress) finding("the host's memory wraps");
+  }
   for (auto& note : plan.notes)
     for (char c : note)
       if (c >= 0 && c < ' ') finding("a note that is no line of text");

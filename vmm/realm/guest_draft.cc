@@ -4,16 +4,17 @@
 #include <capnp/message.h>
 #include <kj/debug.h>
 
-#include "vmm/error_codes.h"
-#include "vmm/json_text.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_text.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
 namespace {
 
 constexpr kj::StringPtr LAUNCH = "the launcher's configuration"_kj;
+constexpr size_t MOST_NOTES = 16;  // of words that were passed over
 
 struct ToggleName {
   Toggle toggle;
@@ -86,7 +87,7 @@ const GuestDraft::Key GuestDraft::KEYS[] = {
        kj::Vector<kj::String> ignored;
        if (!append(d.blocks, parseBlock(text, ignored))) return false;
        for (auto& word : ignored)
-         d.notes.add(kj::str("the word ", quote(word), " of a block device is passed over"));
+         d.passOver(word);
        return true;
      }},
     {"cmdline"_kj, "text"_kj,
@@ -115,6 +116,14 @@ const GuestDraft::Key GuestDraft::KEYS[] = {
        return put(d.defaultNet, parseToggle(text), overrides);
      }},
 };
+
+// They live as long as the guest, so a bundle has few of them.
+void GuestDraft::passOver(kj::StringPtr word) {
+  if (notes.size() > MOST_NOTES) return;
+  notes.add(notes.size() < MOST_NOTES
+                ? kj::str("the word ", quote(word), " of a block device is passed over")
+                : kj::str("more words of block devices are passed over"));
+}
 
 bool GuestDraft::setKernel(Kernel kind, kj::StringPtr path, bool overrides) {
   if (path.size() == 0) return false;

@@ -20,9 +20,23 @@ namespace troupe::realm {
 //   draft.merge(text of guest.cfg, "DIR/guest.cfg");
 //   draft.mergeTyped(text of troupe.json, "DIR/troupe.json");
 //   GuestPlan plan = draft.finish(host);
+//
+// Or without a bundle, for a launcher whose GuestConfig says all, in Troupe's own words what that
+// cannot say:
+//
+//   GuestDraft draft(guestConfig);
+//   draft.addOwn(vmConfig);
+//   GuestPlan plan = draft.finish(host);
 
 enum class Toggle { BALLOON, CONSOLE, GPU, MAGMA, RNG, VSOCK };
 constexpr size_t TOGGLE_COUNT = 6;
+
+// Memory of the host's that a guest asks for.
+struct HostRegionWords {
+  uint64_t guestAddress;
+  uint64_t size;
+  MemoryPolicy policy;  // HOST_CACHED or HOST_DEVICE
+};
 
 // Everything said. A value.
 struct GuestPlan {
@@ -33,13 +47,16 @@ struct GuestPlan {
   kj::Vector<BlockWords> blocks;  // of which the Nth is called "block-N"
   kj::String cmdline;
   kj::Array<broker::RamRange> ram;  // where its RAM lies, in ascending order; the first from 0 on
-  uint8_t cpus;                     // at least 1
-  kj::Vector<Mac> nets;             // each address once
-  bool hasDefaultNet;               // the last of them, behind all others
+  // What of the host's memory it asks for, in ascending order. Who may have it is not asked yet.
+  kj::Array<HostRegionWords> hostMemory;
+  uint8_t cpus;          // at least 1
+  kj::Vector<Mac> nets;  // each address once
+  bool hasDefaultNet;    // the last of them, behind all others
   bool toggles[TOGGLE_COUNT];
   kj::Vector<kj::String> notes;  // for the user: what was passed over or left out, a line each
-  // What troupe.json says of things that the other sources have no words for, a VmConfig: disks,
-  // nets, rng, balloon, cpuMask, onReboot. All else in it is in the fields above.
+  // What troupe.json, or addOwn(), says of things that the other sources have no words for, a
+  // VmConfig. Of troupe.json disks, nets, rng, balloon, cpuMask, onReboot: all else in it is in the
+  // fields above.
   kj::Own<capnp::MallocMessageBuilder> typed;
 };
 
@@ -58,9 +75,16 @@ class GuestDraft {
   // not a bundle's to say, and what parseConfig() throws.
   void mergeTyped(kj::ArrayPtr<const char> json, kj::StringPtr origin);
 
+  // The words of whoever runs this process, for whom nothing is foreign. What a kernel named there
+  // is, its file says, which GuestConfig has no word for. In place of the two above.
+  void addOwn(VmConfig::Reader words);
+
+  static constexpr uint64_t DEVICE_WINDOW = 0xC00000000;  // 48 GiB: devices' addresses, of the era
+
   struct Host {
     kj::uint cpus;
-    bool hasGpu, hasMagma;  // whether we have such devices
+    bool hasGpu, hasMagma;               // whether we have such devices
+    uint64_t memoryEnd = DEVICE_WINDOW;  // no region reaches beyond
   };
   // Defaults for what nobody said. Throws TRP-rlm-004 for what cannot be had. Ends this object.
   GuestPlan finish(const Host& host);
@@ -69,6 +93,7 @@ class GuestDraft {
   struct Key;
   static const Key KEYS[];
 
+  void passOver(kj::StringPtr word);
   bool setKernel(Kernel kind, kj::StringPtr path, bool overrides);
   void set(kj::StringPtr name, kj::StringPtr text, bool overrides, kj::StringPtr origin);
   void refuseSetTwice(kj::StringPtr key, kj::StringPtr origin);

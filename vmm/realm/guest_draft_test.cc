@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "vmm/user_error.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 namespace {
@@ -208,6 +208,36 @@ TEST(GuestDraft, MemoryThatCannotBeIsRefused) {
   }
 }
 
+TEST(GuestDraft, MemoryOfTheHostsLiesWhereItSaysBesideTheGuestsOwn) {
+  Launch launch;
+  auto plan = planned(launch, R"({"linux": "/k", "memory": ["64M", "200000000,8k,device",
+                                                            "100000000,1M,cached"]})");
+  ASSERT_EQ(plan.ram.size(), 1u);
+  ASSERT_EQ(plan.hostMemory.size(), 2u);
+  EXPECT_EQ(plan.hostMemory[0].guestAddress, 0x100000000u);
+  EXPECT_EQ(plan.hostMemory[0].size, 1u << 20);
+  EXPECT_EQ(plan.hostMemory[0].policy, MemoryPolicy::HOST_CACHED);
+  EXPECT_EQ(plan.hostMemory[1].policy, MemoryPolicy::HOST_DEVICE);
+}
+
+TEST(GuestDraft, MemoryOfTheHostsThatCannotBeThereIsRefused) {
+  for (auto memory :
+       {"C0000000,4k,device", "BFFFF000,8k,cached", "100000001,4k,cached", "100000000,100,cached",
+        "100000000,0,device", "BFFFFF000,8k,cached", "0,4k,cached", "3FFF000,8k,cached",
+        "100000000,8k,cached\",\"100001000,4k,device", "100000000,8k,cached\",\"100001000,4k"}) {
+    auto cfg = kj::str("{\"linux\": \"/k\", \"memory\": [\"64M\", \"", memory, "\"]}");
+    EXPECT_NE(refusal(cfg).find("TRP-rlm-004"), std::string::npos) << memory;
+  }
+  // Nine of them, and none of the guest's own.
+  kj::Vector<kj::String> many;
+  for (kj::uint i = 0; i < 9; i++)
+    many.add(kj::str("\"10000", i, "000,4k,cached\""));
+  auto nine = kj::str("{\"linux\": \"/k\", \"memory\": [\"64M\", ", kj::strArray(many, ", "), "]}");
+  EXPECT_NE(refusal(nine).find("at most 8"), std::string::npos) << refusal(nine);
+  auto alone = refusal("{\"linux\": \"/k\", \"memory\": \"100000000,1G,cached\"}");
+  EXPECT_NE(alone.find("no memory region of the guest's own"), std::string::npos) << alone;
+}
+
 TEST(GuestDraft, AMillionWordsAreRefusedBeforeTheyAreJoined) {
   Launch launch;
   auto words = launch.config.initCmdlineAdd(1 << 20);
@@ -265,6 +295,15 @@ TEST(GuestDraft, AWordThatWasPassedOverIsNoted) {
   auto plan = planned(R"({"linux": "/k", "virtio-gpu": "false", "block": "/a,snapshot"})");
   ASSERT_EQ(plan.notes.size(), 1u);
   EXPECT_NE(std::string(plan.notes[0].cStr()).find("\"snapshot\""), std::string::npos);
+}
+
+TEST(GuestDraft, OfManyWordsThatArePassedOverFewAreTold) {
+  std::string words = "/disk.img";
+  for (int i = 0; i < 1000; i++)
+    words += ",word" + std::to_string(i);
+  auto plan = planned(kj::str(R"({"linux": "/bzImage", "block": ")", words.c_str(), R"("})"));
+  EXPECT_LT(plan.notes.size(), 20u);
+  EXPECT_STREQ(plan.notes[16].cStr(), "more words of block devices are passed over");
 }
 
 }  // namespace

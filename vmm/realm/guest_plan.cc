@@ -4,10 +4,11 @@
 #include <algorithm>
 
 #include "broker/memory_map.h"
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
+#include "tests/fuzz/planted.h"
 #include "vmm/realm/guest_draft.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -15,9 +16,8 @@ namespace {
 
 constexpr uint64_t DEFAULT_MEMORY = 1 << 30;
 constexpr uint64_t PAGE = 4096;
-constexpr size_t LONGEST_CMDLINE = 4095;         // a page with its closing zero, of the era
-constexpr size_t MOST_NETS = 8;                  // of a VM
-constexpr uint64_t DEVICE_WINDOW = 0xC00000000;  // 48 GiB: from here on devices get their addresses
+constexpr size_t LONGEST_CMDLINE = 4095;  // a page with its closing zero, of the era
+constexpr size_t MOST_NETS = 8;           // of a VM
 constexpr Mac DEFAULT_MAC{{0x02, 0x1a, 0x11, 0x00, 0x01, 0x00}};
 
 [[noreturn]] void refuse(kj::String message, kj::StringPtr advice) {
@@ -29,23 +29,19 @@ kj::String shown(const MemoryWords& region) {
                          : kj::str("of 0x", kj::hex(region.size), " bytes");
 }
 
-void checkRegion(const MemoryWords& region) {
+void checkRegion(const MemoryWords& region, uint64_t end) {
   auto refuseIt = [&](kj::StringPtr why) {
     refuse(kj::str("memory region ", shown(region), " ", why),
-           "whole pages of 4 KiB below 0xC00000000");
+           kj::str("whole pages of 4 KiB below 0x", kj::hex(end)));
   };
   if (region.size == 0) refuseIt("is empty");
   if (region.base % PAGE != 0 || region.size % PAGE != 0) refuseIt("is not made of whole pages");
-  if (region.base > DEVICE_WINDOW || region.size > DEVICE_WINDOW - region.base) {
+  if (region.base > end || region.size > end - region.base) {
     refuseIt("reaches into the addresses of devices");
   }
   if (region.isPlaced && region.base < broker::HIGH_RAM_START &&
       region.base + region.size > broker::LOW_RAM_END) {
     refuseIt("meets the addresses of devices from 0xc0000000 to 0x100000000");
-  }
-  if (region.policy != MemoryPolicy::GUEST_CACHED) {
-    refuse(kj::str("memory region ", shown(region), " is the host's own, which nobody permitted"),
-           "memory of the guest's own: BASE,SIZE without a policy");
   }
 }
 
@@ -55,11 +51,11 @@ struct Piece {
   const MemoryWords* from;
 };
 
-// Where RAM lies, by ascending addresses.
-kj::Array<broker::RamRange> placeMemory(kj::ArrayPtr<const MemoryWords> memory) {
+// All regions by ascending addresses.
+kj::Vector<Piece> placeAll(kj::ArrayPtr<const MemoryWords> memory, uint64_t end) {
   kj::Vector<Piece> pieces;
   for (auto& region : memory) {
-    checkRegion(region);
+    checkRegion(region, end);
     if (region.isPlaced) {
       pieces.add(Piece{{region.base, region.size}, &region});
       continue;
@@ -73,24 +69,47 @@ kj::Array<broker::RamRange> placeMemory(kj::ArrayPtr<const MemoryWords> memory) 
   for (size_t i = 1; i < pieces.size(); i++) {
     auto& before = pieces[i - 1].range;
     if (pieces[i].range.guestAddress - before.guestAddress >= before.size) continue;
+    if (fuzz::isPlanted(fuzz::Bug::RAM_UPON_RAM)) continue;
     refuse(kj::str("memory regions ", shown(*pieces[i - 1].from), " and ", shown(*pieces[i].from),
                    " overlap"),
            "one region, or bases further apart");
   }
-  auto& first = pieces[0].range;
-  if (first.guestAddress != 0 || first.size < broker::LEAST_FIRST_REGION) {
-    refuse(
-        kj::str("no memory region begins at 0 and has 2 MiB at least; kernel, ramdisk and what a "
-                "kernel finds at its start lie in that one"),
-        "a SIZE without a base");
+  return pieces;
+}
+
+// Where RAM lies.
+kj::Array<broker::RamRange> ramAmong(kj::ArrayPtr<const Piece> pieces) {
+  kj::Vector<broker::RamRange> ram;
+  for (auto& piece : pieces) {
+    if (piece.from->policy == MemoryPolicy::GUEST_CACHED) ram.add(piece.range);
   }
-  if (pieces.size() > broker::MOST_REGIONS) {
-    refuse(kj::str("memory lies in ", pieces.size(), " regions"),
+  bool isFirstSound =
+      ram.size() > 0 && ram[0].guestAddress == 0 && ram[0].size >= broker::LEAST_FIRST_REGION;
+  if (!isFirstSound) {
+    refuse(kj::str("no memory region of the guest's own begins at 0 and has 2 MiB at least; "
+                   "kernel, ramdisk and what a "
+                   "kernel finds at its start lie in that one"),
+           "a SIZE without a base");
+  }
+  if (ram.size() > broker::MOST_REGIONS) {
+    refuse(kj::str("memory lies in ", ram.size(), " regions"),
            kj::str("at most ", broker::MOST_REGIONS));
   }
-  return KJ_MAP(piece, pieces) {
-    return piece.range;
-  };
+  return ram.releaseAsArray();
+}
+
+kj::Array<HostRegionWords> hostMemoryAmong(kj::ArrayPtr<const Piece> pieces) {
+  kj::Vector<HostRegionWords> found;
+  for (auto& piece : pieces) {
+    auto policy = piece.from->policy;
+    if (policy == MemoryPolicy::GUEST_CACHED) continue;
+    found.add(HostRegionWords{piece.range.guestAddress, piece.range.size, policy});
+  }
+  if (found.size() > broker::MOST_HOST_REGIONS) {
+    refuse(kj::str(found.size(), " memory regions are the host's"),
+           kj::str("at most ", broker::MOST_HOST_REGIONS));
+  }
+  return found.releaseAsArray();
 }
 
 void checkNets(kj::ArrayPtr<const Mac> nets) {
@@ -114,18 +133,26 @@ void checkNets(kj::ArrayPtr<const Mac> nets) {
   }
 }
 
+// "" is what a launcher says who wants none, whatever the bundle has.
+kj::Maybe<kj::String> pathIn(kj::Maybe<kj::String>& said) {
+  KJ_IF_MAYBE (path, said) {
+    if (path->size() > 0) return kj::mv(*path);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 GuestPlan GuestDraft::finish(const Host& host) {
   GuestPlan plan;
   if (kernel != nullptr || !kernelIsTyped) plan.kernel = kernel.orDefault(Kernel::ZIRCON);
-  KJ_IF_MAYBE (path, kernelPath) {
+  KJ_IF_MAYBE (path, pathIn(kernelPath)) {
     plan.kernelPath = kj::mv(*path);
   } else {
     refuse(kj::str("the guest has no kernel"), "\"linux\": \"PATH\" in guest.cfg");
   }
-  plan.ramdiskPath = kj::mv(ramdiskPath);
-  plan.dtbOverlayPath = kj::mv(dtbOverlayPath);
+  plan.ramdiskPath = pathIn(ramdiskPath);
+  plan.dtbOverlayPath = pathIn(dtbOverlayPath);
   plan.blocks = kj::mv(blocks);
 
   plan.cmdline = cmdline == nullptr ? kj::String() : kj::mv(KJ_ASSERT_NONNULL(cmdline));
@@ -142,10 +169,12 @@ GuestPlan GuestDraft::finish(const Host& host) {
   if (memory.size() == 0) {
     memory.add(MemoryWords{false, 0, DEFAULT_MEMORY, MemoryPolicy::GUEST_CACHED});
   }
-  plan.ram = placeMemory(memory);
+  auto pieces = placeAll(memory, host.memoryEnd);
+  plan.ram = ramAmong(pieces);
+  plan.hostMemory = hostMemoryAmong(pieces);
   if (interrupts.size() > 0) {
     refuse(kj::str("interrupt ", interrupts[0], " of the host belongs to no device of the guest"),
-           "no \"interrupt\": nothing is passed through");
+           "no \"interrupt\": no device of the host's is passed through with its interrupts");
   }
   plan.cpus = cpus.orDefault(kj::min(host.cpus, kj::uint(UINT8_MAX)));
 

@@ -1,13 +1,13 @@
 // troupe.json: what a bundle says in Troupe's own words.
 #include <capnp/compat/json.h>
 
-#include "vmm/config_file.h"
-#include "vmm/error_codes.h"
-#include "vmm/json_text.h"
-#include "vmm/number_text.h"
-#include "vmm/quote.h"
+#include "vmm/config/config_file.h"
 #include "vmm/realm/guest_draft.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_text.h"
+#include "vmm/words/number_text.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -43,6 +43,9 @@ constexpr NotItsOwn FOREIGN[] = {
     {"profile-dir"_kj, "whoever runs the guest decides how it is jailed"_kj},
     {"metrics"_kj, "it names a place outside of the bundle"_kj},
     {"record"_kj, "it names a place outside of the bundle"_kj},
+    {"host-memory"_kj,
+     "whoever runs realms permits it (`troupe serve --permit-host-memory`), and \"memory\" in "
+     "guest.cfg asks for it"_kj},
     {"record-limit"_kj, "whoever records says how much"_kj},
 };
 
@@ -143,6 +146,12 @@ void GuestDraft::mergeTyped(kj::ArrayPtr<const char> json, kj::StringPtr origin)
   if (has("memory") && memory.size() == 0) memory.add(memoryOf(said.getMemory(), origin));
   if (has("rng")) setUnlessSaid(toggles[size_t(Toggle::RNG)], said.getRng() != "off");
   if (has("balloon")) setUnlessSaid(toggles[size_t(Toggle::BALLOON)], true);
+}
+
+void GuestDraft::addOwn(VmConfig::Reader words) {
+  typed->setRoot(words);
+  kernel = nullptr;
+  kernelIsTyped = true;
 }
 
 }  // namespace troupe::realm

@@ -2,8 +2,8 @@
 
 #include <kj/vector.h>
 
-#include "vmm/number_text.h"
-#include "vmm/split.h"
+#include "vmm/words/number_text.h"
+#include "vmm/words/split.h"
 
 namespace troupe::realm {
 

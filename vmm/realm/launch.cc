@@ -3,13 +3,13 @@
 #include <kj/debug.h>
 #include <unistd.h>
 
-#include "vmm/disk_plan.h"
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
+#include "vmm/config/disk_plan.h"
 #include "vmm/realm/bundle.h"
 #include "vmm/realm/guest_draft.h"
 #include "vmm/realm/realm_net.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -27,6 +27,8 @@ kj::uint hostCpus() {
   return count > 0 ? kj::uint(count) : 1;
 }
 
+constexpr GuestDraft::Host THIS_HOST = {0, /*hasGpu=*/false, /*hasMagma=*/false};
+
 GuestPlan readPlan(LaunchInfo::Reader info, const Bundle& bundle) {
   GuestDraft draft(info.getGuestConfig());
   // Merged even if there is none: then it says nothing.
@@ -40,7 +42,17 @@ GuestPlan readPlan(LaunchInfo::Reader info, const Bundle& bundle) {
   }
   auto typed = bundle.readText(TROUPE_JSON);
   KJ_IF_MAYBE (text, typed) draft.mergeTyped(*text, kj::str(bundle.name(), "/", TROUPE_JSON));
-  return draft.finish(GuestDraft::Host{hostCpus(), /*hasGpu=*/false, /*hasMagma=*/false});
+  auto host = THIS_HOST;
+  host.cpus = hostCpus();
+  return draft.finish(host);
+}
+
+GuestPlan readPlan(LaunchInfo::Reader info, VmConfig::Reader words) {
+  GuestDraft draft(info.getGuestConfig());
+  draft.addOwn(words);
+  auto host = THIS_HOST;
+  host.memoryEnd = UINT64_MAX;  // what is more than this machine has is refused as such
+  return draft.finish(host);
 }
 
 void describeMode(BlockMode mode, DiskConfig::Builder disk) {
@@ -89,35 +101,44 @@ void describeDisks(GuestPlan& plan, capnp::List<BlockDevice>::Reader handed,
     checkHanded(block, i);
     auto disk = disks[next];
     disk.setPath(handedName(i));
-    disk.setId(block.getId().size() > 0 ? kj::heapString(block.getId()) : kj::str("block-", next));
+    disk.setId(kj::str("block-", next));
     disk.setFormat(formatName(block.getFormat()));
     describeMode(block.getMode(), disk);
     next++;
   }
 }
 
-void describeRest(GuestPlan& plan, const GuestPlace& place, VmConfig::Builder config) {
+bool isOn(const GuestPlan& plan, Toggle toggle) {
+  return plan.toggles[size_t(toggle)];
+}
+
+// What a GuestConfig says, and where it leaves the how to Troupe's own words, these. But for disks
+// and networks, and what a VmConfig has no words for (addBootWords()).
+void describeGuest(GuestPlan& plan, VmConfig::Builder config) {
   auto typed = plan.typed->getRoot<VmConfig>().asReader();
-  auto isOn = [&](Toggle toggle) { return plan.toggles[size_t(toggle)]; };
-  config.setName(place.name);
   config.setKernel(plan.kernelPath);
   KJ_IF_MAYBE (path, plan.ramdiskPath) config.setInitrd(*path);
   config.setCpus(plan.cpus);
-  config.setSerial(kj::str("socket=", place.serialSocket));
-  if (isOn(Toggle::CONSOLE)) {
-    config.initConsoles(1)[0].setWhere(kj::str("socket=", place.consoleSocket));
-  }
   bool limitsRng = typed.hasRng() && typed.getRng() != "off";
-  config.setRng(!isOn(Toggle::RNG) ? "off"_kj
-                : limitsRng        ? kj::StringPtr(typed.getRng())
-                                   : "on"_kj);
-  if (isOn(Toggle::BALLOON)) {
-    // Whoever asks for statistics is told that there are none, unless they are asked for.
-    config.initBalloon().setStats(typed.hasBalloon() ? typed.getBalloon().getStats() : true);
-  }
-  if (isOn(Toggle::VSOCK)) config.initVsock().setCid(place.cid);
+  config.setRng(!isOn(plan, Toggle::RNG) ? "off"_kj
+                : limitsRng              ? kj::StringPtr(typed.getRng())
+                                         : "on"_kj);
+  // Whoever asks for statistics is told that there are none, unless they are asked for.
+  bool hasStats = typed.hasBalloon() ? typed.getBalloon().getStats() : true;
+  config.disownBalloon();
+  if (isOn(plan, Toggle::BALLOON)) config.initBalloon().setStats(hasStats);
   config.setCpuMask(typed.getCpuMask());
   config.setOnReboot(typed.getOnReboot());
+}
+
+// A guest of a realm is found at its place.
+void describePlace(const GuestPlan& plan, const GuestPlace& place, VmConfig::Builder config) {
+  config.setName(place.name);
+  config.setSerial(kj::str("socket=", place.serialSocket));
+  if (isOn(plan, Toggle::CONSOLE)) {
+    config.initConsoles(1)[0].setWhere(kj::str("socket=", place.consoleSocket));
+  }
+  if (isOn(plan, Toggle::VSOCK)) config.initVsock().setCid(place.cid);
 }
 
 KernelKind kindOf(const GuestPlan& plan) {
@@ -128,6 +149,16 @@ KernelKind kindOf(const GuestPlan& plan) {
       .orDefault(KernelKind::ANY);
 }
 
+// Whether `bytes` of RAM lie there without anybody's word.
+bool isPlacedBySize(kj::ArrayPtr<const broker::RamRange> ram, uint64_t bytes) {
+  auto usual = broker::ramRegions(bytes);
+  bool isSame = bytes % RAM_STEP == 0 && ram.size() == usual.size();
+  for (size_t i = 0; isSame && i < usual.size(); i++) {
+    isSame = ram[i].guestAddress == usual[i].guestAddress && ram[i].size == usual[i].size;
+  }
+  return isSame;
+}
+
 // What a VmConfig has no words for.
 void addBootWords(GuestPlan& guest, VmPlan& plan) {
   plan.cmdline = kj::mv(guest.cmdline);
@@ -136,7 +167,12 @@ void addBootWords(GuestPlan& guest, VmPlan& plan) {
   plan.memoryBytes = 0;
   for (auto& range : guest.ram)
     plan.memoryBytes += range.size;
-  plan.placedRam = kj::mv(guest.ram);
+  if (!isPlacedBySize(guest.ram, plan.memoryBytes)) plan.placedRam = kj::mv(guest.ram);
+}
+
+HostMemoryWords::Kind kindOf(MemoryPolicy policy) {
+  return policy == MemoryPolicy::HOST_DEVICE ? HostMemoryWords::Kind::DEVICE
+                                             : HostMemoryWords::Kind::CACHED;
 }
 
 }  // namespace
@@ -162,21 +198,72 @@ VmStart startOf(LaunchInfo::Reader info, LaunchFds fds, const GuestPlace& place,
 
   capnp::MallocMessageBuilder message;
   auto config = message.initRoot<VmConfig>();
-  describeRest(guest, place, config);
+  describeGuest(guest, config);
+  describePlace(guest, place, config);
   describeDisks(guest, handed, config);
   RealmNets nets(guest, terms.net);
   nets.describe(config);
   auto plan = planVm(config);
   addBootWords(guest, plan);
+  plan.hostMemory = KJ_MAP(region, guest.hostMemory) {
+    return permittedPart(terms.hostMemory, region.guestAddress, region.size, kindOf(region.policy));
+  };
   size_t firstHanded = plan.disks.size() - handed.size();
-  for (auto i : kj::indices(fds.blockDevices))
-    plan.disks[firstHanded + i].handed = fds.blockDevices[i];
+  for (auto i : kj::indices(fds.blockDevices)) {
+    auto& disk = plan.disks[firstHanded + i];
+    disk.handed = fds.blockDevices[i];
+    // Any bytes, and several times the same: it is between the launcher and the guest.
+    if (handed[i].getId().size() > 0) disk.serial = kj::heapString(handed[i].getId());
+  }
 
   auto files = openVmFiles(plan, bundle, CidOwner::REALM);
   files.macs = nets.releaseLeases();
   for (auto i : kj::indices(fds.blockDevices))
     plan.disks[firstHanded + i].handed = -1;
   return VmStart{kj::mv(plan), kj::mv(files), kj::mv(guest.notes)};
+}
+
+VmStart startOf(LaunchInfo::Reader info, VmConfig::Reader words) {
+  auto guest = readPlan(info, words);
+  capnp::MallocMessageBuilder message;
+  message.setRoot(words);  // its place is what they say, and so is what only they may ask for
+  auto config = message.getRoot<VmConfig>();
+  describeGuest(guest, config);
+  if (!isOn(guest, Toggle::CONSOLE)) config.disownConsoles();
+  if (!isOn(guest, Toggle::VSOCK)) config.disownVsock();
+  describeDisks(guest, info.getBlockDevices(), config);
+  auto plan = planVm(config);
+  addBootWords(guest, plan);
+  auto files = openVmFiles(plan);
+  return VmStart{kj::mv(plan), kj::mv(files), kj::mv(guest.notes)};
+}
+
+LaunchOrder orderOf(VmConfig::Reader words) {
+  auto plan = planVm(words);  // so what is wrong is said of the words as they were given
+  LaunchOrder order{kj::heap<capnp::MallocMessageBuilder>()};
+  auto guest = order.info->initRoot<LaunchInfo>().initGuestConfig();
+  // Of the two that the field may name. What the file is, it says itself (GuestDraft::addOwn()).
+  guest.initKernel().setValue(Kernel::LINUX);
+  guest.setKernelPath(words.getKernel());
+  guest.setRamdiskPath(words.getInitrd());
+  guest.setDtbOverlayPath("");
+  guest.initBlockDevices(0);  // a BlockSpec has no id, no rate, no backing file: all are in `words`
+  guest.setCmdline(plan.cmdline);
+  guest.initCmdlineAdd(0);
+  guest.initMemory(1)[0].setSize(plan.memoryBytes);
+  guest.initInterrupts(0);
+  guest.initCpus().setValue(uint8_t(plan.cpus));
+  guest.initNetDevices(0);  // nor does a NetSpec say what is behind it
+  guest.initDefaultNet().setValue(false);
+  guest.initVirtioBalloon().setValue(plan.balloon != nullptr);
+  guest.initVirtioConsole().setValue(plan.consoles.size() > 0);
+  guest.initVirtioGpu().setValue(false);
+  guest.initVirtioMagma().setValue(false);
+  guest.initVirtioRng().setValue(plan.rng);
+  guest.initVirtioVsock().setValue(plan.vsock != nullptr);
+  auto& own = *order.own.emplace(kj::heap<capnp::MallocMessageBuilder>());
+  own.setRoot(words);
+  return order;
 }
 
 }  // namespace troupe::realm

@@ -6,9 +6,10 @@
 #include <kj/vector.h>
 
 #include "protos/realm.capnp.h"
-#include "vmm/vm_start.h"
+#include "vmm/company/vm_start.h"
+#include "vmm/config/host_memory_words.h"
 
-// What a realm starts a guest from: a LaunchInfo becomes a VmStart.
+// What a guest is asked for with, and what it is started from: a LaunchInfo becomes a VmStart.
 namespace troupe::realm {
 
 // What is behind the network devices of a realm's guests.
@@ -25,7 +26,7 @@ NetChoice parseNetChoice(kj::StringPtr text);
 // What whoever runs the realms lets their guests have.
 struct RealmTerms {
   NetChoice net;
-  kj::Vector<kj::String> hostMemory;  // devices and files that --permit-host-memory names
+  kj::Vector<HostMemoryWords> hostMemory;  // with their sizes; at no address two of them
 };
 
 // The capabilities of one LaunchInfo as what they carry, in their order. They come from an outside
@@ -33,6 +34,16 @@ struct RealmTerms {
 struct LaunchFds {
   kj::Array<kj::AutoCloseFd> directories;   // of flatNamespace
   kj::Array<kj::AutoCloseFd> blockDevices;  // their files
+};
+
+// One guest as it is asked for, by whomever: a client of a realm, `troupe run`.
+struct LaunchOrder {
+  kj::Own<capnp::MallocMessageBuilder> info;  // a LaunchInfo
+  LaunchFds fds = {};
+  // From whoever runs this process, a VmConfig: what the LaunchInfo's GuestConfig cannot say. Then
+  // there is no bundle, and paths are this process's.
+  kj::Maybe<kj::Own<capnp::MallocMessageBuilder>> own = nullptr;
+  Begin begin = Begin::RUNNING;
 };
 
 // Where one guest has its place.
@@ -54,5 +65,12 @@ struct GuestPlace {
 // Throws a user error for the first thing that does not do.
 VmStart startOf(LaunchInfo::Reader info, LaunchFds fds, const GuestPlace& place,
                 const RealmTerms& terms);
+
+// The same without a bundle: `info` is what orderOf() made of `words`.
+VmStart startOf(LaunchInfo::Reader info, VmConfig::Reader words);
+
+// The guest that `words` describe, which is all `troupe run` says: its GuestConfig has every field,
+// so nothing is left to a realm's defaults. Throws what planVm() throws.
+LaunchOrder orderOf(VmConfig::Reader words);
 
 }  // namespace troupe::realm

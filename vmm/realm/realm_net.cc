@@ -2,9 +2,9 @@
 
 #include <net/if.h>
 
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -48,8 +48,8 @@ NetChoice parseNetChoice(kj::StringPtr text) {
   if (sound) return choice;
   constexpr kj::StringPtr CHOICES[] = {"user"_kj, "bridge=NAME"_kj, "tap-prefix=P"_kj, "none"_kj};
   UserError(codes::REALM_NET,
-            kj::str("--realm-net ", quote(text),
-                    " is not possible; expected user, bridge=NAME, "
+            kj::str("the network ", quote(text),
+                    " of a realm is not possible; expected user, bridge=NAME, "
                     "tap-prefix=P (of at most ",
                     IFNAMSIZ - 1 - TAP_DIGITS, " characters) or none", didYouMean(text, CHOICES)))
       .raise();
@@ -84,10 +84,15 @@ RealmNets::Link RealmNets::linkFor(kj::StringPtr mac, const NetChoice& choice) {
       link.tap =
           soleQueue(makeBridgedTap(kj::str("--realm-net bridge=", choice.name), choice.name));
       break;
-    case NetChoice::Kind::TAP:
-      link.tap =
-          soleQueue(openFreeTap(kj::str("--realm-net tap-prefix=", choice.name), choice.name));
+    case NetChoice::Kind::TAP: {
+      auto tap = openFreeTap(kj::str("--realm-net tap-prefix=", choice.name), choice.name);
+      // Whoever made the taps may have joined them.
+      KJ_IF_MAYBE (bridge, bridgeOf(tap)) {
+        if (mac.size() > 0) leases.add(kj::heap<MacLease>(*bridge, mac));
+      }
+      link.tap = soleQueue(kj::mv(tap));
       break;
+    }
     case NetChoice::Kind::USER:
     case NetChoice::Kind::NONE:
       break;

@@ -3,10 +3,10 @@
 #include <kj/common.h>
 
 #include "protos/config.capnp.h"
+#include "vmm/company/vm_files.h"
+#include "vmm/net/tap.h"
 #include "vmm/realm/guest_draft.h"
 #include "vmm/realm/launch.h"
-#include "vmm/tap.h"
-#include "vmm/vm_files.h"
 
 namespace troupe::realm {
 

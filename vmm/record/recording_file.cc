@@ -11,9 +11,9 @@
 #include "devices/virtio/flight_log.h"
 #include "protos/recording.capnp.h"
 #include "sandbox/shared_memory.h"
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -25,7 +25,7 @@ kj::AutoCloseFd makeFile(kj::StringPtr path) {
   int error = errno;
   UserError(codes::RECORD_FILE, kj::str("--record: ", quote(path), " cannot be made: ",
                                         errnoText(error), "; a recording is a new file"))
-      .advice("see", kj::str("ls -ld ", escape(path)))
+      .advice("see", kj::str("ls -ld ", shellWord(path)))
       .raise();
 }
 
@@ -42,11 +42,13 @@ void RecordingFile::begin(kj::StringPtr kind, kj::StringPtr program,
   KJ_IF_MAYBE (given, config) {
     head.getConfig().set(*given);
   }
-  auto failure = kj::runCatchingExceptions([&] { capnp::writeMessageToFd(file, message); });
-  if (failure == nullptr) return;
-  UserError(codes::RECORD_FILE, kj::str("--record: ", quote(path), " cannot be written"))
-      .advice("see", kj::str("df ", escape(path)))
-      .raise();
+  KJ_IF_MAYBE (failure,
+               kj::runCatchingExceptions([&] { capnp::writeMessageToFd(file, message); })) {
+    UserError(codes::RECORD_FILE, kj::str("--record: ", quote(path), " cannot be written"))
+        .cause(failure->getDescription())
+        .advice("see", kj::str("df ", shellWord(path)))
+        .raise();
+  }
 }
 
 void RecordingFile::close() const {
@@ -58,18 +60,12 @@ void RecordingFile::close() const {
 
 kj::Array<RecordingFile> openRecordings(const RecordPlans& plans) {
   kj::Vector<RecordingFile> made;
-  auto failure = kj::runCatchingExceptions([&] {
-    for (auto& plan : plans.devices) {
-      auto memory = sandbox::makeSharedMemory("recording", plans.limitBytes);
-      made.add(RecordingFile{kj::heapString(plan.device), kj::heapString(plan.path),
-                             plans.limitBytes, makeFile(plan.path), kj::mv(memory.writable)});
-    }
-  });
-  KJ_IF_MAYBE (why, failure) {
-    // Empty ones would only be in the way of the next try.
-    for (auto& one : made)
-      unlink(one.path.cStr());
-    kj::throwFatalException(kj::mv(*why));
+  for (auto& plan : plans.devices) {
+    auto memory = sandbox::makeSharedMemory("recording", plans.limitBytes);
+    auto file = makeFile(plan.path);
+    auto trial = kj::heap<TrialFile>(plan.path, file);
+    made.add(RecordingFile{kj::heapString(plan.device), kj::heapString(plan.path), plans.limitBytes,
+                           kj::mv(file), kj::mv(trial), kj::mv(memory.writable)});
   }
   return made.releaseAsArray();
 }

@@ -5,7 +5,8 @@
 #include <kj/io.h>
 #include <kj/string.h>
 
-#include "vmm/record/record_plan.h"
+#include "vmm/config/record_plan.h"
+#include "vmm/files/trial_file.h"
 
 namespace troupe {
 
@@ -17,6 +18,7 @@ struct RecordingFile {
   kj::String path;
   uint64_t limitBytes;
   kj::AutoCloseFd file;
+  kj::Own<TrialFile> trial;  // of it
   kj::AutoCloseFd memory;
 
   // The first message, before the first event: how the device is started.

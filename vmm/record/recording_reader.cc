@@ -9,16 +9,16 @@
 
 #include <cstring>
 
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "tests/fuzz/planted.h"
+#include "vmm/record/replay_limits.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
 namespace {
 
-// What --record-limit allows, and the first message.
-constexpr uint64_t MOST_BYTES = (uint64_t(4) << 30) + (1 << 20);
 // Of one event: a chain has at most 2048 descriptors and 4 MiB of data to record.
 constexpr uint32_t MOST_WORDS = 1 << 20;
 
@@ -35,7 +35,8 @@ size_t messageWords(kj::ArrayPtr<const capnp::word> words) {
   memcpy(&table, words.begin(), sizeof(table));
   if (table.countLessOne != 0 || table.words == 0 || table.words > MOST_WORDS) return 0;
   size_t whole = size_t(1) + table.words;
-  return whole <= words.size() ? whole : 0;
+  bool isThere = whole <= words.size() || fuzz::isPlanted(fuzz::Bug::EVENT_LENGTH);
+  return isThere ? whole : 0;
 }
 
 }  // namespace
@@ -65,12 +66,20 @@ RecordingReader::RecordingReader(kj::StringPtr pathParam) : path(kj::heapString(
   struct stat info;
   KJ_SYSCALL(fstat(file, &info));
   if (!S_ISREG(info.st_mode)) refuse("it is no regular file"_kj);
-  if (uint64_t(info.st_size) > MOST_BYTES) refuse("it is larger than a recording can be"_kj);
-  words = kj::heapArray<capnp::word>(info.st_size / sizeof(capnp::word));
-  size_t got = kj::FdInputStream(file.get())
-                   .tryRead(words.begin(), words.size() * sizeof(capnp::word),
-                            words.size() * sizeof(capnp::word));
-  parse(kj::min(uint64_t(info.st_size), uint64_t(got)));
+  read(file, info.st_size);
+}
+
+RecordingReader::RecordingReader(kj::StringPtr path, int file, uint64_t bytes)
+    : path(kj::heapString(path)) {
+  read(file, bytes);
+}
+
+void RecordingReader::read(int file, uint64_t bytes) {
+  if (bytes > MOST_RECORDING_BYTES) refuse("it is larger than a recording can be"_kj);
+  words = kj::heapArray<capnp::word>(bytes / sizeof(capnp::word));
+  size_t got = kj::FdInputStream(file).tryRead(words.begin(), words.size() * sizeof(capnp::word),
+                                               words.size() * sizeof(capnp::word));
+  parse(kj::min(bytes, uint64_t(got)));
 }
 
 RecordingReader::RecordingReader(kj::StringPtr path, kj::ArrayPtr<const kj::byte> content)

@@ -46,6 +46,8 @@ class RecordingReader {
   // Reads all of `path`. Throws a user error (TRP-rec-006) for a file that cannot be read, is too
   // large, or is no recording of a version that is known.
   explicit RecordingReader(kj::StringPtr path);
+  // The same of a file that is open and has so many bytes; `path` is for messages.
+  RecordingReader(kj::StringPtr path, int file, uint64_t bytes);
   // The same of what is in it.
   RecordingReader(kj::StringPtr path, kj::ArrayPtr<const kj::byte> content);
   KJ_DISALLOW_COPY(RecordingReader);
@@ -69,6 +71,7 @@ class RecordingReader {
   // What has a code of its own is not about the file.
   [[noreturn]] void refuse(const kj::Exception& why) const;
   [[noreturn]] void refuse(kj::StringPtr why) const;
+  void read(int file, uint64_t bytes);
   void parse(uint64_t bytes);
 
   kj::String path;

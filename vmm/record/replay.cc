@@ -4,26 +4,16 @@
 
 #include <algorithm>
 
-#include "vmm/record/answer_table.h"
 #include "vmm/record/event_words.h"
-#include "vmm/record/replayed_device.h"
 
 namespace troupe {
 
 namespace {
 
-constexpr uint64_t MOST_ANSWERS = uint64_t(4) << 30;
-
 class Course {
  public:
-  Course(kj::AsyncIoContext& io, RecordingReader& recording, int executable)
-      : events(recording.events()) {
-    index.update(events);
-    auto head = recording.head();
-    device = kj::heap<ReplayedDevice>(io, executable, replayedProgram(head.getKind()),
-                                      replayStart(head, events, index),
-                                      makeAnswerTable(events, index, MOST_ANSWERS), bytesOf());
-  }
+  Course(const EventList& events, const FlightIndex& index, ReplayedDevice& device)
+      : events(events), index(index), device(&device) {}
 
   ReplayResult run() {
     for (size_t i = 0; i < index.end() && !isOver(); i++) {
@@ -38,13 +28,6 @@ class Course {
 
  private:
   bool isOver() const { return result.difference != nullptr || result.unfollowed != nullptr; }
-
-  uint64_t bytesOf() const {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < index.end(); i++)
-      bytes += events.message(i).size() * sizeof(capnp::word);
-    return bytes;
-  }
 
   void meet(size_t at, FlightEvent::Reader event) {
     switch (event.which()) {
@@ -122,8 +105,7 @@ class Course {
   void prepare(size_t at, FlightEvent::Reader event) {
     auto call = event.getCalled();
     if (call.getKind() == HostCall::Kind::GIVE_BACK) {
-      if (!device->giveBack(call.getQueue(), uint64_t(call.getResult())))
-        differs(at, event, device->state());
+      if (!device->giveBack(call.getQueue(), uint64_t(call.getResult()))) differs(at, event);
       return;
     }
     if (!comesOfItself(call.getKind())) return;
@@ -194,7 +176,7 @@ class Course {
         kj::throwFatalException(kj::mv(*failure));
       }
       device->waitUntil([]() { return false; });
-      differs(at, event, device->state());
+      differs(at, event);
     }
   }
 
@@ -203,7 +185,7 @@ class Course {
   void compare(size_t at, FlightEvent::Reader event, Find&& find) {
     kj::Maybe<size_t> found;
     if (!device->waitUntil([&]() { return (found = find()) != nullptr; }))
-      return differs(at, event, device->state());
+      return differs(at, event);
     device->events().with(KJ_ASSERT_NONNULL(found), [&](FlightEvent::Reader now) {
       KJ_IF_MAYBE (how, differenceOf(event, now)) {
         differs(at, event, kj::mv(*how));
@@ -211,7 +193,7 @@ class Course {
     });
   }
 
-  void differs(size_t at, FlightEvent::Reader event, kj::String how) {
+  void differs(size_t at, FlightEvent::Reader event, kj::Maybe<kj::String> how = nullptr) {
     result.difference = ReplayResult::Difference{at + 1, eventWords(event), kj::mv(how)};
   }
 
@@ -241,8 +223,8 @@ class Course {
   }
 
   const EventList& events;
-  FlightIndex index;
-  kj::Own<ReplayedDevice> device;
+  const FlightIndex& index;
+  ReplayedDevice* device;
   size_t queues = 0;
   size_t made = 0;  // the chains of events before this one are in their rings
   ReplayResult result;
@@ -250,11 +232,8 @@ class Course {
 
 }  // namespace
 
-ReplayResult replay(kj::AsyncIoContext& io, RecordingReader& recording, int executable) {
-  return recording.checked([&]() {
-    Course course(io, recording, executable);
-    return course.run();
-  });
+ReplayResult replay(const EventList& events, const FlightIndex& index, ReplayedDevice& device) {
+  return Course(events, index, device).run();
 }
 
 }  // namespace troupe

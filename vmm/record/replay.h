@@ -3,7 +3,10 @@
 #include <kj/async-io.h>
 #include <kj/string.h>
 
+#include "vmm/record/answer_table.h"
+#include "vmm/record/flight_index.h"
 #include "vmm/record/recording_reader.h"
+#include "vmm/record/replayed_device.h"
 
 namespace troupe {
 
@@ -15,14 +18,14 @@ struct ReplayResult {
   struct Difference {
     size_t event;  // of the recording; counted from 1
     kj::String what;
-    kj::String how;
+    kj::Maybe<kj::String> how;  // none: the device did not do it
   };
   kj::Maybe<Difference> difference;  // the first
 };
 
-// Starts the device of `recording` from `executable`, in its jail and without a VM, has it see what
-// it saw then, and compares what it does: for each chain by itself, since requests that the host
-// answers later may end in any order. Stops at the first difference. Throws user errors.
-ReplayResult replay(kj::AsyncIoContext& io, RecordingReader& recording, int executable);
+// Has `device` see what the process of `events` and `index` saw, and compares what it does: for
+// each chain by itself, since requests that the host answers later may end in any order. Stops at
+// the first difference. Throws kj exceptions for events that make no sense.
+ReplayResult replay(const EventList& events, const FlightIndex& index, ReplayedDevice& device);
 
 }  // namespace troupe

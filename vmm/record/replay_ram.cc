@@ -12,7 +12,6 @@ namespace troupe {
 
 namespace {
 
-constexpr uint64_t MOST_BYTES = uint64_t(1) << 42;  // of RAM, none of which exists until it is used
 constexpr size_t MOST_REGIONS = 64;
 constexpr uint64_t PAGE_BYTES = 4096;
 
@@ -28,26 +27,40 @@ struct Part {
 
 }  // namespace
 
-ReplayRam::ReplayRam(capnp::List<RamRegion>::Reader given) {
+kj::Array<ReplayRam::Region> ReplayRam::read(capnp::List<RamRegion>::Reader given) {
   KJ_REQUIRE(given.size() > 0 && given.size() <= MOST_REGIONS, "not so many pieces of RAM");
-  regions = KJ_MAP(region, given) {
+  return KJ_MAP(region, given) {
     Region copy{region.getGuestAddress(), region.getFileOffset(), region.getSize()};
     KJ_REQUIRE(isWholePages(copy.guestAddress) && isWholePages(copy.fileOffset) &&
                    isWholePages(copy.size) && copy.size > 0 && copy.size <= MOST_BYTES &&
                    copy.fileOffset <= MOST_BYTES - copy.size,
                "no such RAM can be");
-    fileSize = kj::max(fileSize, copy.fileOffset + copy.size);
     return copy;
   };
-  file = sandbox::makeSharedMemory("replayed-ram", fileSize);
-  void* address =
-      mmap(nullptr, fileSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.writable, 0);
-  if (address == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(RAM of the recorded guest)", errno, fileSize);
+}
+
+uint64_t ReplayRam::fileBytes(capnp::List<RamRegion>::Reader given) {
+  uint64_t bytes = 0;
+  for (auto& region : read(given))
+    bytes = kj::max(bytes, region.fileOffset + region.size);
+  return bytes;
+}
+
+ReplayRam::ReplayRam(capnp::List<RamRegion>::Reader given, const RamPlace& place)
+    : regions(read(given)), mapping(place.mapping), bytesMapped(place.bytes) {
+  KJ_REQUIRE(fileBytes(given) <= bytesMapped, "there is no room for such RAM");
+}
+
+ReplayRam::ReplayRam(capnp::List<RamRegion>::Reader given)
+    : regions(read(given)), bytesMapped(fileBytes(given)), isOwn(true) {
+  void* address = mmap(nullptr, bytesMapped, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(RAM of a recording)", errno, bytesMapped);
   mapping = static_cast<kj::byte*>(address);
 }
 
 ReplayRam::~ReplayRam() noexcept(false) {
-  if (mapping != nullptr) munmap(mapping, fileSize);
+  if (isOwn) munmap(mapping, bytesMapped);
 }
 
 void ReplayRam::describe(GuestRam::Builder ram) const {

@@ -1,17 +1,10 @@
 #include "vmm/record/replayed_device.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <kj/debug.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "devices/virtio/flight_log.h"
-#include "sandbox/shared_memory.h"
-#include "vmm/fd_handle.h"
-#include "vmm/wait_status.h"
+#include "protos/handle.capnp.h"
 
 namespace troupe {
 
@@ -20,50 +13,23 @@ namespace {
 using virtio::FlightLog;
 
 constexpr size_t MOST_QUEUES = FlightLog::MAX_QUEUES;
-// One that does nothing at all for so long hangs. What it does takes microseconds.
+// One that does nothing at all for so long hangs, though it may be at work. What it does takes
+// microseconds.
 constexpr kj::Duration PATIENCE = 60 * kj::SECONDS;
 constexpr kj::Duration FIRST_PAUSE = 20 * kj::MICROSECONDS;
 constexpr kj::Duration LONGEST_PAUSE = 2 * kj::MILLISECONDS;
+// Not sooner is anybody asked what its process does, which costs more than most waits take.
+constexpr kj::Duration WORTH_A_LOOK = 20 * kj::MILLISECONDS;
 
-kj::AutoCloseFd makeEventFd() {
+// An fd of this process's for as long as it runs.
+class LentFd final: public Handle::Server {
+ public:
+  explicit LentFd(int fd) : fd(fd) {}
+  kj::Maybe<int> getFd() override { return fd; }
+
+ private:
   int fd;
-  KJ_SYSCALL(fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  return kj::AutoCloseFd(fd);
-}
-
-struct Ends {
-  kj::AutoCloseFd ours;
-  kj::AutoCloseFd theirs;
 };
-
-Ends makeSockets() {
-  int fds[2];
-  KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
-  return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
-}
-
-Ends makeLog() {
-  int fds[2];
-  KJ_SYSCALL(pipe2(fds, O_CLOEXEC | O_NONBLOCK));
-  return {kj::AutoCloseFd(fds[0]), kj::AutoCloseFd(fds[1])};
-}
-
-// As much as the recording had, and what a device that goes astray may add.
-uint64_t flightBytes(uint64_t recordingBytes) {
-  return (recordingBytes + recordingBytes / 2 + (16 << 20)) & ~uint64_t(4095);
-}
-
-sandbox::SharedMemory answersIn(kj::ArrayPtr<const kj::byte> answers) {
-  auto memory = sandbox::makeSharedMemory("answers", (answers.size() + 4095) & ~size_t(4095));
-  size_t done = 0;
-  while (done < answers.size()) {
-    ssize_t written;
-    KJ_SYSCALL(written =
-                   pwrite(memory.writable, answers.begin() + done, answers.size() - done, done));
-    done += written;
-  }
-  return memory;
-}
 
 }  // namespace
 
@@ -94,69 +60,50 @@ class ReplayedDevice::Host final: public DeviceHost::Server {
   kj::Own<Unanswered> unanswered;
 };
 
-ReplayedDevice::ReplayedDevice(kj::AsyncIoContext& io, int executable, kj::StringPtr program,
-                               ReplayStart startParam, kj::ArrayPtr<const kj::byte> answers,
-                               uint64_t recordingBytes)
+ReplayedDevice::ReplayedDevice(kj::AsyncIoContext& io,
+                               kj::Own<kj::AsyncCapabilityStream> streamParam,
+                               ReplayHost::Client host, const ReplayRoom& room, bool readOnly)
     : io(io),
-      start(kj::mv(startParam)),
-      memoryBytes(flightBytes(recordingBytes)),
+      host(kj::mv(host)),
+      room(room),
+      readOnly(readOnly),
       taken(FlightLog::FIRST_EVENT),
-      launcher(io.unixEventPort, sandbox::Jail::ON),
-      client(nullptr),
-      unanswered(kj::refcounted<Unanswered>()),
-      watching(nullptr) {
-  memory = sandbox::makeSharedMemory("flight", memoryBytes).writable;
-  void* address = mmap(nullptr, memoryBytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, memory, 0);
-  if (address == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(recording)", errno, memoryBytes);
-  flight = static_cast<kj::byte*>(address);
-
-  auto known = answersIn(answers);
-  address = mmap(nullptr, sizeof(virtio::AnswerTable::Head), PROT_READ | PROT_WRITE, MAP_SHARED,
-                 known.writable, 0);
-  if (address == MAP_FAILED) KJ_FAIL_SYSCALL("mmap(answers)", errno);
-  reached = &static_cast<virtio::AnswerTable::Head*>(address)->reached;
-  auto sockets = makeSockets();
-  auto log = makeLog();
-  kj::Vector<sandbox::HandedFd> fds;
-  fds.addAll(start.fds);
-  fds.add(sandbox::HandedFd{"rpc", 0, sockets.theirs});
-  fds.add(sandbox::HandedFd{"log", 0, log.theirs});
-  fds.add(sandbox::HandedFd{"flight", 0, memory, memoryBytes});
-  fds.add(sandbox::HandedFd{"answers", 0, known.writable, answers.size()});
-  process = launcher.launch(start.profile, executable, program, "the replayed device", fds,
-                            start.config->getRoot<capnp::AnyPointer>().asReader());
-  words = kj::heap<ChildLog>(io.lowLevelProvider->wrapInputFd(kj::mv(log.ours)), "device",
-                             io.provider->getTimer());
-  watching = process->onExit().then([this](int ended) { status = ended; }).eagerlyEvaluate(nullptr);
-  process->started().wait(io.waitScope);
-  stream = io.lowLevelProvider->wrapUnixSocketFd(kj::mv(sockets.ours));
-  rpc = kj::heap<capnp::TwoPartyClient>(*stream, MAX_FDS_PER_MESSAGE);
-  client = rpc->bootstrap().castAs<Device>();
-}
+      stream(kj::mv(streamParam)),
+      rpc(kj::heap<capnp::TwoPartyClient>(*stream, MAX_FDS_PER_MESSAGE)),
+      client(rpc->bootstrap().castAs<Device>()),
+      unanswered(kj::refcounted<Unanswered>()) {}
 
 ReplayedDevice::~ReplayedDevice() noexcept(false) {}
 
+// Throws as well when no answer will come.
 template <typename T>
 T ReplayedDevice::await(kj::Promise<T>&& promise) {
-  return io.provider->getTimer().timeoutAfter(PATIENCE, kj::mv(promise)).wait(io.waitScope);
+  bool isSettled = false;
+  auto fork = promise.fork();
+  auto settled = fork.addBranch()
+                     .then([&isSettled]() { isSettled = true; },
+                           [&isSettled](kj::Exception&&) { isSettled = true; })
+                     .eagerlyEvaluate(nullptr);
+  if (!waitUntil([&]() { return isSettled; })) {
+    kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "the device does not answer"));
+  }
+  return fork.addBranch().wait(io.waitScope);
 }
 
 void ReplayedDevice::attach(capnp::List<RamRegion>::Reader regions, size_t queues) {
   KJ_REQUIRE(ram.get() == nullptr, "it is given its memory twice");
-  KJ_REQUIRE(queues <= MOST_QUEUES, "no device has so many queues", queues);
-  ram = kj::heap<ReplayRam>(regions);
+  KJ_REQUIRE(queues <= room.queues.size(), "no device has so many queues", queues);
+  ram = kj::heap<ReplayRam>(regions, room.ram);
   auto request = client.attachRequest();
   ram->describe(request.initMemory());
   // As `troupe` has it for a VM: a profile says which.
-  bool readOnly = start.profile.layers.memory.access == sandbox::ProfileMemory::READ_ONLY;
   request.getMemory().setReadOnly(readOnly);
-  request.getMemory().setFile(handleToCopy(ram->fd(readOnly)));
+  request.getMemory().setFile(kj::heap<LentFd>(readOnly ? room.ram.reader : room.ram.writer));
   auto list = request.initQueues(queues);
   for (size_t i = 0; i < queues; i++) {
-    eventFds.add(Events{makeEventFd(), makeEventFd()});
     drivers.add(nullptr);
-    list[i].setKick(handleToCopy(eventFds.back().kick));
-    list[i].setCall(handleToCopy(eventFds.back().call));
+    list[i].setKick(kj::heap<LentFd>(room.queues[i].kick));
+    list[i].setCall(kj::heap<LentFd>(room.queues[i].call));
   }
   request.setHost(kj::heap<Host>(kj::addRef(*unanswered)));
   await(request.send().ignoreResult());
@@ -183,9 +130,9 @@ void ReplayedDevice::askForReport() {
 }
 
 void ReplayedDevice::reach(uint64_t next) {
-  __atomic_store_n(reached, next, __ATOMIC_RELEASE);
-  for (auto& queue : eventFds)
-    eventfd_write(queue.kick, 1);
+  __atomic_store_n(room.reached, next, __ATOMIC_RELEASE);
+  for (size_t i = 0; i < drivers.size(); i++)
+    eventfd_write(room.queues[i].kick, 1);
 }
 
 bool ReplayedDevice::giveBack(uint16_t queue, uint64_t bytes) {
@@ -226,14 +173,14 @@ void ReplayedDevice::hostEvent(HostEvent::Reader event) {
 void ReplayedDevice::make(TakenChain::Reader chain) {
   KJ_REQUIRE(chain.getQueue() < drivers.size(), "no such queue", chain.getQueue());
   KJ_REQUIRE_NONNULL(drivers[chain.getQueue()], "a chain of a queue that is not there").make(chain);
-  eventfd_write(eventFds[chain.getQueue()].kick, 1);
+  eventfd_write(room.queues[chain.getQueue()].kick, 1);
 }
 
 size_t ReplayedDevice::refresh() {
-  auto head = reinterpret_cast<const FlightLog::Head*>(flight);
+  auto head = reinterpret_cast<const FlightLog::Head*>(room.flight.begin());
   uint64_t end = head->end.load(std::memory_order_acquire);
-  if (end <= taken || end > memoryBytes) return 0;
-  auto begin = reinterpret_cast<const capnp::word*>(flight + taken);
+  if (end <= taken || end > room.flight.size()) return 0;
+  auto begin = reinterpret_cast<const capnp::word*>(room.flight.begin() + taken);
   size_t words = list.take(kj::arrayPtr(begin, (end - taken) / sizeof(capnp::word)));
   taken += words * sizeof(capnp::word);
   known.update(list);
@@ -245,30 +192,31 @@ bool ReplayedDevice::waitUntil(kj::Function<bool()> done) {
   auto& clock = kj::systemPreciseMonotonicClock();
   auto pause = FIRST_PAUSE;
   auto lastSign = clock.now();
+  auto lastLook = lastSign;
+  // Whether nothing can come any more but what is on its way already.
+  bool isLast = false;
   for (;;) {
-    bool hasEnded = status != nullptr;
+    bool wasLast = isLast;
     if (refresh() > 0) {
       lastSign = clock.now();
       pause = FIRST_PAUSE;
+      isLast = false;
     }
     if (done()) return true;
-    if (hasEnded || clock.now() - lastSign > PATIENCE) return false;
+    auto now = clock.now();
+    if ((wasLast && isLast) || now - lastSign > PATIENCE) return false;
+    if (now - lastLook > WORTH_A_LOOK) {
+      isLast = comesToNothing();
+      lastLook = clock.now();
+    }
     timer.afterDelay(pause).wait(io.waitScope);
     pause = kj::min(pause * 2, LONGEST_PAUSE);
   }
 }
 
-kj::String ReplayedDevice::state() {
-  KJ_IF_MAYBE (ended, status) {
-    auto said = words->lastWords();
-    auto refused = process->refusedCall();
-    return kj::str("the device ", describeWaitStatus(*ended),
-                   refused == nullptr
-                       ? kj::str()
-                       : kj::str("; its jail allows no ", KJ_ASSERT_NONNULL(refused).call),
-                   said.size() == 0 ? kj::str() : kj::str(": ", said.back()));
-  }
-  return kj::str("the device did not do that within ", PATIENCE / kj::SECONDS, " s");
+bool ReplayedDevice::comesToNothing() {
+  auto state = host.lookRequest().send().wait(io.waitScope).getState();
+  return state != DeviceState::BUSY;
 }
 
 }  // namespace troupe

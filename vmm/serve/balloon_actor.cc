@@ -3,10 +3,9 @@
 #include <capnp/message.h>
 #include <kj/debug.h>
 
-#include "protos/control.capnp.h"
-#include "vmm/error_codes.h"
 #include "vmm/serve/guest_actor.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -20,7 +19,8 @@ kj::Promise<Message> look(Instance& guest) {
   capnp::MallocMessageBuilder question;
   auto request = question.initRoot<BalloonRequest>();
   request.setLook();
-  return requireVm(guest).balloon(request);
+  guest.requireRoom();
+  return guest.bounded(requireVm(guest).balloon(request));
 }
 
 }  // namespace
@@ -47,7 +47,8 @@ kj::Promise<void> BalloonActor::requestNumPages(RequestNumPagesContext context) 
     capnp::MallocMessageBuilder question;
     auto request = question.initRoot<BalloonRequest>();
     request.setGuestBytes((most - pages) * PAGE_BYTES);
-    return requireVm(*guest).balloon(request).ignoreResult();
+    guest->requireRoom();
+    return guest->bounded(requireVm(*guest).balloon(request)).ignoreResult();
   });
 }
 
@@ -60,21 +61,22 @@ kj::Promise<void> BalloonActor::getMemStats(GetMemStatsContext context) {
   auto over =
       kj::defer([instance = kj::addRef(*guest)]() mutable { --instance->waitingForStatistics; });
   return look(*guest).attach(kj::mv(over)).then([context](Message message) mutable {
-    auto status = message->getRoot<BalloonStatus>().asReader();
-    auto results = context.getResults();
-    if (!status.getOffersStatistics()) {
-      return results.setStatus(BalloonController::MemStatStatus::NOT_SUPPORTED);
-    }
-    if (!status.getHasStatistics()) {
-      return results.setStatus(BalloonController::MemStatStatus::SHOULD_WAIT);
-    }
-    auto from = status.getStatistics();
-    auto list = results.initMemStats(from.size());
-    for (kj::uint i = 0; i < from.size(); i++) {
-      list[i].setTag(from[i].getTag());
-      list[i].setVal(from[i].getValue());
-    }
+    answerStatistics(message->getRoot<BalloonStatus>().asReader(), context.getResults());
   });
+}
+
+void answerStatistics(BalloonStatus::Reader status,
+                      BalloonController::GetMemStatsResults::Builder results) {
+  using Status = BalloonController::MemStatStatus;
+  if (!status.getOffersStatistics()) return results.setStatus(Status::NOT_SUPPORTED);
+  if (!status.getHasStatistics()) return results.setStatus(Status::SHOULD_WAIT);
+  auto from = status.getStatistics();
+  if (from.size() == 0) return results.setStatus(Status::IO);  // they made no sense
+  auto list = results.initMemStats(from.size());
+  for (kj::uint i = 0; i < from.size(); i++) {
+    list[i].setTag(from[i].getTag());
+    list[i].setVal(from[i].getValue());
+  }
 }
 
 }  // namespace troupe::realm

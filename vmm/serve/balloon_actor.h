@@ -1,10 +1,15 @@
 #pragma once
 
+#include "protos/control.capnp.h"
 #include "protos/realm.capnp.h"
 #include "vmm/serve/instance.h"
 #include "vmm/serve/session.h"
 
 namespace troupe::realm {
+
+// What a guest tells of its memory, as getMemStats() answers it.
+void answerStatistics(BalloonStatus::Reader status,
+                      BalloonController::GetMemStatsResults::Builder results);
 
 // Serves one client's hold on a guest's balloon: interface BalloonController in protos/realm.capnp.
 class BalloonActor final: public BalloonController::Server {

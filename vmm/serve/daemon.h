@@ -3,7 +3,7 @@
 #include <kj/async-io.h>
 
 #include "client/realm_connection.h"
-#include "vmm/command_line.h"
+#include "vmm/cli/command_line.h"
 
 namespace troupe::realm {
 

@@ -2,10 +2,11 @@
 
 #include <kj/debug.h>
 
-#include "vmm/child_log.h"
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/actors/child_log.h"
+#include "vmm/files/run_folder.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -18,22 +19,41 @@ Environment::Environment(Environments& all, uint32_t id, kj::StringPtr label, Ke
       permitted(kj::mv(terms)),
       exchange(kj::refcounted<VsockExchange>(all.io.provider->getTimer())) {}
 
-kj::Own<Instance> Environment::launch(kj::StringPtr label, Instance::Prepare prepare) {
-  if (isOver) {
+kj::Own<Instance> Environment::launch(kj::StringPtr label, LaunchOrder order) {
+  if (isOver || all == nullptr) {
     UserError(codes::REALM_OVER, kj::str("realm ", number, " has ended, and launches no more"))
         .raise();
   }
-  if (all.guestCount >= Environments::MOST_GUESTS) {
+  auto& realms = KJ_ASSERT_NONNULL(all);
+  if (realms.guestCount >= Environments::MOST_GUESTS) {
     UserError(codes::TOO_MANY_GUESTS, kj::str("there are ", Environments::MOST_GUESTS,
                                               " guests in all realms, and no more at once"))
         .advice("see", "troupe list")
         .raise();
   }
   uint32_t cid = nextCid++;
-  auto instance = kj::refcounted<Instance>(cid, label);
+  auto instance = kj::refcounted<Instance>(Instance::Maker(), cid, label);
   living.emplace(cid, kj::addRef(*instance));
-  all.begin(*this, kj::addRef(*instance), kj::mv(prepare));
+  realms.begin(*this, kj::addRef(*instance), [this, order = kj::mv(order)](uint32_t cid) mutable {
+    auto begin = order.begin;
+    auto start = prepare(cid, kj::mv(order));
+    start.begin = begin;
+    return start;
+  });
   return instance;
+}
+
+VmStart Environment::prepare(uint32_t cid, LaunchOrder order) {
+  auto info = order.info->getRoot<LaunchInfo>().asReader();
+  KJ_IF_MAYBE (own, order.own) {
+    return startOf(info, (*own)->getRoot<VmConfig>().asReader());
+  }
+  auto place = kj::heap<VmPlace>(kj::str("r", number, "-", cid), VmPlace::IfTaken::TAKE_ANOTHER);
+  GuestPlace where = {kj::str(place->name()), cid, place->serialSocket(), place->consoleSocket()};
+  auto start = startOf(info, kj::mv(order.fds), where, permitted);
+  if (start.plan.vsock != nullptr) start.neighbours = exchange->join(cid);
+  start.place = kj::mv(place);
+  return start;
 }
 
 kj::Maybe<Instance&> Environment::find(uint32_t cid) {
@@ -50,22 +70,30 @@ void Environment::end(kj::StringPtr reason) {
 
 void Environment::abandoned() {
   if (kept == Kept::NO) end("stopped: nobody is connected to its realm any more");
-  all.removeGone();
+  KJ_IF_MAYBE (realms, all) {
+    realms->removeGone();
+  }
 }
 
 Environments::Environments(kj::AsyncIoContext& io, Stage& stage)
     : io(io), stage(stage), lives(*this) {}
 
-Environments::~Environments() noexcept(false) {}
+Environments::~Environments() noexcept(false) {
+  for (auto& one : realms)
+    one.second->all = nullptr;
+}
 
 Environment& Environments::create(kj::StringPtr label, Environment::Kept kept, RealmTerms terms) {
+  if (isOver) {
+    UserError(codes::REALM_OVER, kj::str("all realms end here, and there are no more")).raise();
+  }
   if (realms.size() >= MOST_REALMS) {
     UserError(codes::TOO_MANY_REALMS,
               kj::str("there are ", MOST_REALMS, " realms, and no more at once"))
         .raise();
   }
   uint32_t id = nextId++;
-  auto realm = kj::heap<Environment>(*this, id, label, kept, kj::mv(terms));
+  auto realm = kj::refcounted<Environment>(*this, id, label, kept, kj::mv(terms));
   return *realms.emplace(id, kj::mv(realm)).first->second;
 }
 
@@ -84,6 +112,7 @@ kj::Vector<Environment*> Environments::list() {
 }
 
 kj::Promise<void> Environments::end(kj::StringPtr reason) {
+  isOver = true;
   for (auto& one : realms)
     one.second->end(reason);
   return lives.onEmpty();

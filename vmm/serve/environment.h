@@ -14,9 +14,10 @@ namespace troupe::realm {
 
 class Environments;
 
-// A realm: guests that know each other, with numbers from 3. Ends with its last holder, and its guests
-// with it, unless it is kept.
-class Environment {
+// A realm: guests that know each other, with numbers from 3. Ends with its last holder, and its
+// guests with it, unless it is kept. Lives for as long as anybody holds it: a call may outlive all
+// realms.
+class Environment final: public kj::Refcounted {
  public:
   enum class Kept { NO, YES };
 
@@ -29,8 +30,8 @@ class Environment {
   VsockExchange& sockets() { return *exchange; }
 
   // Gives the guest its number and returns; it starts from the loop. Throws a user error when the
-  // realm is over, or as many guests live as may.
-  kj::Own<Instance> launch(kj::StringPtr label, Instance::Prepare prepare);
+  // realm is over, or as many guests live as may. What is wrong with the order its end says.
+  kj::Own<Instance> launch(kj::StringPtr label, LaunchOrder order);
 
   // Those that have not ended, by their cids.
   std::map<uint32_t, kj::Own<Instance>>& guests() { return living; }
@@ -42,24 +43,25 @@ class Environment {
   // While one of these lives somebody is connected.
   class Hold {
    public:
-    explicit Hold(Environment& realm) : realm(realm) { ++realm.holders; }
+    explicit Hold(Environment& realm) : realm(kj::addRef(realm)) { ++realm.holders; }
     ~Hold() noexcept(false) {
-      if (--realm.holders == 0) realm.abandoned();
+      if (--realm->holders == 0) realm->abandoned();
     }
     KJ_DISALLOW_COPY(Hold);
 
    private:
-    Environment& realm;
+    kj::Own<Environment> realm;
   };
 
  private:
   friend class Environments;
+  VmStart prepare(uint32_t cid, LaunchOrder order);
   void abandoned();
   bool isGone() const { return isOver && living.size() == 0 && holders == 0; }
 
   static constexpr uint32_t FIRST_CID = 3;  // 0 and 1 are nobody's, 2 is the host
 
-  Environments& all;
+  kj::Maybe<Environments&> all;  // until those are gone
   const uint32_t number;
   const kj::String text;
   const Kept kept;
@@ -81,8 +83,8 @@ class Environments final: private kj::TaskSet::ErrorHandler {
   ~Environments() noexcept(false);
   KJ_DISALLOW_COPY(Environments);
 
-  // Throws a user error where there are too many. Lives until it is over and nobody holds it; the
-  // caller takes a hold before the loop turns.
+  // Throws a user error where there are too many, and after end(). Lives until it is over and
+  // nobody holds it; the caller takes a hold before the loop turns.
   Environment& create(kj::StringPtr label, Environment::Kept kept, RealmTerms terms);
 
   kj::Maybe<Environment&> find(uint32_t id);
@@ -99,6 +101,7 @@ class Environments final: private kj::TaskSet::ErrorHandler {
 
   kj::AsyncIoContext& io;
   Stage& stage;
+  bool isOver = false;
   uint32_t nextId = 0;
   uint32_t guestCount = 0;
   std::map<uint32_t, kj::Own<Environment>> realms;

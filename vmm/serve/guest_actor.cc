@@ -2,11 +2,11 @@
 
 #include <kj/debug.h>
 
-#include "vmm/error_codes.h"
-#include "vmm/run_folder.h"
+#include "vmm/files/run_folder.h"
 #include "vmm/serve/guest_line.h"
 #include "vmm/serve/vsock_endpoint_actor.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -27,8 +27,11 @@ RunningVm& requireVm(Instance& guest) {
 }
 
 GuestActor::GuestActor(kj::Own<Instance> guest, kj::Own<VsockExchange> sockets,
-                       kj::Own<Session> session)
-    : guest(kj::mv(guest)), sockets(kj::mv(sockets)), session(kj::mv(session)) {}
+                       kj::Own<Session> session, kj::Own<Session::Thing> counted)
+    : guest(kj::mv(guest)),
+      sockets(kj::mv(sockets)),
+      session(kj::mv(session)),
+      counted(kj::mv(counted)) {}
 
 kj::Promise<void> GuestActor::getSerial(GetSerialContext context) {
   return guest->onLaunched().then([this, context]() mutable {
@@ -69,11 +72,13 @@ kj::Promise<void> GuestActor::stop(StopContext context) {
 }
 
 kj::Promise<void> GuestActor::pause(PauseContext) {
-  return requireVm(*guest).pause();
+  guest->requireRoom();
+  return guest->bounded(requireVm(*guest).pause());
 }
 
 kj::Promise<void> GuestActor::resume(ResumeContext) {
-  return requireVm(*guest).resume();
+  guest->requireRoom();
+  return guest->bounded(requireVm(*guest).resume());
 }
 
 kj::Promise<void> GuestActor::waitForEnd(WaitForEndContext context) {
@@ -89,8 +94,15 @@ kj::Promise<void> GuestActor::waitForEnd(WaitForEndContext context) {
 
 kj::Promise<void> GuestActor::waitForStart(WaitForStartContext context) {
   context.allowCancellation();
-  return guest->onRunning().then(
-      [this, context]() mutable { context.getResults().setName(requireVm(*guest).name()); });
+  return guest->onRunning().then([this, context]() mutable {
+    constexpr size_t MOST_NOTES = 32;  // words of a bundle are as many as its author likes
+    auto& vm = requireVm(*guest);
+    context.getResults().setName(vm.name());
+    auto notes = vm.notes();
+    auto list = context.getResults().initNotes(kj::uint(kj::min(notes.size(), MOST_NOTES)));
+    for (auto i : kj::indices(list))
+      list.set(i, notes[i]);
+  });
 }
 
 }  // namespace troupe::realm

@@ -10,8 +10,9 @@ namespace troupe::realm {
 // Serves one client's hold on a guest: interface Guest in protos/realm.capnp.
 class GuestActor final: public Guest::Server {
  public:
-  // `sockets`: of its realm.
-  GuestActor(kj::Own<Instance> guest, kj::Own<VsockExchange> sockets, kj::Own<Session> session);
+  // `sockets`: of its realm. `counted`: its place among what the session holds.
+  GuestActor(kj::Own<Instance> guest, kj::Own<VsockExchange> sockets, kj::Own<Session> session,
+             kj::Own<Session::Thing> counted);
 
   kj::Promise<void> getSerial(GetSerialContext context) override;
   kj::Promise<void> getConsole(GetConsoleContext context) override;
@@ -26,7 +27,7 @@ class GuestActor final: public Guest::Server {
   kj::Own<Instance> guest;
   kj::Own<VsockExchange> sockets;
   kj::Own<Session> session;
-  Session::Thing counted{*session};
+  kj::Own<Session::Thing> counted;
 };
 
 // The VM of `guest`. Throws a user error before it is there, and when it is gone.

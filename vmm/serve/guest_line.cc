@@ -7,10 +7,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/run_folder.h"
-#include "vmm/user_error.h"
+#include "vmm/files/run_folder.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 

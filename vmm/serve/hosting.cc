@@ -5,8 +5,9 @@
 #include <kj/debug.h>
 #include <signal.h>
 
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/signals.h"
 #include "vmm/serve/environment.h"
-#include "vmm/signals.h"
 
 namespace troupe {
 
@@ -37,29 +38,24 @@ class TerminalSignals {
   kj::Vector<kj::Promise<void>> watches;
 };
 
-VmStart startOf(VmConfig::Reader config) {
-  auto plan = planVm(config);
-  auto files = openVmFiles(plan);
-  return {kj::mv(plan), kj::mv(files), {}};
-}
-
 }  // namespace
 
-VmEnd hostVm(VmConfig::Reader config, kj::Function<void(RunningVm&)> begun,
+VmEnd hostVm(VmConfig::Reader config, Begin begin, kj::Function<void(RunningVm&)> begun,
              kj::Maybe<const sandbox::WatchRequest&> watch) {
   captureSignals();
   auto io = kj::setupAsyncIo();
-  auto start = startOf(config);
+  auto order = realm::orderOf(config);
+  order.begin = begin;
   Stage::Choices choices;
-  choices.jail = start.plan.jail;
-  choices.profileDir = start.plan.profileDir.map([](kj::String& dir) { return dir.asPtr(); });
+  choices.jail = parseOnOff("--jail", config.getJail()) ? sandbox::Jail::ON : sandbox::Jail::OFF;
+  if (config.getProfileDir().size() > 0) choices.profileDir = config.getProfileDir();
   choices.watch = watch;
   Stage stage(io, choices);
 
   realm::Environments realms(io, stage);
   auto& own = realms.create("", realm::Environment::Kept::NO, {});
   realm::Environment::Hold hold(own);
-  auto guest = own.launch("", [start = kj::mv(start)](uint32_t) mutable { return kj::mv(start); });
+  auto guest = own.launch("", kj::mv(order));
 
   StopSignals stops(io.unixEventPort,
                     [&](kj::StringPtr name) { guest->stop(kj::str("stopped by ", name)); });

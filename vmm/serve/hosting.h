@@ -4,7 +4,8 @@
 
 #include "protos/config.capnp.h"
 #include "sandbox/watch/call_watch.h"
-#include "vmm/vm_model.h"
+#include "vmm/company/vm_start.h"
+#include "vmm/control/vm_model.h"
 
 namespace troupe {
 
@@ -13,7 +14,8 @@ namespace troupe {
 // came to run ends with what `troupe` is to exit with. `begun` is called when it has. `watch`: what
 // to write down of its actors' system calls, for `troupe policy`; no configuration can ask for it.
 VmEnd hostVm(
-    VmConfig::Reader config, kj::Function<void(RunningVm&)> begun = [](RunningVm&) {},
+    VmConfig::Reader config, Begin begin = Begin::RUNNING,
+    kj::Function<void(RunningVm&)> begun = [](RunningVm&) {},
     kj::Maybe<const sandbox::WatchRequest&> watch = nullptr);
 
 }  // namespace troupe

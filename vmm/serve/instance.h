@@ -4,9 +4,9 @@
 #include <kj/function.h>
 #include <kj/refcount.h>
 
-#include "vmm/stage.h"
-#include "vmm/vm_model.h"
-#include "vmm/vm_start.h"
+#include "vmm/company/stage.h"
+#include "vmm/company/vm_start.h"
+#include "vmm/control/vm_model.h"
 
 namespace troupe::realm {
 
@@ -15,10 +15,15 @@ namespace troupe::realm {
 class Instance final: public kj::Refcounted {
  public:
   // What to start it from, told its cid. Called from the loop, once; throws a user error for what
-  // cannot be.
+  // cannot be. Its disks may be not locked yet, nor its host's memory.
   using Prepare = kj::Function<VmStart(uint32_t cid)>;
 
-  Instance(uint32_t cid, kj::StringPtr label);
+  class Maker {
+    Maker() {}
+    friend class Environment;
+  };
+
+  Instance(Maker, uint32_t cid, kj::StringPtr label);
   KJ_DISALLOW_COPY(Instance);
 
   uint32_t cid() const { return number; }
@@ -41,6 +46,19 @@ class Instance final: public kj::Refcounted {
 
   uint32_t waitingForStatistics = 0;  // callers of BalloonController.getMemStats
 
+  // Calls on its VM that somebody else has to answer: so many are under way, of all clients,
+  // whether these wait for them or not; and all end with the VM. requireRoom() comes before the
+  // call.
+  static constexpr uint32_t MOST_CALLS = 16;
+  void requireRoom() const;
+  template <typename T>
+  kj::Promise<T> bounded(kj::Promise<T> call) {
+    ++callCount;
+    return calls.wrap(kj::mv(call)).attach(kj::defer([self = kj::addRef(*this)]() mutable {
+      --self->callCount;
+    }));
+  }
+
   // Ends it at once, also before it runs.
   void stop(kj::String reason);
 
@@ -48,6 +66,7 @@ class Instance final: public kj::Refcounted {
   kj::Promise<void> live(kj::AsyncIoContext& io, Stage& stage, Prepare prepare);
 
  private:
+  kj::Promise<VmEnd> play(kj::AsyncIoContext& io, Stage& stage, VmStart start);
   void finish(VmEnd end);
 
   const uint32_t number;
@@ -62,6 +81,8 @@ class Instance final: public kj::Refcounted {
   kj::ForkedPromise<void> running = beginning.promise.fork();
   kj::ForkedPromise<void> ended = ending.promise.fork();
   kj::Promise<void> watching = kj::READY_NOW;  // for its beginning
+  uint32_t callCount = 0;
+  kj::Canceler calls;
 };
 
 }  // namespace troupe::realm

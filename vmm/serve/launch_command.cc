@@ -1,18 +1,19 @@
-#include <capnp/compat/json.h>
 #include <fcntl.h>
 #include <kj/async-io.h>
 #include <limits.h>
 #include <stdlib.h>
 
-#include "vmm/child_log.h"
-#include "vmm/command_line.h"
-#include "vmm/error_codes.h"
-#include "vmm/number_text.h"
-#include "vmm/quote.h"
+#include "vmm/actors/child_log.h"
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/signals.h"
+#include "vmm/realm/guest_words.h"
 #include "vmm/serve/daemon.h"
 #include "vmm/serve/serve_command.h"
-#include "vmm/signals.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/number_text.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -27,7 +28,7 @@ struct LaunchWords {
   kj::Maybe<kj::StringPtr> label;
   kj::Maybe<kj::StringPtr> cmdline;
   kj::Maybe<uint8_t> cpus;
-  kj::Vector<uint64_t> memory;
+  kj::Vector<realm::MemoryWords> memory;
   kj::StringPtr net;
   bool json = false;
 };
@@ -41,6 +42,26 @@ kj::String absolute(kj::StringPtr path) {
       .raise();
 }
 
+// A size as everywhere, or a region as guest.cfg has it.
+realm::MemoryWords parseMemory(kj::StringPtr text) {
+  KJ_IF_MAYBE (bytes, parseSize(text)) {
+    return {false, 0, *bytes, realm::MemoryPolicy::GUEST_CACHED};
+  }
+  if (text.findFirst(',') != nullptr) {
+    KJ_IF_MAYBE (words, realm::parseMemory(text)) return *words;
+  }
+  UserError(codes::MEMORY_SIZE,
+            kj::str("--memory ", quote(text),
+                    " is neither a size such as 512M nor a region such as 100000000,16M,cached"))
+      .raise();
+}
+
+void describe(const realm::MemoryWords& words, realm::MemorySpec::Builder spec) {
+  spec.setBase(words.base);
+  spec.setSize(words.size);
+  spec.setPolicy(words.policy);
+}
+
 // None when --help was asked for, and printed.
 kj::Maybe<LaunchWords> parse(kj::ArrayPtr<const kj::StringPtr> words) {
   LaunchWords said;
@@ -48,38 +69,38 @@ kj::Maybe<LaunchWords> parse(kj::ArrayPtr<const kj::StringPtr> words) {
                    "Launches a guest of a bundle through `troupe serve`. In a realm of its own it "
                    "lives no longer than this command; with --realm the command returns when the "
                    "guest runs.",
-                   "BUNDLE");
-  line.add({"realm", "R", "the label or number of the realm it is to be in", false,
+                   "BUNDLE", "troupe launch guests/web --realm lab --label web");
+  line.add({"realm", "R",
+            "the label or number of the realm it is to be in; one of its own unless given", false,
             [&](kj::StringPtr text) { said.realm = text; }});
-  line.add({"label", "L", "shown in lists; by default the bundle's path", false,
-            [&](kj::StringPtr text) { said.label = text; }});
+  line.add({"label", "L", "shown in lists; the bundle's path unless given", false,
+            [&](kj::StringPtr text) { said.label = text; }, nullptr, /*mayBeEmpty=*/true});
   line.add({"cmdline", "TEXT", "follows the kernel's command line that the bundle has", false,
-            [&](kj::StringPtr text) { said.cmdline = text; }});
-  line.add(
-      {"cpus", "N", "virtual CPUs, before what the bundle says", false, [&](kj::StringPtr text) {
-         KJ_IF_MAYBE (count, parseNumber(text, UINT8_MAX)) {
-           said.cpus = uint8_t(*count);
-         } else {
-           UserError(codes::CPU_COUNT,
-                     kj::str("--cpus ", quote(text), " is not a number of 1 to 255"))
-               .raise();
-         }
-       }});
-  line.add({"memory", "SIZE", "a region of RAM beside those of the bundle", true,
+            [&](kj::StringPtr text) { said.cmdline = text; }, nullptr, /*mayBeEmpty=*/true});
+  line.add({"cpus", "N", "virtual CPUs, 1 to 255, in place of what the bundle says", false,
             [&](kj::StringPtr text) {
-              KJ_IF_MAYBE (bytes, parseSize(text)) {
-                said.memory.add(*bytes);
+              auto count = parseNumber(text, UINT8_MAX).orDefault(0);
+              if (count > 0) {
+                said.cpus = uint8_t(count);
               } else {
-                UserError(codes::MEMORY_SIZE, kj::str("--memory ", quote(text), " is not a size"))
+                UserError(codes::CPU_COUNT, kj::str("--cpus ", quote(text),
+                                                    " is not a number of CPUs; expected 1 to 255"))
                     .raise();
               }
             }});
-  line.add({"net", "user|bridge=NAME|tap-prefix=P|none",
-            "what is behind its network, in a realm of its own", false,
-            [&](kj::StringPtr text) { said.net = text; }});
-  line.add({"socket", "PATH", "where `troupe serve` listens", false,
+  line.add({"memory", "SIZE|BASE,SIZE[,cached|device]",
+            "a region of memory beside those of the bundle", true,
+            [&](kj::StringPtr text) { said.memory.add(parseMemory(text)); }});
+  line.add(
+      {"net", "user|bridge=NAME|tap-prefix=P|none",
+       "what is behind its network, in a realm of its own; as `troupe serve` says unless given",
+       false, [&](kj::StringPtr text) { said.net = text; }});
+  line.add({"socket", "PATH", "where `troupe serve` listens, unless it is the usual place", false,
             [&](kj::StringPtr path) { said.socket = path; }});
-  line.add({"json", "", "print JSON", false, [&](kj::StringPtr) { said.json = true; }});
+  line.exits(
+      "0 done; as `troupe run` when the guest of a realm of its own ends; 1 internal error, 2 "
+      "wrong "
+      "words or files, 3 the host lacks something");
   KJ_IF_MAYBE (arguments, line.parse(words, 1)) {
     if (arguments->size() == 0) {
       UserError(codes::ARGUMENTS, kj::str("which bundle? give its folder"))
@@ -92,6 +113,7 @@ kj::Maybe<LaunchWords> parse(kj::ArrayPtr<const kj::StringPtr> words) {
           .raise();
     }
     said.bundle = absolute((*arguments)[0]);
+    said.json = line.json();
     return kj::mv(said);
   }
   printOut(line.help());
@@ -113,7 +135,7 @@ void fill(const LaunchWords& words, realm::LaunchInfo::Builder info) {
   if (words.memory.size() == 0) return;
   auto regions = config.initMemory(words.memory.size());
   for (kj::uint i = 0; i < words.memory.size(); i++)
-    regions[i].setSize(words.memory[i]);
+    describe(words.memory[i], regions[i]);
 }
 
 ExitCode launch(const LaunchWords& words) {
@@ -144,10 +166,15 @@ ExitCode launch(const LaunchWords& words) {
     stop.setForce(true);
     stop.send().ignoreResult().detach([](kj::Exception&&) {});
   });
-  auto name = daemon.awaitLong(guest.waitForStartRequest().send().then(
-      [](auto&& answer) { return escape(answer.getName()); }));
+  auto name = daemon.awaitLong(guest.waitForStartRequest().send().then([](auto&& answer) {
+    for (auto note : answer.getNotes())
+      printError(kj::str("troupe: ", escape(note, 400), "\n"));
+    return escape(answer.getName());
+  }));
   if (words.json) {
-    printOut(kj::str("{\"name\": \"", name, "\", \"realm\": ", realmId, ", \"cid\": ", cid, "}\n"));
+    JsonLine begun;
+    begun.text("name", name).number("realm", uint64_t(realmId)).number("cid", uint64_t(cid));
+    printOut(kj::str(begun.render(), "\n"));
   } else {
     printOut(kj::str(name, " runs in realm ", realmId, " with cid ", cid, "\n"));
   }
@@ -157,7 +184,13 @@ ExitCode launch(const LaunchWords& words) {
     code = answer.getEnd().getExitCode();
     return escape(answer.getEnd().getReason(), 4000);
   }));
-  if (code != 0) printError(kj::str("troupe: ", reason, "\n"));
+  if (words.json) {
+    JsonLine end;
+    end.text("name", name).number("exitCode", uint64_t(code)).text("reason", reason);
+    printOut(kj::str(end.render(), "\n"));
+  } else if (code != 0) {
+    printError(kj::str("troupe: ", reason, "\n"));
+  }
   return static_cast<ExitCode>(code);
 }
 

@@ -3,10 +3,11 @@
 #include <capnp/message.h>
 
 #include "protos/control.capnp.h"
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
+#include "vmm/serve/guest_actor.h"
 #include "vmm/serve/realm_actor.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -41,8 +42,8 @@ void describe(Instance& guest, GuestSummary::Builder to) {
 RealmTerms copyOf(const RealmTerms& terms) {
   RealmTerms copy;
   copy.net = {terms.net.kind, kj::str(terms.net.name)};
-  for (auto& path : terms.hostMemory)
-    copy.hostMemory.add(kj::str(path));
+  for (auto& words : terms.hostMemory)
+    copy.hostMemory.add(words.clone());
   return copy;
 }
 
@@ -66,6 +67,7 @@ kj::Promise<void> ManagerActor::create(CreateContext context) {
   checkText("network of a realm", params.getNet());
   auto chosen = copyOf(terms);
   if (params.getNet().size() > 0) chosen.net = parseNetChoice(params.getNet());
+  if (params.getNoHostMemory()) chosen.hostMemory.clear();
   auto& realm = realms.create(params.getLabel(), Environment::Kept::NO, kj::mv(chosen));
   context.getResults().setRealm(kj::heap<RealmActor>(realm, kj::addRef(*session)));
   context.getResults().setId(realm.id());
@@ -108,6 +110,25 @@ kj::Promise<void> ManagerActor::listGuests(ListGuestsContext context) {
     }
   }
   return kj::READY_NOW;
+}
+
+kj::Promise<void> ManagerActor::connectToGuest(ConnectToGuestContext context) {
+  auto name = context.getParams().getName();
+  for (auto realm : realms.list()) {
+    for (auto& one : realm->guests()) {
+      auto& guest = *one.second;
+      bool isIt = guest.vm().map([&](RunningVm& vm) { return vm.name() == name; }).orDefault(false);
+      if (!isIt) continue;
+      context.getResults().setCid(guest.cid());
+      context.getResults().setController(
+          kj::heap<GuestActor>(kj::addRef(guest), kj::addRef(realm->sockets()),
+                               kj::addRef(*session), session->reserve()));
+      return kj::READY_NOW;
+    }
+  }
+  UserError(codes::NO_SUCH_GUEST, kj::str("no guest of a realm is called ", quote(name)))
+      .advice("see", "troupe list")
+      .raise();
 }
 
 }  // namespace troupe::realm

@@ -17,6 +17,7 @@ class ManagerActor final: public Manager::Server {
   kj::Promise<void> list(ListContext context) override;
   kj::Promise<void> connect(ConnectContext context) override;
   kj::Promise<void> listGuests(ListGuestsContext context) override;
+  kj::Promise<void> connectToGuest(ConnectToGuestContext context) override;
 
  private:
   Environments& realms;

@@ -4,12 +4,12 @@
 #include <fcntl.h>
 #include <kj/debug.h>
 
-#include "vmm/error_codes.h"
 #include "vmm/serve/balloon_actor.h"
 #include "vmm/serve/guest_actor.h"
 #include "vmm/serve/manager_actor.h"
 #include "vmm/serve/vsock_endpoint_actor.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -56,23 +56,6 @@ kj::Promise<LaunchFds> fdsOf(LaunchInfo::Reader info) {
       });
 }
 
-// What belongs to a process, and not to one of its guests.
-void requireFit(const VmStart& start) {
-  auto refuse = [](kj::StringPtr what) {
-    UserError(codes::REALM_UNFIT, kj::str(what, " a guest of a realm")).raise();
-  };
-  if (start.plan.jail == sandbox::Jail::OFF) {
-    refuse("\"jail\": \"off\" is for the whole of `troupe serve`, not for");
-  }
-  if (start.plan.profileDir != nullptr) {
-    refuse("\"profile-dir\" is for the whole of `troupe serve`, not for");
-  }
-  bool wantsTerminal = start.plan.serial.kind == Endpoint::Kind::STDIO;
-  for (auto& console : start.plan.consoles)
-    wantsTerminal = wantsTerminal || console.where.kind == Endpoint::Kind::STDIO;
-  if (wantsTerminal) refuse("\"stdio\" is a terminal, and there is none for");
-}
-
 }  // namespace
 
 RealmActor::RealmActor(Environment& realm, kj::Own<Session> session)
@@ -83,26 +66,15 @@ kj::Promise<void> RealmActor::launchInstance(LaunchInstanceContext context) {
   auto label = info.hasLabel() ? info.getLabel() : info.getUrl();
   checkText("label of a guest", label);
   return fdsOf(info).then([this, context, label = kj::str(label)](LaunchFds fds) mutable {
-    auto message = kj::heap<capnp::MallocMessageBuilder>();
-    message->setRoot(context.getParams().getLaunchInfo());
+    LaunchOrder order{kj::heap<capnp::MallocMessageBuilder>(), kj::mv(fds)};
+    order.info->setRoot(context.getParams().getLaunchInfo());
     context.releaseParams();
-    auto instance = realm.launch(label, [&realm = realm, message = kj::mv(message),
-                                         fds = kj::mv(fds)](uint32_t cid) mutable {
-      auto place =
-          kj::heap<VmPlace>(kj::str("r", realm.id(), "-", cid), VmPlace::IfTaken::TAKE_ANOTHER);
-      GuestPlace where = {kj::str(place->name()), cid, place->serialSocket(),
-                          place->consoleSocket()};
-      auto start =
-          startOf(message->getRoot<LaunchInfo>().asReader(), kj::mv(fds), where, realm.terms());
-      requireFit(start);
-      if (start.plan.vsock != nullptr) start.neighbours = realm.sockets().join(cid);
-      start.place = kj::mv(place);
-      return start;
-    });
+    auto room = session->reserve();  // for its controller, before there is a guest
+    auto instance = realm.launch(label, kj::mv(order));
     auto results = context.getResults();
     results.setCid(instance->cid());
-    results.setController(
-        kj::heap<GuestActor>(kj::mv(instance), kj::addRef(realm.sockets()), kj::addRef(*session)));
+    results.setController(kj::heap<GuestActor>(kj::mv(instance), kj::addRef(realm.sockets()),
+                                               kj::addRef(*session), kj::mv(room)));
   });
 }
 
@@ -114,7 +86,7 @@ kj::Promise<void> RealmActor::listInstances(ListInstancesContext context) {
 kj::Promise<void> RealmActor::connectToInstance(ConnectToInstanceContext context) {
   auto& instance = require(context.getParams().getCid());
   context.getResults().setController(kj::heap<GuestActor>(
-      kj::addRef(instance), kj::addRef(realm.sockets()), kj::addRef(*session)));
+      kj::addRef(instance), kj::addRef(realm.sockets()), kj::addRef(*session), session->reserve()));
   return kj::READY_NOW;
 }
 

@@ -3,16 +3,15 @@
 #include <capnp/rpc-twoparty.h>
 #include <errno.h>
 #include <kj/debug.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "protos/handle.capnp.h"
-#include "vmm/child_log.h"
+#include "vmm/actors/child_log.h"
+#include "vmm/actors/refusal.h"
+#include "vmm/channels/peer_stream.h"
 #include "vmm/front/realm_front_profile.h"
-#include "vmm/peer_stream.h"
-#include "vmm/quote.h"
-#include "vmm/refusal.h"
-#include "vmm/wait_status.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/wait_status.h"
 
 namespace troupe::realm {
 
@@ -28,26 +27,6 @@ capnp::ReaderOptions boundedReading() {
 }
 
 constexpr size_t FLOW_LIMIT_WORDS = 64 * 1024;
-
-bool mayEnter(int connection) {
-  ucred peer;
-  socklen_t length = sizeof(peer);
-  if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
-  return peer.uid == geteuid() || peer.uid == 0;
-}
-
-// The next client that may enter; none when nobody waits.
-kj::Maybe<kj::AutoCloseFd> acceptOne(int socket) {
-  for (;;) {
-    int raw = accept4(socket, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (raw < 0) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      return nullptr;
-    }
-    kj::AutoCloseFd connection(raw);
-    if (mayEnter(connection)) return kj::mv(connection);
-  }
-}
 
 kj::Own<Actor> launchFront(kj::AsyncIoContext& io, ActorLauncher& launcher, const Stage& stage,
                            kj::StringPtr name, int pipe, int client) {
@@ -90,9 +69,18 @@ class RealmDoor::Visit {
 
   // Until it is over, for whatever reason.
   kj::Promise<void> last() {
-    auto served = actor->started()
-                      .then([this]() { return door.inspection.attestWhenReady(*actor); })
-                      .then([this]() { return serve(); });
+    auto ready = actor->started()
+                     .then([this]() { return door.inspection.attestWhenReady(*actor); })
+                     .catch_([this](kj::Exception&& failure) {
+                       door.socket.sayShort(escape(failure.getDescription()));
+                       kj::throwFatalException(
+                           kj::Exception(kj::Exception::Type::DISCONNECTED, __FILE__, __LINE__,
+                                         kj::str("the client cannot be served")));
+                     });
+    auto served = ready.then([this]() {
+      door.socket.sayServed();
+      return serve();
+    });
     return served.exclusiveJoin(ended());
   }
 
@@ -117,7 +105,8 @@ class RealmDoor::Visit {
 
   kj::Promise<void> serve() {
     actor->log().live();
-    auto manager = kj::heap<ManagerActor>(door.realms, door.terms, kj::refcounted<Session>());
+    auto session = kj::refcounted<Session>(door.io.provider->getTimer());
+    auto manager = kj::heap<ManagerActor>(door.realms, door.terms, kj::mv(session));
     connection = kj::heap<Connection>(door.io, kj::mv(pipe), kj::mv(manager));
     return KJ_ASSERT_NONNULL(connection)->network.onDisconnect();
   }
@@ -146,11 +135,10 @@ class RealmDoor::Visit {
 RealmDoor::RealmDoor(kj::AsyncIoContext& io, int listening, Stage& stage, Environments& realms,
                      const RealmTerms& terms)
     : io(io),
-      listening(listening),
+      socket(io, listening, ClientSocket::Whom::OWNER_AND_ROOT, "clients of realms"),
       stage(stage),
       realms(realms),
       terms(terms),
-      observer(io.unixEventPort, listening, kj::UnixEventPort::FdObserver::OBSERVE_READ),
       groups("realms", everyController(stage), 0),
       launcher{stage.launcher, groups,
                stage.profileDir.map([](const kj::String& dir) { return dir.asPtr(); })},
@@ -162,15 +150,14 @@ RealmDoor::~RealmDoor() noexcept(false) {}
 
 kj::Promise<void> RealmDoor::acceptLoop() {
   acceptClients();
-  return observer.whenBecomesReadable().then([this]() { return acceptLoop(); });
+  return socket.whenReady().then([this]() { return acceptLoop(); });
 }
 
 void RealmDoor::acceptClients() {
   while (clients < MOST_CLIENTS) {
-    KJ_IF_MAYBE (client, acceptOne(listening)) {
+    KJ_IF_MAYBE (client, socket.accept()) {
       ++clients;
-      auto visit = kj::evalNow([&]() { return serve(kj::mv(*client)); });
-      visits.add(visit.attach(kj::defer([this]() { --clients; })).then([this]() {
+      visits.add(serve(kj::mv(*client)).attach(kj::defer([this]() { --clients; })).then([this]() {
         acceptClients();  // somebody may have waited for the place
       }));
     } else {
@@ -180,11 +167,17 @@ void RealmDoor::acceptClients() {
 }
 
 kj::Promise<void> RealmDoor::serve(kj::AutoCloseFd client) {
-  auto visit = kj::heap<Visit>(*this, kj::str("realm-front", nextNumber++), makeSocketPair(),
-                               kj::mv(client));
+  kj::Own<Visit> visit;
+  auto name = kj::str("realm-front", nextNumber++);
+  KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() {
+                 visit = kj::heap<Visit>(*this, kj::mv(name), makeSocketPair(), kj::mv(client));
+               })) {
+    socket.sayShort(escape(failure->getDescription()));
+    return kj::READY_NOW;
+  }
   auto& one = *visit;
   return one.last().attach(kj::mv(visit)).catch_([](kj::Exception&& failure) {
-    // A connection that breaks is the client's affair; an open jail is not.
+    // A connection that breaks is the client's affair.
     if (failure.getType() == kj::Exception::Type::DISCONNECTED) return;
     printError(kj::str("troupe: a client of realms: ", escape(failure.getDescription()), "\n"));
   });

@@ -2,7 +2,8 @@
 
 #include <kj/async-io.h>
 
-#include "vmm/inspection.h"
+#include "vmm/actors/inspection.h"
+#include "vmm/control/client_socket.h"
 #include "vmm/serve/manager_actor.h"
 
 namespace troupe::realm {
@@ -31,11 +32,10 @@ class RealmDoor final: private kj::TaskSet::ErrorHandler {
   void taskFailed(kj::Exception&& failure) override;
 
   kj::AsyncIoContext& io;
-  const int listening;
+  ClientSocket socket;
   Stage& stage;
   Environments& realms;
   const RealmTerms& terms;
-  kj::UnixEventPort::FdObserver observer;
   sandbox::VmCgroups groups;
   ActorLauncher launcher;
   Inspection inspection;

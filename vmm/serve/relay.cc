@@ -2,12 +2,13 @@
 
 #include <errno.h>
 #include <kj/debug.h>
+#include <kj/encoding.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "devices/console/detach_key.h"
-#include "vmm/terminal.h"
+#include "vmm/cli/terminal.h"
 
 namespace troupe {
 
@@ -32,6 +33,12 @@ bool writeAll(int fd, kj::ArrayPtr<const kj::byte> bytes) {
   return true;
 }
 
+bool writeOut(kj::ArrayPtr<const kj::byte> bytes, Written written) {
+  if (written == Written::AS_IT_IS) return writeAll(STDOUT_FILENO, bytes);
+  auto line = kj::str("{\"base64\":\"", kj::encodeBase64(bytes), "\"}\n");
+  return writeAll(STDOUT_FILENO, line.asBytes());
+}
+
 ssize_t readSome(int fd, kj::ArrayPtr<kj::byte> into) {
   for (;;) {
     ssize_t bytes = read(fd, into.begin(), into.size());
@@ -41,7 +48,7 @@ ssize_t readSome(int fd, kj::ArrayPtr<kj::byte> into) {
 
 }  // namespace
 
-bool relay(int socket, Detachable detachable) {
+RelayEnd relay(int socket, Detachable detachable, Written written) {
   bool isTyped = detachable == Detachable::YES && isatty(STDIN_FILENO);
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   if (isTyped) terminal = kj::heap<GuestTerminal>();
@@ -52,12 +59,12 @@ bool relay(int socket, Detachable detachable) {
     int count = poll(fds, 2, key.pending() ? KEY_PATIENCE_MS : -1);
     if (count < 0 && errno == EINTR) continue;
     KJ_SYSCALL(count);
-    if (count == 0) return true;  // the key, and nothing after it
+    if (count == 0) return RelayEnd::DETACHED;  // the key, and nothing after it
     if (fds[0].revents != 0) {
       ssize_t bytes = readSome(socket, buffer);
       if (bytes < 0 && errno == EAGAIN) continue;
-      if (bytes <= 0) return false;
-      if (!writeAll(STDOUT_FILENO, kj::arrayPtr(buffer, bytes))) return false;
+      if (bytes <= 0) return RelayEnd::CLOSED;
+      if (!writeOut(kj::arrayPtr(buffer, bytes), written)) return RelayEnd::OUTPUT_GONE;
     }
     if (fds[1].revents == 0) continue;
     ssize_t bytes = readSome(STDIN_FILENO, buffer);
@@ -69,7 +76,7 @@ bool relay(int socket, Detachable detachable) {
     auto typed = kj::arrayPtr(buffer, bytes);
     if (isTyped) {
       auto result = key.filter(typed);
-      if (result.detach) return true;
+      if (result.detach) return RelayEnd::DETACHED;
       typed = typed.slice(0, result.kept);
     }
     if (!writeAll(socket, typed)) fds[1].fd = -1;

@@ -3,13 +3,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/command_line.h"
-#include "vmm/commands.h"
-#include "vmm/error_codes.h"
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/commands.h"
 #include "vmm/serve/daemon.h"
 #include "vmm/serve/rpc_session.h"
 #include "vmm/serve/serve_command.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -17,13 +17,14 @@ namespace {
 
 constexpr size_t LONGEST_LINE = 4 << 20;
 
-// Reads lines from standard input, wherever that leads: the loop cannot watch a file.
+// Reads lines from standard input, wherever that leads: the loop cannot watch a file, or /dev/null.
 class Lines {
  public:
   Lines(kj::AsyncIoContext& io, realm::RpcSession& session) : session(session) {
     struct stat info;
     KJ_SYSCALL(fstat(STDIN_FILENO, &info));
-    if (!S_ISREG(info.st_mode)) input = io.lowLevelProvider->wrapInputFd(STDIN_FILENO);
+    bool canBeWatched = S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode) || isatty(STDIN_FILENO);
+    if (canBeWatched) input = io.lowLevelProvider->wrapInputFd(STDIN_FILENO);
   }
 
   kj::Promise<void> untilEnd() {
@@ -71,8 +72,9 @@ class Lines {
 ExitCode rpcCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   kj::StringPtr socket;
   CommandLine line("rpc",
-                   "Speaks to `troupe serve` for a script: one JSON object a line, both ways.", "");
-  line.add({"socket", "PATH", "where `troupe serve` listens", false,
+                   "Speaks to `troupe serve` for a script: one JSON object a line, both ways.", "",
+                   "echo '{\"id\":1,\"on\":0,\"call\":\"list\"}' | troupe rpc", "changes nothing");
+  line.add({"socket", "PATH", "where `troupe serve` listens, unless it is the usual place", false,
             [&](kj::StringPtr path) { socket = path; }});
   line.epilog("What can be said is in docs/realms.md.");
   if (line.parse(words, 0) == nullptr) {

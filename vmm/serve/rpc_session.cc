@@ -7,9 +7,10 @@
 #include <sys/socket.h>
 
 #include "client/realm_connection.h"
-#include "vmm/error_codes.h"
-#include "vmm/quote.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_escapes.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe::realm {
 
@@ -51,6 +52,26 @@ kj::Own<capnp::MallocMessageBuilder> objectWith(kj::StringPtr name, Set&& set) {
   field.setName(name);
   set(field.initValue());
   return message;
+}
+
+// What an error is told as: its text, and the code in front of it.
+kj::Own<capnp::MallocMessageBuilder> errorAnswer(const kj::Exception& failure) {
+  bool isGone = failure.getType() == kj::Exception::Type::DISCONNECTED;
+  auto shown = isGone ? UserError(codes::NO_DAEMON, kj::str("`troupe serve` hung up")).toException()
+                      : passedOn(failure, codes::RPC_REQUEST, "it is not done");
+  kj::StringPtr text = shown.getDescription();
+  auto message = kj::heap<capnp::MallocMessageBuilder>();
+  auto fields = message->initRoot<JsonValue>().initObject(2);
+  fields[0].setName("error");
+  fields[0].initValue().setString(text);
+  fields[1].setName("code");
+  fields[1].initValue().setString(kj::heapString(text.slice(0, text.findFirst(':').orDefault(0))));
+  return message;
+}
+
+// Why the library could not read something.
+kj::String reasonOf(const kj::Exception& failure) {
+  return escape(withoutCondition(failure.getDescription()), 400);
 }
 
 }  // namespace
@@ -174,7 +195,13 @@ void RpcSession::take(kj::ArrayPtr<const char> line) {
   auto message = kj::heap<capnp::MallocMessageBuilder>();
   auto request = message->initRoot<JsonValue>();
   auto answered = kj::evalNow([&]() {
-    codec.decodeRaw(line, request);
+    KJ_IF_MAYBE (text, withoutUnicodeEscapes(line)) {
+      KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() { codec.decodeRaw(*text, request); })) {
+        refuse(kj::str("a line is no JSON: ", reasonOf(*failure)));
+      }
+    } else {
+      refuse(kj::str("there is a malformed \\u escape on the line"));
+    }
     if (!request.isObject()) refuse(kj::str("a request is one JSON object on a line"));
     KJ_IF_MAYBE (number, fieldOf(request, "id")) {
       if (number->isNumber()) id = number->getNumber();
@@ -184,12 +211,7 @@ void RpcSession::take(kj::ArrayPtr<const char> line) {
   answers.add(answered.attach(kj::mv(message))
                   .then([this, id](Answer rest) { reply(id, rest->getRoot<JsonValue>()); },
                         [this, id](kj::Exception&& failure) {
-                          auto status = toStatus(failure);
-                          auto text =
-                              kj::heapString(status.message().data(), status.message().size());
-                          auto told = objectWith("error", [&](JsonValue::Builder value) {
-                            value.setString(escape(text, 2000));
-                          });
+                          auto told = errorAnswer(failure);
                           reply(id, told->getRoot<JsonValue>());
                         }));
 }
@@ -238,7 +260,13 @@ kj::Promise<RpcSession::Answer> RpcSession::call(JsonValue::Reader request, uint
     KJ_IF_MAYBE (method, capability->getSchema().findMethodByName(name)) {
       auto asked = capability->newRequest(*method);
       KJ_IF_MAYBE (params, fieldOf(request, "params")) {
-        codec.decode(*params, asked);
+        KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() { codec.decode(*params, asked); })) {
+          if (failure->getDescription().startsWith(codes::RPC_REQUEST.text)) {
+            kj::throwFatalException(kj::mv(*failure));
+          }
+          refuse(kj::str("\"params\" of ", quote(name),
+                         " do not fit protos/realm.capnp: ", reasonOf(*failure)));
+        }
       }
       return asked.send().then([this](capnp::Response<capnp::DynamicStruct>&& response) {
         kj::Vector<uint32_t> fresh;

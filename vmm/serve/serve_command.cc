@@ -3,14 +3,17 @@
 #include <sys/resource.h>
 
 #include "client/realm_connection.h"
-#include "vmm/child_log.h"
-#include "vmm/command_line.h"
-#include "vmm/endpoint_files.h"
-#include "vmm/error_codes.h"
-#include "vmm/run_folder.h"
+#include "vmm/actors/child_log.h"
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/signals.h"
+#include "vmm/files/endpoint_files.h"
+#include "vmm/files/host_memory_file.h"
+#include "vmm/files/run_folder.h"
 #include "vmm/serve/realm_door.h"
-#include "vmm/signals.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 namespace troupe {
 
@@ -22,6 +25,7 @@ struct ServeWords {
   realm::RealmTerms terms;
   sandbox::Jail jail = sandbox::Jail::ON;
   kj::Maybe<kj::StringPtr> profileDir;
+  bool json = false;
 };
 
 // None when --help was asked for, and printed.
@@ -30,29 +34,40 @@ kj::Maybe<ServeWords> parse(kj::ArrayPtr<const kj::StringPtr> words) {
   CommandLine line("serve",
                    "Serves realms: groups of guests that know each other, launched by clients of a "
                    "socket.",
-                   "");
-  line.add({"socket", "PATH", "where it listens; by default `realms` in the run-time folder", false,
-            [&](kj::StringPtr path) { said.socket = kj::str(path); }});
+                   "", "troupe serve --keep lab",
+                   "print where it listens and why it ends, as JSON");
+  line.add({"socket", "PATH", "where it listens; `realms` in the run-time folder unless given",
+            false, [&](kj::StringPtr path) { said.socket = kj::str(path); }});
   line.add({"keep", "LABEL", "a realm of this name that lives on without clients", true,
             [&](kj::StringPtr label) {
               realm::checkText("label of a realm", label);
+              for (auto earlier : said.kept) {
+                if (earlier != label) continue;
+                UserError(codes::GIVEN_TWICE, kj::str("--keep ", quote(label), " is given twice"))
+                    .raise();
+              }
               said.kept.add(label);
             }});
   line.add({"realm-net", "user|bridge=NAME|tap-prefix=P|none",
             "what is behind the networks of guests; user unless given", false,
             [&](kj::StringPtr text) { said.terms.net = realm::parseNetChoice(text); }});
-  line.add({"permit-host-memory", "PATH", "a device or file that guests may have as memory", true,
-            [&](kj::StringPtr path) { said.terms.hostMemory.add(kj::str(path)); }});
-  line.add({"jail", "on|off", "jail every actor; off is for debugging only", false,
+  line.add({"permit-host-memory", "FILE,at=ADDRESS", "memory of the host's that guests may ask for",
+            true, [&](kj::StringPtr text) { addPermitted(said.terms.hostMemory, text); }});
+  line.add({"jail", "on|off", "jail every actor, on unless given; off is for debugging only", false,
             [&](kj::StringPtr text) {
               said.jail = parseOnOff("--jail", text) ? sandbox::Jail::ON : sandbox::Jail::OFF;
             }});
   line.add({"profile-dir", "DIR", "folder of sandbox profiles that replace those built in", false,
             [&](kj::StringPtr path) { said.profileDir = path; }});
+  line.epilog(
+      "FILE,at=ADDRESS[,size=SIZE][,offset=OFFSET][,device][,shared]: a guest that asks for memory "
+      "there, with the\npolicy `cached` (or `device`), gets that part of FILE; one guest at a "
+      "time, unless it is shared. An address\nleads to one file.");
   if (line.parse(words, 0) == nullptr) {
     printOut(line.help());
     return nullptr;
   }
+  said.json = line.json();
   return kj::mv(said);
 }
 
@@ -88,9 +103,14 @@ void serve(const ServeWords& words) {
   if (words.jail == sandbox::Jail::OFF) {
     printError("troupe: no actor is jailed (--jail off): whoever breaks into one is you\n");
   }
-  printError(kj::str("troupe: realms are served at ", path, "\n"));
+  if (words.json) {
+    printOut(kj::str(JsonLine().text("socket", path).render(), "\n"));
+  } else {
+    printError(kj::str("troupe: realms are served at ", path, "\n"));
+  }
   auto reason = stopping.promise.wait(io.waitScope);
   realms.end(reason).wait(io.waitScope);
+  if (words.json) printOut(kj::str(JsonLine().text("ended", reason).render(), "\n"));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "vmm/commands.h"
+#include "vmm/cli/commands.h"
 
 namespace troupe {
 

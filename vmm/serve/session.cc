@@ -34,6 +34,10 @@ Handle::Client Session::hand(kj::AutoCloseFd fd) {
   return kj::heap<HeldFd>(kj::addRef(*this), kj::mv(fd));
 }
 
+kj::Own<Session::Thing> Session::reserve() {
+  return kj::heap<Thing>(*this);
+}
+
 Session::Thing::Thing(Session& from) : session(kj::addRef(from)) {
   if (from.things >= MOST_THINGS) {
     session = nullptr;

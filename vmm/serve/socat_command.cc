@@ -3,15 +3,16 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-#include "vmm/command_line.h"
-#include "vmm/commands.h"
-#include "vmm/error_codes.h"
-#include "vmm/number_text.h"
-#include "vmm/quote.h"
+#include "vmm/cli/command_line.h"
+#include "vmm/cli/commands.h"
 #include "vmm/serve/daemon.h"
 #include "vmm/serve/relay.h"
 #include "vmm/serve/serve_command.h"
-#include "vmm/user_error.h"
+#include "vmm/words/error_codes.h"
+#include "vmm/words/json_line.h"
+#include "vmm/words/number_text.h"
+#include "vmm/words/quote.h"
+#include "vmm/words/user_error.h"
 
 // A program of the host's that talks to one of a guest's: standard input and output over vsock.
 namespace troupe {
@@ -19,27 +20,6 @@ namespace troupe {
 namespace {
 
 using namespace realm;
-
-struct Found {
-  uint32_t realm;
-  uint32_t cid;
-};
-
-Found find(Daemon& daemon, kj::StringPtr vm) {
-  bool isFound = false;
-  Found found = {0, 0};
-  daemon.await(daemon.manager().listGuestsRequest().send().then([&](auto&& answer) {
-    for (auto guest : answer.getGuests()) {
-      if (guest.getName() != vm) continue;
-      found = {guest.getRealm(), guest.getCid()};
-      isFound = true;
-    }
-  }));
-  if (isFound) return found;
-  UserError(codes::NO_SUCH_GUEST, kj::str("no guest of a realm is called ", quote(vm)))
-      .advice("see", "troupe list")
-      .raise();
-}
 
 kj::StringPtr wordsFor(VsockStatus status) {
   switch (status) {
@@ -56,10 +36,10 @@ kj::StringPtr wordsFor(VsockStatus status) {
 
 ExitCode socatCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   kj::StringPtr socket;
-  CommandLine line("socat",
-                   "Connects standard input and output with a vsock port of a realm's guest.",
-                   "VM PORT");
-  line.add({"socket", "PATH", "where `troupe serve` listens", false,
+  CommandLine line(
+      "socat", "Connects standard input and output with a vsock port of a realm's guest.",
+      "VM PORT", "troupe socat r0-3 22", "print what is heard as JSON, {\"base64\":\"…\"} a piece");
+  line.add({"socket", "PATH", "where `troupe serve` listens, unless it is the usual place", false,
             [&](kj::StringPtr path) { socket = path; }});
   auto arguments = line.parse(words, 2);
   if (arguments == nullptr) {
@@ -82,12 +62,14 @@ ExitCode socatCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   {
     auto io = kj::setupAsyncIo();
     Daemon daemon(io, socket);
-    auto guest = find(daemon, given[0]);
-    auto connect = daemon.manager().connectRequest();
-    connect.setId(guest.realm);
-    auto endpoint = connect.send().getRealm().getHostVsockEndpointRequest().send().getEndpoint();
+    // Of the guest and not of its realm, which this command is not to keep alive.
+    auto find = daemon.manager().connectToGuestRequest();
+    find.setName(given[0]);
+    auto found = find.send();
+    auto endpoint = found.getController().getHostVsockEndpointRequest().send().getEndpoint();
+    uint32_t cid = daemon.await(found.then([](auto&& answer) { return answer.getCid(); }));
     auto request = endpoint.connectRequest();
-    request.setCid(guest.cid);
+    request.setCid(cid);
     request.setPort(uint32_t(KJ_ASSERT_NONNULL(port)));
     request.setSocket(client::handleOf(kj::mv(theirs)));
     auto status = daemon.await(
@@ -99,7 +81,13 @@ ExitCode socatCommand(kj::ArrayPtr<const kj::StringPtr> words) {
     }
   }
   signal(SIGPIPE, SIG_IGN);
-  relay(ours, Detachable::NO);
+  if (line.json()) {
+    JsonLine begun;
+    begun.text("name", given[0]).text("attached", "vsock").number("port", KJ_ASSERT_NONNULL(port));
+    printOut(kj::str(begun.render(), "\n"));
+  }
+  auto end = relay(ours, Detachable::NO, line.json() ? Written::AS_JSON : Written::AS_IT_IS);
+  if (line.json() && end == RelayEnd::CLOSED) printOut("{\"ended\":\"closed\"}\n");
   return ExitCode::POWERED_OFF;
 }
 

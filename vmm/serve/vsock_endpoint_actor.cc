@@ -10,10 +10,10 @@ VsockEndpointActor::VsockEndpointActor(kj::Own<VsockExchange> exchange, kj::Own<
 kj::Promise<void> VsockEndpointActor::listen(ListenContext context) {
   auto params = context.getParams();
   auto status = VsockStatus::NO_RESOURCES;
-  if (listening.size() < MOST_LISTENERS) {
+  if (session->hasRoom()) {
     kj::Own<VsockExchange::Listening> one;
-    status = exchange->listen(params.getPort(), params.getAcceptor(), one);
-    if (status == VsockStatus::OK) listening.add(kj::mv(one));
+    status = exchange->listen(params.getPort(), params.getAcceptor(), session->asker(), one);
+    if (status == VsockStatus::OK) listeners.add(Listener{session->reserve(), kj::mv(one)});
   }
   context.getResults().setStatus(status);
   return kj::READY_NOW;

@@ -12,8 +12,6 @@ namespace troupe::realm {
 // protos/realm.capnp. Where it listens ends with it.
 class VsockEndpointActor final: public HostVsockEndpoint::Server {
  public:
-  static constexpr size_t MOST_LISTENERS = 256;
-
   VsockEndpointActor(kj::Own<VsockExchange> exchange, kj::Own<Session> session);
 
   kj::Promise<void> listen(ListenContext context) override;
@@ -23,7 +21,11 @@ class VsockEndpointActor final: public HostVsockEndpoint::Server {
   kj::Own<VsockExchange> exchange;
   kj::Own<Session> session;
   Session::Thing counted{*session};
-  kj::Vector<kj::Own<VsockExchange::Listening>> listening;
+  struct Listener {
+    kj::Own<Session::Thing> counted;
+    kj::Own<VsockExchange::Listening> listening;
+  };
+  kj::Vector<Listener> listeners;
 };
 
 }  // namespace troupe::realm

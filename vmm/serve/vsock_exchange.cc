@@ -4,7 +4,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
-#include "vmm/fd_handle.h"
+#include "vmm/channels/fd_handle.h"
 
 namespace troupe::realm {
 
@@ -12,9 +12,6 @@ namespace {
 
 // A listener that does not answer; a guest's driver waits no longer either.
 constexpr kj::Duration PATIENCE = 10 * kj::SECONDS;
-
-// Streams that one guest may be waiting for at a time, and that may be on their way to one.
-constexpr uint32_t MOST_WAITING = 64;
 
 // What a client hands in is anything: only a connected stream socket may come near a device.
 bool isStream(int fd) {
@@ -41,34 +38,33 @@ kj::AutoCloseFd streamOf(kj::Maybe<int> lent) {
 
 }  // namespace
 
-namespace {
-
-struct Count: public kj::Refcounted {
-  uint32_t number = 0;
-};
-
-}  // namespace
-
+// A process of a guest's device.
 struct VsockExchange::Guest {
+  struct Device {
+    Acceptor::Client acceptor;
+    kj::Own<PatientAsker> asker;
+  };
   uint32_t cid;
-  kj::Maybe<Acceptor::Client> device;
-  kj::Own<Count> offers = kj::refcounted<Count>();  // under way
+  kj::Maybe<Device> device;
+  kj::Own<Count> held = kj::refcounted<Count>();
 };
 
 // What one guest's device asks.
 class VsockExchange::GuestsConnector final: public Connector::Server {
  public:
-  GuestsConnector(kj::Own<VsockExchange> exchange, uint32_t cid)
-      : exchange(kj::mv(exchange)), cid(cid) {}
+  GuestsConnector(kj::Own<VsockExchange> exchange, uint32_t cid, kj::Own<Count> held)
+      : exchange(kj::mv(exchange)), cid(cid), held(kj::mv(held)) {}
 
   kj::Promise<void> connect(ConnectContext context) override {
     auto params = context.getParams();
     if (params.getCid() > UINT32_MAX || asking >= MOST_WAITING) return kj::READY_NOW;
+    if (held->number >= MOST_HELD) return kj::READY_NOW;
     ++asking;
     return exchange->reach(cid, params.getGuestPort(), uint32_t(params.getCid()), params.getPort())
-        .then([context](kj::Maybe<kj::AutoCloseFd> found) mutable {
+        .then([this, context](kj::Maybe<kj::AutoCloseFd> found) mutable {
           KJ_IF_MAYBE (socket, found) {
-            context.getResults().setSocket(kj::heap<FdHandle>(kj::mv(*socket)));
+            context.getResults().setSocket(
+                kj::heap<CountedHandle>(kj::mv(*socket), kj::addRef(*held)));
           }
         })
         .attach(kj::defer([this]() { --asking; }));
@@ -85,6 +81,7 @@ class VsockExchange::GuestsConnector final: public Connector::Server {
  private:
   kj::Own<VsockExchange> exchange;
   const uint32_t cid;
+  kj::Own<Count> held;
   uint32_t asking = 0;
 };
 
@@ -101,12 +98,13 @@ class VsockExchange::Neighbours final: public VsockNeighbours {
   KJ_DISALLOW_COPY(Neighbours);
 
   Connector::Client connector() override {
-    return kj::heap<GuestsConnector>(kj::addRef(*exchange), guest.cid);
+    return kj::heap<GuestsConnector>(kj::addRef(*exchange), guest.cid, kj::addRef(*guest.held));
   }
 
   void serves(Acceptor::Client device) override {
     exchange->freePortsOf(guest.cid);
-    guest.device = kj::mv(device);
+    guest.device =
+        Guest::Device{kj::mv(device), kj::refcounted<PatientAsker>(exchange->timer, MOST_WAITING)};
   }
 
  private:
@@ -119,21 +117,33 @@ kj::Own<VsockNeighbours> VsockExchange::join(uint32_t cid) {
 }
 
 VsockStatus VsockExchange::listen(uint32_t port, HostVsockAcceptor::Client acceptor,
-                                  kj::Own<Listening>& listening) {
+                                  kj::Own<PatientAsker> asker, kj::Own<Listening>& listening) {
   if (listeners.count(port) > 0 || inUse.count(port) > 0) return VsockStatus::ALREADY_BOUND;
   if (listeners.size() >= MOST_LISTENERS) return VsockStatus::NO_RESOURCES;
-  listeners.emplace(port, kj::mv(acceptor));
+  listeners.emplace(port, Listener(kj::mv(acceptor), kj::mv(asker)));
   listening = kj::heap<Listening>(kj::addRef(*this), port);
   return VsockStatus::OK;
+}
+
+// Above LAST_EPHEMERAL when there is none. Both maps are in order, so it goes through them once.
+uint32_t VsockExchange::lowestFreePort() const {
+  uint32_t port = FIRST_EPHEMERAL;
+  auto used = inUse.lower_bound(port);
+  auto listened = listeners.lower_bound(port);
+  for (;; port++) {
+    bool isUsed = used != inUse.end() && used->first == port;
+    bool isListened = listened != listeners.end() && listened->first == port;
+    if (!isUsed && !isListened) return port;
+    if (isUsed) ++used;
+    if (isListened) ++listened;
+  }
 }
 
 kj::Promise<VsockStatus> VsockExchange::connect(uint32_t cid, uint32_t port,
                                                 kj::AutoCloseFd socket) {
   if (guests.count(cid) == 0 || !isStream(socket)) return VsockStatus::CONNECTION_REFUSED;
-  uint32_t hostPort = FIRST_EPHEMERAL;
-  while (inUse.count(hostPort) > 0 || listeners.count(hostPort) > 0) {
-    if (++hostPort > LAST_EPHEMERAL) return VsockStatus::NO_RESOURCES;
-  }
+  uint32_t hostPort = lowestFreePort();
+  if (hostPort > LAST_EPHEMERAL) return VsockStatus::NO_RESOURCES;
   KJ_SYSCALL(fcntl(socket, F_SETFL, O_NONBLOCK));
   inUse.emplace(hostPort, Use{cid, port});
   return offer(cid, HOST_CID, hostPort, port, kj::mv(socket))
@@ -151,26 +161,25 @@ kj::Promise<VsockExchange::Socket> VsockExchange::reach(uint32_t from, uint32_t 
 
 kj::Promise<VsockExchange::Socket> VsockExchange::reachHost(uint32_t from, uint32_t fromPort,
                                                             uint32_t port) {
-  auto listener = listeners.find(port);
-  if (listener == listeners.end()) return Socket(nullptr);
-  auto request = listener->second.acceptRequest();
+  auto found = listeners.find(port);
+  if (found == listeners.end() || !found->second.asker->hasRoom()) return Socket(nullptr);
+  auto& listener = found->second;
+  auto request = listener.acceptor.acceptRequest();
   request.setSrcCid(from);
   request.setSrcPort(fromPort);
   request.setPort(port);
-  auto late = timer.afterDelay(PATIENCE).then([]() { return Socket(nullptr); });
-  return request.send()
-      .then([](auto&& answer) -> kj::Promise<Socket> {
-        if (answer.getStatus() != VsockStatus::OK || !answer.hasSocket()) return Socket(nullptr);
-        auto handle = answer.getSocket();
-        auto lent = handle.getFd();
-        return lent.then([handle = kj::mv(handle)](kj::Maybe<int> fd) -> Socket {
-          auto socket = streamOf(fd);
-          if (socket == nullptr) return nullptr;
-          return kj::mv(socket);
-        });
-      })
-      .catch_([](kj::Exception&&) { return Socket(nullptr); })  // it has gone, or talks nonsense
-      .exclusiveJoin(kj::mv(late));
+  auto answer = request.send().then([](auto&& answer) -> kj::Promise<kj::AutoCloseFd> {
+    if (answer.getStatus() != VsockStatus::OK || !answer.hasSocket()) return kj::AutoCloseFd();
+    auto handle = answer.getSocket();
+    auto lent = handle.getFd();
+    return lent.then([handle = kj::mv(handle)](kj::Maybe<int> fd) { return streamOf(fd); });
+  });
+  return listener.asker->ask(kj::mv(answer), PATIENCE).then([](Socket&& found) -> Socket {
+    KJ_IF_MAYBE (socket, found) {
+      if (*socket != nullptr) return kj::mv(*socket);
+    }
+    return nullptr;
+  });
 }
 
 kj::Promise<VsockExchange::Socket> VsockExchange::reachGuest(uint32_t from, uint32_t fromPort,
@@ -191,30 +200,28 @@ kj::Promise<VsockStatus> VsockExchange::offer(uint32_t cid, uint32_t peerCid, ui
                                               uint32_t port, kj::AutoCloseFd socket) {
   auto& guest = *guests[cid];
   KJ_IF_MAYBE (device, guest.device) {
-    if (guest.offers->number >= MOST_WAITING) return VsockStatus::NO_RESOURCES;
-    auto request = device->offerRequest();
+    if (!device->asker->hasRoom() || guest.held->number >= MOST_HELD) {
+      return VsockStatus::NO_RESOURCES;
+    }
+    auto request = device->acceptor.offerRequest();
     auto name = request.initStream();
     name.setPeerCid(peerCid);
     name.setPeerPort(peerPort);
     name.setGuestPort(port);
-    request.setSocket(kj::heap<FdHandle>(kj::mv(socket)));
-    ++guest.offers->number;
-    auto late =
-        timer.afterDelay(2 * PATIENCE).then([]() { return VsockStatus::CONNECTION_REFUSED; });
-    return request.send()
-        .then([](auto&& answer) {
-          switch (answer.getAnswer()) {
-            case OfferAnswer::ACCEPTED:
-              return VsockStatus::OK;
-            case OfferAnswer::EXISTS:
-              return VsockStatus::ALREADY_BOUND;
-            default:
-              return VsockStatus::CONNECTION_REFUSED;
-          }
-        })
-        .catch_([](kj::Exception&&) { return VsockStatus::CONNECTION_REFUSED; })
-        .exclusiveJoin(kj::mv(late))
-        .attach(kj::defer([count = kj::addRef(*guest.offers)]() mutable { --count->number; }));
+    request.setSocket(kj::heap<CountedHandle>(kj::mv(socket), kj::addRef(*guest.held)));
+    auto answer = request.send().then([](auto&& answer) {
+      switch (answer.getAnswer()) {
+        case OfferAnswer::ACCEPTED:
+          return VsockStatus::OK;
+        case OfferAnswer::EXISTS:
+          return VsockStatus::ALREADY_BOUND;
+        default:
+          return VsockStatus::CONNECTION_REFUSED;
+      }
+    });
+    return device->asker->ask(kj::mv(answer), 2 * PATIENCE).then([](kj::Maybe<VsockStatus> said) {
+      return said.orDefault(VsockStatus::CONNECTION_REFUSED);
+    });
   }
   return VsockStatus::CONNECTION_REFUSED;
 }

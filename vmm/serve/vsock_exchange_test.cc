@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "vmm/fd_handle.h"
+#include "vmm/channels/fd_handle.h"
 
 namespace troupe::realm {
 namespace {
@@ -107,7 +107,13 @@ struct Bench {
     return exchange->connect(cid, port, makePair().theirs).wait(io.waitScope);
   }
 
+  VsockStatus listen(uint32_t port, HostVsockAcceptor::Client acceptor,
+                     kj::Own<VsockExchange::Listening>& listening) {
+    return exchange->listen(port, kj::mv(acceptor), kj::addRef(*asker), listening);
+  }
+
   kj::AsyncIoContext io = kj::setupAsyncIo();
+  kj::Own<PatientAsker> asker = kj::refcounted<PatientAsker>(io.provider->getTimer(), 64);
   kj::Own<VsockExchange> exchange = kj::refcounted<VsockExchange>(io.provider->getTimer());
   FakeDevice device, other;
   kj::Own<VsockExchange::Listening> listening;
@@ -118,9 +124,8 @@ TEST(VsockExchange, AGuestReachesWhoeverListensOnTheHost) {
   auto guest = bench.join(3, bench.device);
   EXPECT_TRUE(bench.ask(*guest, 2, 52) == nullptr);
   auto pair = makePair();
-  EXPECT_EQ(
-      bench.exchange->listen(52, kj::heap<FakeListener>(kj::mv(pair.theirs)), bench.listening),
-      VsockStatus::OK);
+  EXPECT_EQ(bench.listen(52, kj::heap<FakeListener>(kj::mv(pair.theirs)), bench.listening),
+            VsockStatus::OK);
   auto socket = bench.ask(*guest, 2, 52);
   ASSERT_TRUE(socket != nullptr);
   EXPECT_TRUE(areConnected(socket, pair.ours));
@@ -130,32 +135,31 @@ TEST(VsockExchange, AGuestReachesWhoeverListensOnTheHost) {
 TEST(VsockExchange, APortHasOneListenerUntilThatEnds) {
   Bench bench;
   auto listener = [] { return kj::heap<FakeListener>(makePair().theirs); };
-  EXPECT_EQ(bench.exchange->listen(52, listener(), bench.listening), VsockStatus::OK);
+  EXPECT_EQ(bench.listen(52, listener(), bench.listening), VsockStatus::OK);
   kj::Own<VsockExchange::Listening> second;
-  EXPECT_EQ(bench.exchange->listen(52, listener(), second), VsockStatus::ALREADY_BOUND);
+  EXPECT_EQ(bench.listen(52, listener(), second), VsockStatus::ALREADY_BOUND);
   EXPECT_TRUE(second.get() == nullptr);
   bench.listening = nullptr;
-  EXPECT_EQ(bench.exchange->listen(52, listener(), second), VsockStatus::OK);
+  EXPECT_EQ(bench.listen(52, listener(), second), VsockStatus::OK);
 }
 
 TEST(VsockExchange, AListenerThatRefusesOrGivesNoStreamIsNobody) {
   Bench bench;
   auto guest = bench.join(3, bench.device);
-  bench.exchange->listen(52,
-                         kj::heap<FakeListener>(makePair().theirs, VsockStatus::CONNECTION_REFUSED),
-                         bench.listening);
+  bench.listen(52, kj::heap<FakeListener>(makePair().theirs, VsockStatus::CONNECTION_REFUSED),
+               bench.listening);
   EXPECT_TRUE(bench.ask(*guest, 2, 52) == nullptr);
   for (int type : {SOCK_DGRAM, SOCK_SEQPACKET}) {
     bench.listening = nullptr;
     int fds[2];
     KJ_SYSCALL(socketpair(AF_UNIX, type, 0, fds));
     kj::AutoCloseFd one(fds[0]), its(fds[1]);
-    bench.exchange->listen(52, kj::heap<FakeListener>(kj::mv(its)), bench.listening);
+    bench.listen(52, kj::heap<FakeListener>(kj::mv(its)), bench.listening);
     EXPECT_TRUE(bench.ask(*guest, 2, 52) == nullptr);
   }
   bench.listening = nullptr;
   kj::AutoCloseFd file(open("/dev/null", O_RDWR | O_CLOEXEC));
-  bench.exchange->listen(52, kj::heap<FakeListener>(kj::mv(file)), bench.listening);
+  bench.listen(52, kj::heap<FakeListener>(kj::mv(file)), bench.listening);
   EXPECT_TRUE(bench.ask(*guest, 2, 52) == nullptr);
 }
 
@@ -190,8 +194,8 @@ TEST(VsockExchange, APortInUseIsNoListenersAndAListenersIsNotUsed) {
   auto guest = bench.join(3, bench.device);
   EXPECT_EQ(bench.connect(3, 22), VsockStatus::OK);
   auto listener = [] { return kj::heap<FakeListener>(makePair().theirs); };
-  EXPECT_EQ(bench.exchange->listen(49152, listener(), bench.listening), VsockStatus::ALREADY_BOUND);
-  EXPECT_EQ(bench.exchange->listen(49153, listener(), bench.listening), VsockStatus::OK);
+  EXPECT_EQ(bench.listen(49152, listener(), bench.listening), VsockStatus::ALREADY_BOUND);
+  EXPECT_EQ(bench.listen(49153, listener(), bench.listening), VsockStatus::OK);
   EXPECT_EQ(bench.connect(3, 22), VsockStatus::OK);
   EXPECT_EQ(bench.device.peerPort, 49154);
 }
@@ -270,6 +274,114 @@ TEST(VsockExchange, ADeviceThatIsReplacedHasNoStreams) {
   guest->serves(kj::heap<FakeAcceptor>(bench.other));
   EXPECT_EQ(bench.connect(3, 22), VsockStatus::OK);
   EXPECT_EQ(bench.other.peerPort, 49152);
+}
+
+// A device that keeps whatever it is given.
+class GreedyAcceptor final: public Acceptor::Server {
+ public:
+  kj::Promise<void> offer(OfferContext context) override {
+    kept.add(context.getParams().getSocket());
+    context.getResults().setAnswer(OfferAnswer::ACCEPTED);
+    return kj::READY_NOW;
+  }
+
+ private:
+  kj::Vector<Handle::Client> kept;
+};
+
+TEST(VsockExchange, ADeviceThatKeepsWhatItIsGivenIsGivenNoMore) {
+  Bench bench;
+  auto guest = bench.join(3, bench.device);
+  guest->serves(kj::heap<GreedyAcceptor>());
+  for (uint32_t i = 0; i < VsockExchange::MOST_HELD; i++)
+    ASSERT_EQ(bench.connect(3, 22), VsockStatus::OK) << i;
+  EXPECT_EQ(bench.connect(3, 22), VsockStatus::NO_RESOURCES);
+
+  auto neighbour = bench.join(4, bench.other);
+  kj::Vector<capnp::Response<Connector::ConnectResults>> kept;
+  auto ask = [&]() {
+    auto request = neighbour->connector().connectRequest();
+    request.setCid(4);
+    request.setPort(22);
+    kept.add(request.send().wait(bench.io.waitScope));
+    return kept.back().hasSocket();
+  };
+  for (uint32_t i = 0; i < VsockExchange::MOST_HELD; i++)
+    ASSERT_TRUE(ask()) << i;
+  EXPECT_FALSE(ask());
+  kept.clear();
+  EXPECT_TRUE(ask());
+}
+
+// One who never answers.
+class SilentListener final: public HostVsockAcceptor::Server {
+ public:
+  explicit SilentListener(uint32_t& asked) : asked(asked) {}
+  kj::Promise<void> accept(AcceptContext) override {
+    ++asked;
+    return kj::NEVER_DONE;
+  }
+
+ private:
+  uint32_t& asked;
+};
+
+class SilentAcceptor final: public Acceptor::Server {
+ public:
+  explicit SilentAcceptor(uint32_t& asked) : asked(asked) {}
+  kj::Promise<void> offer(OfferContext) override {
+    ++asked;
+    return kj::NEVER_DONE;
+  }
+
+ private:
+  uint32_t& asked;
+};
+
+TEST(VsockExchange, WhoNeverAnswersIsAskedSoOftenAndNoMore) {
+  kj::EventLoop loop;
+  kj::WaitScope scope(loop);
+  kj::TimerImpl timer(kj::origin<kj::TimePoint>() + 1 * kj::HOURS);
+  auto exchange = kj::refcounted<VsockExchange>(timer);
+  uint32_t asked = 0;
+  kj::Own<VsockExchange::Listening> listening;
+  {
+    auto asker = kj::refcounted<PatientAsker>(timer, VsockExchange::MOST_WAITING);
+    exchange->listen(52, kj::heap<SilentListener>(asked), kj::mv(asker), listening);
+  }
+  auto guest = exchange->join(3);
+  guest->serves(kj::heap<SilentAcceptor>(asked));
+  auto reachHost = [&]() -> kj::Promise<void> {
+    auto request = guest->connector().connectRequest();
+    request.setCid(2);
+    request.setPort(52);
+    return request.send().then([](auto&& answer) { EXPECT_FALSE(answer.hasSocket()); });
+  };
+  auto reachGuest = [&]() -> kj::Promise<void> {
+    int fds[2];
+    KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+    kj::AutoCloseFd ours(fds[0]);
+    return exchange->connect(3, 22, kj::AutoCloseFd(fds[1]))
+        .then([](VsockStatus status) { EXPECT_NE(status, VsockStatus::OK); })
+        .attach(kj::mv(ours));
+  };
+  auto insist = [&](auto&& reach) {
+    asked = 0;
+    uint32_t told = 0;
+    constexpr uint32_t TIMES = 5;
+    for (uint32_t turn = 0; turn < TIMES; turn++) {
+      kj::Vector<kj::Promise<void>> waiting;
+      for (uint32_t i = 0; i < VsockExchange::MOST_WAITING; i++)
+        waiting.add(reach().then([&]() { ++told; }).eagerlyEvaluate(nullptr));
+      scope.poll();
+      timer.advanceTo(timer.now() + 1 * kj::MINUTES);  // none of them is waited for any more
+      scope.poll();
+    }
+    EXPECT_EQ(asked, VsockExchange::MOST_WAITING);
+    EXPECT_EQ(told, TIMES * VsockExchange::MOST_WAITING);
+  };
+  insist(reachHost);
+  insist(reachGuest);
 }
 
 }  // namespace

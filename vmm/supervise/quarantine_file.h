@@ -1,0 +1,34 @@
+#pragma once
+
+#include <kj/string.h>
+
+#include "devices/virtio/quarantine.h"
+
+namespace troupe {
+
+// Where the bytes of the requests go that the processes of one device died of:
+// VM.DEVICE.quarantine in the run-time folder, which only its user can read, of bounded size. Text
+// for people: a line of facts about each request, and its bytes in hexadecimal.
+class QuarantineFile {
+ public:
+  // `vm` and `device`: names. Nothing is made before there is something to write.
+  QuarantineFile(kj::StringPtr vm, kj::StringPtr device, const virtio::Quarantine& requests);
+  KJ_DISALLOW_COPY(QuarantineFile);
+
+  // Writes down what has come since it was last asked; what to tell the user of it, if anything
+  // has. That the file is as large as it may become is told once, and nothing after it.
+  kj::Maybe<kj::String> writeNew();
+
+  kj::StringPtr ofDevice() const { return device; }
+
+ private:
+  kj::String append(kj::ArrayPtr<const char> text);
+
+  const virtio::Quarantine& requests;
+  kj::String device;
+  kj::String path;
+  uint64_t seen = 0;
+  bool isFull = false;
+};
+
+}  // namespace troupe
