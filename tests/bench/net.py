@@ -36,10 +36,15 @@ LOADS = [
     Load("receive", 1514, 64, 20000, "Gbit/s", 1514 * 8e-9),
     Load("trip", 60, 1, 5000, "us", 1e-3),
 ]
+# A moment, and CPU times; or what went by between two: all in nanoseconds.
+Used = collections.namedtuple("Used", "wall movers vcpu")
 # The first is measured; while the second runs, the CPU time of the first can be read in peace.
 ROUNDS = 2
 # All that is received waits in the tap before the guest begins, and some that the kernel sends.
 QUEUE = 48000
+VCPU_CPU, DEVICE_CPU = 0, 1
+# Of what the tap gives without a VM: there is no more to be had.
+AT_LIMIT = 0.9
 
 
 def warm_up(load):
@@ -74,17 +79,24 @@ def opened():
         os.close(fd)
 
 
-def fill(load):
-    subprocess.run([LOOP, "fill", TAP, str(load.frame), str(ROUNDS * load.count + warm_up(load) + 2000)],
-                   check=True)
+def on_device_cpu(words):
+    """Where a device has its thread: the kernel takes a frame's memory back at less cost on the CPU that gave it
+    out, so that a filler wherever the scheduler puts it moves all figures by a third."""
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True,
+                          preexec_fn=lambda: os.sched_setaffinity(0, {DEVICE_CPU})).stdout
+
+
+def fill(frame, count):
+    """So many frames, and some for good measure, wait in the tap's queue."""
+    on_device_cpu([LOOP, "fill", TAP, str(frame), str(count + 2000)])
 
 
 class Movers:
-    """The threads that move a machine's frames: pinned to CPU 1, its vCPU to CPU 0."""
+    """The threads that move a machine's frames, and its vCPU: each pinned to its CPU."""
 
     def __init__(self, machine, process):
         self.machine, self.process = machine, process
-        self.tids = []
+        self.tids, self.vcpu = [], None
         self.thread = threading.Thread(target=self._find, daemon=True)
         self.thread.start()
 
@@ -96,45 +108,49 @@ class Movers:
                       if name.startswith(self.machine.net_threads)]
             if self.machine.vcpu_thread in names and movers:
                 with contextlib.suppress(ProcessLookupError):
-                    os.sched_setaffinity(names[self.machine.vcpu_thread], {0})
+                    os.sched_setaffinity(names[self.machine.vcpu_thread], {VCPU_CPU})
                     for thread in movers:
-                        os.sched_setaffinity(thread, {1})
-                self.tids = movers
+                        os.sched_setaffinity(thread, {DEVICE_CPU})
+                self.tids, self.vcpu = movers, names[self.machine.vcpu_thread]
             time.sleep(0.005)
 
-    def cpu_ns(self):
-        """What they have used so far."""
+    def used(self):
+        """When it is, and the CPU time that the movers and the vCPU have used so far, in nanoseconds."""
         self.thread.join()
-        total = 0
-        for tid in self.tids:
-            with contextlib.suppress(OSError), open(f"/proc/{tid}/schedstat") as schedstat:
-                total += int(schedstat.read().split()[0])
-        return total
+
+        def cpu_ns(tids):
+            total = 0
+            for tid in tids:
+                with contextlib.suppress(OSError), open(f"/proc/{tid}/schedstat") as schedstat:
+                    total += int(schedstat.read().split()[0])
+            return total
+        vcpu = [self.vcpu] if self.vcpu else []
+        return Used(time.monotonic_ns(), cpu_ns(self.tids), cpu_ns(vcpu))
 
 
 def run(machine, load, mode):
-    """Frames a second, of trips nanoseconds; and the CPU time of who moves a frame, in nanoseconds."""
+    """Frames a second, of trips nanoseconds; and what was used for them."""
     words = (f"bench=net op={load.op} frame={load.frame} depth={load.depth} count={load.count} "
              f"mode={mode} warmup={warm_up(load)} rounds={ROUNDS}")
     with opened() as fd:
         if load.op == "receive":
-            fill(load)
+            fill(load.frame, ROUNDS * load.count + warm_up(load))
         process = machine.start(words, devices=False, tap=fd)
         movers = Movers(machine, process)
-        text, before, used = "", 0, 0
+        text, before, after = "", None, None
         while line := process.stdout.readline().decode(errors="replace"):
             text += line
             if line.startswith("bench net ready"):
-                before = movers.cpu_ns()
+                before = movers.used()
             elif line.startswith("bench net net=") and " round=0 " in line:
-                used = movers.cpu_ns() - before
+                after = movers.used()
         process.wait()
     line = re.search(r"^bench net net=.* round=0 .*$", text, re.M)
     if not line or " 0 failed" not in text:
         raise RuntimeError(f"{machine.name}: no figure from the guest: {text[-500:]!r}")
     said = dict(pair.split("=", 1) for pair in line[0].split() if "=" in pair)
     figure = float(said["p50_ns" if load.op == "trip" else "fps"])
-    return figure, used / (load.count + warm_up(load))
+    return figure, Used(*(end - begin for begin, end in zip(before, after)))
 
 
 def limit(load):
@@ -142,21 +158,28 @@ def limit(load):
     words = {"send": ["write", TAP, str(load.frame), str(load.count * 5)],
              "receive": ["read", TAP, str(load.frame), str(load.count)],
              "trip": ["trip", TAP, str(load.count)]}[load.op]
-    return float(subprocess.run([LOOP, *words], stdout=subprocess.PIPE, text=True,
-                                check=True).stdout)
+    return float(on_device_cpu([LOOP, *words]))
 
 
 class Side:
-    """One machine under one load, for pairs.measure_all(); keeps the CPU times beside."""
+    """One machine under one load, for pairs.measure_all(); keeps what was used beside."""
 
     def __init__(self, machine, load, mode):
         self.order = machine, load, mode
-        self.cpu = []
+        self.used = []
 
     def __call__(self):
-        figure, cpu = run(*self.order)
-        self.cpu.append(cpu)
+        figure, used = run(*self.order)
+        self.used.append(used)
         return figure
+
+    def cpu_of_a_frame(self):
+        load = self.order[1]
+        return [one.movers / (load.count + warm_up(load)) for one in self.used]
+
+    def share(self, who):
+        """Of one CPU: a median."""
+        return statistics.median(getattr(one, who) / one.wall for one in self.used)
 
 
 def report(ours, peer, count, out):
@@ -183,9 +206,14 @@ def report(ours, peer, count, out):
                     best, goal = bare, ">= 1.5"
                 out(beside.row(f"{label}, {mode} / qemu", load.unit, goal, load.scale,
                                best=pairs.Series(best, theirs, 0).ratio()))
-                cpu = [both for both in zip(*[side.cpu for side in sides]) if all(both)]
+                cpu = [both for both in zip(*[side.cpu_of_a_frame() for side in sides]) if all(both)]
                 if cpu:
                     out(pairs.Series(*zip(*cpu), 0)
                         .row("  CPU time of who moves a frame", "ns", ""))
-                out(pairs.Series(mine, bare, 0).row(f"  {mode} / the tap alone", load.unit, "",
-                                                    load.scale))
+                out("  shares of a CPU, ours and qemu: " + ", ".join(
+                    f"{name} {sides[0].share(who):.0%} and {sides[1].share(who):.0%}"
+                    for name, who in (("who moves frames", "movers"), ("vCPU", "vcpu"))))
+                limited = pairs.Series(mine, bare, 0)
+                at_limit = load.op != "trip" and limited.ratio() >= AT_LIMIT
+                out(limited.row(f"  {mode} / the tap alone", load.unit, "", load.scale)
+                    + ("the tap's own limit" if at_limit else ""))

@@ -35,17 +35,28 @@ def threads(root):
     return names
 
 
-def cpu_seconds(root):
-    """CPU time of all live threads of the tree, with the scheduler's nanosecond count."""
-    total = 0
+def cpu_by_process(root):
+    """{pid: CPU time of its live threads}, with the scheduler's nanosecond count, in seconds."""
+    used = {}
     for pid in tree(root):
+        total = 0
         try:
             for tid in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{tid}/schedstat") as schedstat:
                     total += int(schedstat.read().split()[0])
         except OSError:
             continue
-    return total / 1e9
+        used[pid] = total / 1e9
+    return used
+
+
+def program(pid):
+    """The first word of its command line, without its folder; "" of one that is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as words:
+            return os.path.basename(words.read().split("\0")[0])
+    except OSError:
+        return ""
 
 
 def memory_kib(root):
@@ -82,7 +93,17 @@ def name(pid):
         return ""
 
 
+def started_as(pid):
+    """Its first argument: which of its programs an executable of several plays."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as words:
+            return words.read().partition("\0")[0]
+    except OSError:
+        return ""
+
+
 def private_kib(pid):
-    """Memory that this process shares with nobody."""
+    """Memory that this process has written, and shares with nobody. Pages of files are not counted: whose
+    they are alone changes with what else runs."""
     with open(f"/proc/{pid}/smaps_rollup") as smaps:
-        return sum(int(line.split()[1]) for line in smaps if line.startswith("Private_"))
+        return sum(int(line.split()[1]) for line in smaps if line.startswith("Private_Dirty:"))

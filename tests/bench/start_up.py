@@ -64,13 +64,21 @@ def memory_mb(machine, disks):
     return {kind: kib / 1000 for kind, kib in used.items()}
 
 
-def idle_cpu_percent(machine, disks, seconds=5, more=()):
-    """CPU used by an idle VM, in percent of one CPU, from 1 s after it went idle."""
+def idle_cpu_shares(machine, disks, seconds=5, more=()):
+    """CPU used by an idle VM, in percent of one CPU, from 1 s after it went idle: [(program,
+    percent)…] of each of its processes, those that used most first."""
     with Idle(machine, disks, more) as pid:
         time.sleep(1)
-        before = processes.cpu_seconds(pid)
+        before = processes.cpu_by_process(pid)
         time.sleep(seconds)
-        return (processes.cpu_seconds(pid) - before) / seconds * 100
+        after = processes.cpu_by_process(pid)
+        shares = [(processes.program(one), (used - before.get(one, 0)) / seconds * 100)
+                  for one, used in after.items()]
+        return sorted(shares, key=lambda share: -share[1])
+
+
+def idle_cpu_percent(machine, disks, seconds=5, more=()):
+    return sum(percent for _, percent in idle_cpu_shares(machine, disks, seconds, more))
 
 
 def slope(points):
@@ -107,9 +115,11 @@ def report(ours, peers, disk_files, count, out):
     out(f"CPU of all processes of an idle VM: {percent:.3f} % (goal <= 0.1 "
         f"{'met' if percent <= 0.1 else 'MISSED'}); {best.name}: "
         f"{idle_cpu_percent(best, disks):.3f} %")
-    percent = idle_cpu_percent(ours, disks, 20, ours.everything())
+    shares = idle_cpu_shares(ours, disks, 20, ours.everything())
+    percent = sum(share for _, share in shares)
     out(f"the same with net, vsock and balloon, passt included: {percent:.3f} % (goal <= 0.1 "
-        f"{'met' if percent <= 0.1 else 'MISSED'})")
+        f"{'met' if percent <= 0.1 else 'MISSED'}); of this "
+        + ", ".join(f"{program} {share:.3f} %" for program, share in shares))
 
 
 # What one more disk may cost: column of growth(), unit, goal.

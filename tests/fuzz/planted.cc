@@ -17,7 +17,9 @@ constexpr const char* NAMES[] = {
     "status-order",   "page-outside-ram", "statistics-length", "checksum-place",
     "spoofed-source", "received-length",  "layer-count",       "fd-taken",
     "config-bounds",  "credit-overrun",   "early-data",        "unknown-port",
-    "page-forgotten", "credit-forgotten",
+    "page-forgotten", "credit-forgotten", "kernel-past-ram",   "initrd-on-kernel",
+    "item-length",    "long-name",        "any-method",        "event-length",
+    "ram-upon-ram",   "any-call",         "calls-unbounded",   "kept-length",
 };
 
 int chosen() {

@@ -32,6 +32,16 @@ enum class Bug {
   UNKNOWN_PORT,         // a control message is for a port that a console does not have
   PAGE_FORGOTTEN,       // one page of 256 that a driver names is not given back
   CREDIT_FORGOTTEN,     // what a socket took at once is not told to the guest
+  KERNEL_PAST_RAM,      // a kernel needs a beginning in RAM, and no end
+  INITRD_ON_KERNEL,     // an initrd may lie where the kernel does
+  ITEM_LENGTH,          // an item of a Zircon boot image is believed to be as long as it says
+  LONG_NAME,            // a client's name of a device is passed on however long it is
+  ANY_METHOD,           // metrics are for every method of HTTP
+  EVENT_LENGTH,         // an event of a recording is believed to be as long as it says
+  RAM_UPON_RAM,         // pieces of RAM may overlap
+  ANY_CALL,             // a client of realms may make any call
+  CALLS_UNBOUNDED,      // nobody counts a client's calls
+  KEPT_LENGTH,          // a request in quarantine is believed to be as long as it says
 };
 
 #ifdef TROUPE_FUZZ

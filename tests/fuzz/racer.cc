@@ -10,6 +10,9 @@ namespace troupe::fuzz {
 namespace {
 
 constexpr int ROUNDS_PER_LOOK = 64;
+// After so many looks, some ten microseconds, it lets others have its CPU if they wait for one:
+// whom it races with does, where there are few.
+constexpr int LOOKS_PER_TURN = 64;
 
 // Not torn where a guest's store would not be.
 void store(kj::byte* host, size_t size, uint64_t value) {
@@ -76,7 +79,9 @@ void Racer::run() {
   std::unique_lock<std::mutex> lock(mutex);
   while (!over) {
     changed.wait(lock, [this] { return over || wordCount > 0; });
+    int looks = 0;
     while (wordCount > 0 && waiting.load(std::memory_order_relaxed) == 0) {
+      if (++looks % LOOKS_PER_TURN == 0) std::this_thread::yield();
       for (int round = 0; round < ROUNDS_PER_LOOK; round++) {
         for (size_t i = 0; i < wordCount; i++)
           store(words[i].host, words[i].size, words[i].values[round % 2]);

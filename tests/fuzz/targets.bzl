@@ -1,6 +1,7 @@
 """Every fuzz target, and the planted bugs it finds (tests/fuzz/planted.h)."""
 
 TARGETS = [
+    "//broker:fuzz_boot",
     "//broker:fuzz_broker_rpc",
     "//broker:fuzz_transport",
     "//devices/balloon:fuzz_balloon",
@@ -9,17 +10,25 @@ TARGETS = [
     "//devices/console:fuzz_console",
     "//devices/net:fuzz_net",
     "//devices/rng:fuzz_rng",
+    "//devices/virtio:fuzz_kept",
     "//devices/virtio:fuzz_ring",
     "//devices/vsock:fuzz_vsock",
     "//sandbox:fuzz_profile",
     "//sandbox:fuzz_setup",
     "//vmm/front:fuzz_front",
     "//vmm/front:fuzz_metrics",
+    "//vmm/front:fuzz_realm_front",
     "//vmm/realm:fuzz_guest_cfg",
     "//vmm/record:fuzz_recording",
 ]
 
 PLANTED = {
+    "//broker:fuzz_boot": [
+        "kernel-past-ram",
+        "initrd-on-kernel",
+        "item-length",
+    ],
+    "//broker:fuzz_broker_rpc": ["config-bounds"],
     "//broker:fuzz_transport": [
         "status-order",
         "config-bounds",
@@ -43,6 +52,7 @@ PLANTED = {
         "spoofed-source",
         "received-length",
     ],
+    "//devices/virtio:fuzz_kept": ["kept-length"],
     "//sandbox:fuzz_profile": ["layer-count"],
     "//sandbox:fuzz_setup": ["fd-taken"],
     "//devices/virtio:fuzz_ring": [
@@ -56,4 +66,12 @@ PLANTED = {
         "credit-overrun",
         "early-data",
     ],
+    "//vmm/front:fuzz_front": ["long-name"],
+    "//vmm/front:fuzz_metrics": ["any-method"],
+    "//vmm/front:fuzz_realm_front": [
+        "any-call",
+        "calls-unbounded",
+    ],
+    "//vmm/realm:fuzz_guest_cfg": ["ram-upon-ram"],
+    "//vmm/record:fuzz_recording": ["event-length"],
 }

@@ -228,6 +228,17 @@ bool Watch::isShared(const Held& one, Range range) const {
   return false;
 }
 
+// `gone` goes back: what was read of it may have been noted with a chain that has the same bytes,
+// and would count against that one once nobody shares them any more.
+void Watch::forgetSharedReads(const Held& gone) {
+  for (Held& other : held) {
+    if (&other != &gone && gone.readableHull.begin < other.readableHull.end &&
+        other.readableHull.begin < gone.readableHull.end) {
+      other.reads.clear();
+    }
+  }
+}
+
 // Whether consecutive bytes all belong to `pieces`; they may meet in memory.
 bool Watch::holds(const std::vector<Range>& pieces, Range hull, Range range) {
   if (range.begin < hull.begin || range.end > hull.end) return false;
@@ -322,6 +333,7 @@ void Watch::returned(const void* ring, uint16_t head, uint32_t written) {
     if (held[i].ring != ring || held[i].head != head) continue;
     checkWritten(held[i], written);
     if (listener != nullptr) listener->returned(ring, head, written);
+    forgetSharedReads(held[i]);
     spare.push_back(std::move(held[i]));
     held.erase(held.begin() + i);
     ringOf(ring).returned.push_back({head, written});

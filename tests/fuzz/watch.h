@@ -110,6 +110,7 @@ class Watch {
   void flip(const kj::byte* guest, size_t size);
   void checkWritten(const Held& held, uint32_t written) const;
   bool isShared(const Held& held, Range range) const;
+  void forgetSharedReads(const Held& gone);
   static bool holds(const std::vector<Range>& pieces, Range hull, Range range);
   static void note(std::vector<Range>& list, Range range);
 

@@ -5,6 +5,7 @@ that takes all the CPU it can get leaves a disk its share. Prints a line for eac
 status is 0 when none failed.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 bin_dir, payload, tree = sys.argv[1:4]
@@ -43,7 +45,7 @@ class Vm:
             file.truncate(1 << 20)
         os.mkdir(f"{self.folder}/run", 0o700)
         self.environment = dict(os.environ, XDG_RUNTIME_DIR=f"{self.folder}/run")
-        self.wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.process = subprocess.Popen(
             [f"{bin_dir}/troupe", "run", "--name", name, "--kernel", payload, "--memory", "64M",
              "--cmdline", "idle", "--disk", f"{self.folder}/disk", "--net", f"fd={theirs.fileno()}",
@@ -71,6 +73,18 @@ class Vm:
 
     def group(self, actor):
         return f"{GROUPS}/troupe/vm-{self.name}-{self.process.pid}/{actor}"
+
+    def feed(self, over):
+        """Sends frames to the guest until then, as many as its device takes."""
+        frame = b"\xff" * 6 + b"\x02" * 6 + bytes(48)
+        self.wire.settimeout(0.1)
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                self.wire.send(frame)
+
+    def restarts(self):
+        result = self.troupe("status", self.name, "--json")
+        return {one["name"]: one["restarts"] for one in json.loads(result.stdout)["actors"]}
 
     def stop(self):
         self.process.terminate()
@@ -144,10 +158,17 @@ plain.stop()
 bounded = Vm("bounded", "--profile-dir", budgeted())
 limits = {one["name"]: one["allowed"] for one in bounded.top()["net0"]["limits"]}
 check("top: net0 has its budget of CPU time", limits.get("cpu_max") == NET_PERCENT * 10_000_000, limits)
+over = threading.Event()
+feeder = threading.Thread(target=bounded.feed, args=(over,))
+feeder.start()
 blk, net = share_of_blk(bounded)
+over.set()
+feeder.join()
 print(f"     with a budget of {NET_PERCENT}% for net, blk has {blk:.0%} of the CPU and net {net:.0%}")
 check("a busy net device cannot starve blk", blk > 0.6 and net < NET_PERCENT / 100 + 0.1,
       f"{blk:.0%}, {net:.0%}")
+check("who has no CPU time for what it has to do is not taken for hung", not any(bounded.restarts().values()),
+      bounded.restarts())
 text = bounded.troupe("top", "bounded", "--count", "1", "--interval", "0.1").stdout
 check("top: the table shows that", f"/{NET_PERCENT}%" in text, text)
 bounded.stop()

@@ -41,6 +41,11 @@ mkdir /run/slow
 mount /dev/mapper/slow /run/slow
 chmod 1777 /run/slow
 
+# A device whose reads and writes take half a second, and the same blocks without that.
+undelayed=$(make_device /run/undelayed 8M)
+DM_DISABLE_UDEV=1 dmsetup create late --table "0 16384 delay $undelayed 0 500 $undelayed 0 500"
+chmod 666 /dev/mapper/late "$undelayed"
+
 # ext4 without a free block, but for a sparse file.
 mkdir /run/full
 device=$(make_device /run/small 8M)
@@ -71,7 +76,8 @@ chmod 666 "$device" /run/growing
 
 # Enough deaths for a machine that is emulated.
 settings=(TROUPE_TEST_KILLS=10 TROUPE_TEST_FULL_DISK=/run/full/disk TROUPE_TEST_FAILING_DEVICE="$failing"
-  TROUPE_TEST_GROWING_DEVICE="$device" TROUPE_TEST_GROWING_FILE=/run/growing)
+  TROUPE_TEST_GROWING_DEVICE="$device" TROUPE_TEST_GROWING_FILE=/run/growing
+  TROUPE_TEST_LATE_DEVICE=/dev/mapper/late TROUPE_TEST_UNDELAYED_DEVICE="$undelayed")
 cd /tmp/tests
 : > /tmp/failed
 

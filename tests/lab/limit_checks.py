@@ -231,6 +231,31 @@ check("seventh: what is missing is named",
 check("seventh: `troupe doctor` says how to mend it", re.search(
     r"control groups +reduced", doctor.stdout) and "systemd-run --user --scope" in doctor.stdout,
       doctor.stdout)
+# Frozen: one device, and a whole VM.
+eighth = Vm("eighth")
+whole = os.path.dirname(eighth.group_of("rng0"))
+for name in ("rng0", "blk0"):
+    pid = eighth.actors[name]["pid"]
+    time.sleep(3)  # by now it is at rest, or nothing is lost
+    write("1", eighth.group_of(name), "cgroup.freeze")
+    check(f"eighth: {name}, frozen while it has nothing to do, is replaced", until(
+        lambda: eighth.is_running() and eighth.actors[name]["pid"] != pid))
+    check(f"eighth: nobody froze the next {name}", read(whole, name, "cgroup.freeze") == "0")
+pids = {name: actor["pid"] for name, actor in eighth.actors.items()}
+write("1", whole, "cgroup.freeze")
+# But for KVM's threads beside the broker, which the kernel lets nobody freeze.
+check("eighth: all of it can be frozen", until(lambda: all(
+    "frozen 1" in read(whole, name, "cgroup.events") for name in pids if name != "broker")))
+time.sleep(5)
+check("eighth: its processes are let be while all are frozen", all(
+    read("/proc", str(pid), "cgroup").endswith(f"/{name}") for name, pid in pids.items()))
+write("0", whole, "cgroup.freeze")
+check("eighth: all of it goes on", eighth.is_running() and eighth.process.poll() is None and
+      {name: actor["pid"] for name, actor in eighth.actors.items()} == pids, eighth.actors)
+status, said = eighth.stop()
+check("eighth: it stops, and says who was frozen", status == 18 and all(
+    re.search(name + r" \(.*\) hung \(it is frozen\) and was killed; another", said) for name in
+    ("rng0", "blk0")), f"{status}: {said}")
 check("nothing is left", groups_below(GROUPS) == before, groups_below(GROUPS))
 
 print(f"{failures} checks failed" if failures else "all checks passed")

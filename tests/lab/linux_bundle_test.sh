@@ -7,6 +7,7 @@ bin=${TROUPE_BIN:-$(dirname "$(readlink -f bin/troupe)")}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$bin/troupe" guest create "$work/debian" --from-debian
+python3 -B "$here/linux/vmlinux.py" "$work/debian/vmlinuz" > "$work/debian/vmlinux"
 run() {
   "$here/lab" -m 4096 -t "${LAB_SECONDS:-300}" -- bash -c "
     mkdir -m 755 /tmp/bin && cp $bin/troupe* /tmp/bin/ && chmod 755 /tmp/bin/* &&

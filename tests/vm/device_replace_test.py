@@ -1,6 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """`troupe device replace`: another process plays a device, and its guest does not notice."""
 
+import json
 import os
 import random
 import shutil
@@ -140,6 +141,13 @@ class DeviceReplace(supervised.SupervisedVm):
             self.assertIn("of queue 0, head 0: 0 bytes to read, 256 to write", file.read())
         self.assertFalse(self.actors()["rng0"]["isDown"])
         self.assertEqual(self.actors()["rng0"]["restarts"], 3)
+        told = []
+        while not told:
+            self.assertLess(time.monotonic(), until, "it is no event")
+            events = map(json.loads, self.folder.run("events", self.name)[1].splitlines())
+            told = [event for event in events if event["event"] == "request-put-aside"]
+        self.assertEqual([event["device"] for event in told], ["rng0"])
+        self.assertIn(path, told[0]["detail"])
         vm.terminate()
         out, err = vm.communicate(timeout=60)
         self.assertEqual(vm.returncode, 18, err)
@@ -148,6 +156,13 @@ class DeviceReplace(supervised.SupervisedVm):
         code, out, err = self.folder.run("gc")
         self.assertIn(path, out)
         self.assertEqual(self.folder.left_over(), [])
+
+    def testOneThatIsRecordedIsNotReplaced(self):
+        vm = self.start("idle", "--record", f"rng0={self.folder.file('rng.rec')}")
+        self.until(vm, " 0 failed")
+        self.assertIn("TRP-dev-002", self.replace("rng0", "--binary", "/bin/true", expect=2))
+        vm.kill()
+        vm.communicate()
 
     def testWhatDoesNotDoLeavesTheProcessAsItWas(self):
         path = self.folder.disk("a")

@@ -1,6 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """`troupe graph`: what every process of a VM holds, against what its configuration asks for."""
 
+import contextlib
 import json
 import os
 import re
@@ -33,7 +34,8 @@ def take_over(pid, code):
         memory.write(code)
     # Either ends the wait: the first does nothing, and goes unseen by a process nobody traces.
     for number in (signal.SIGWINCH, signal.SIGSTOP, signal.SIGCONT):
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # for what it does it may be ended at once
+            os.kill(pid, number)
 
 
 class Graph(unittest.TestCase):
@@ -150,6 +152,7 @@ class Graph(unittest.TestCase):
                          ("vsock0", "troupe", "calls Connector"),
                          ("balloon0", "the guest's RAM", "65536 KiB of the guest's, read only")},
                         edges)
+        self.assertEqual({who for who, to, _ in edges if to == "the network"}, {"passt0"})
         self.folder.run("reset", self.name)
         self.graph()
         self.stop()
@@ -160,6 +163,35 @@ class Graph(unittest.TestCase):
             self.graph()
         self.hear("0 failed", times=3)
         self.stop()
+
+    def testWhileDevicesAreReplaced(self):
+        """Whoever asks amid a replacement is answered behind it."""
+        self.start("idle")
+        self.hear("0 failed")
+        devices = ("blk0", "console0", "rng0")
+        commands = (("graph",), ("graph", "--json"), ("inspect", "jail"), ("top", "--count", "1"))
+        for done, command in enumerate(commands):
+            for device in devices:
+                os.kill(self.serving(device, done), signal.SIGKILL)
+                code, out, err = self.folder.run(command[0], self.name, *command[1:])
+                self.assertEqual(code, 0, f"{command} {device}: {out}{err}")
+        for device in devices:
+            self.serving(device, len(commands))
+        graph = json.loads(self.graph("--json")[0])
+        restarts = {process["name"]: process["restarts"] for process in graph["processes"]}
+        self.assertEqual({restarts[device] for device in devices}, {len(commands)})
+        self.stop()
+
+    def serving(self, device, restarts):
+        """The pid of its process, once it is the one after so many others and serves."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            for actor in self.folder.status(self.name)["actors"]:
+                is_it = actor["name"] == device and not actor["isSpare"]
+                if is_it and actor["restarts"] == restarts and not actor["isStarting"]:
+                    return actor["pid"]
+            time.sleep(0.01)
+        raise AssertionError(f"{device} is not replaced")
 
     def testWithoutAJailWhatIsHeldIsComparedAllTheSame(self):
         self.start("idle", "--jail", "off")

@@ -6,10 +6,12 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 
+import durability
 import graph_test
 import report
 import supervised
@@ -18,8 +20,10 @@ sys.path.insert(0, "vmm/testing")
 import tiny_guest
 
 ENDLESS_LOOP = bytes.fromhex("ebfe")
+# close(3), its pipe, and then the epoll_wait() it was in again and again: keeps rdi for that.
+CLOSES_ITS_PIPE = bytes.fromhex("57" "bf03000000" "b803000000" "0f05" "5f" "b8e8000000" "0f05" "ebf7")
 DEVICES = ("blk0", "net0", "console0", "balloon0", "vsock0", "rng0")
-CID = 4100000014
+CID = 4200000000 + os.getpid()  # of all VMs on this host
 
 
 class Hang(supervised.SupervisedVm):
@@ -191,6 +195,93 @@ class Hang(supervised.SupervisedVm):
             self.end(vm)
             self.assertIn(" 0 failed", self.said())
 
+    def testWhileTheNextOneComes(self):
+        """Successors that are stopped on their way, wherever that is: also before they serve, where
+        nothing is seen of them and a deadline tells."""
+        options, more = self.everyDevice()
+        vm = self.start("idle", *options, **more)
+        self.until(vm, " 0 failed")
+        rng = random.Random(23)
+        for _ in range(2):  # the third in a row would stay down
+            before = {name: self.actors()[name]["pid"] for name in DEVICES}
+            begun = set(durability.processes_below(vm.pid))
+            for pid in before.values():
+                os.kill(pid, signal.SIGKILL)
+            stopped = set()
+            until = time.monotonic() + 60
+            while len(stopped) < len(DEVICES):
+                self.assertLess(time.monotonic(), until, "there are no successors")
+                for pid, name in durability.processes_below(vm.pid).items():
+                    if pid in begun | stopped or f"{name[len('troupe-'):]}0" not in DEVICES:
+                        continue
+                    time.sleep(rng.random() * 0.003)
+                    stopped.add(pid)
+                    os.kill(pid, signal.SIGSTOP)
+            for name in DEVICES:
+                until = time.monotonic() + 100
+                while True:
+                    actor = self.actors()[name]
+                    if actor["pid"] not in stopped | {before[name]} and not actor["isStarting"]:
+                        break
+                    self.assertIsNone(vm.poll(), "the VM ended")
+                    self.assertLess(time.monotonic(), until, f"{name} is not replaced: {actor}")
+                    time.sleep(0.05)
+        # Each of them serves a guest that begins anew.
+        self.assertEqual(self.folder.run("reset", self.name)[0], 0)
+        self.untilMore(vm, " 0 failed")
+        self.assertNotIn("FAIL", self.said())
+        vm.terminate()
+        vm.wait(60)
+        self.folder.run("gc")  # what was in hand each time, such as a buffer for frames
+        self.end(vm, 18)
+
+    def testWhileItIsToHandOver(self):
+        """One that is stopped can let go of nothing; whoever wanted another process is told."""
+        options, more = self.everyDevice()
+        vm = self.start("idle", *options, **more)
+        self.until(vm, " 0 failed")
+        for name in DEVICES:
+            with self.subTest(name):
+                pid = self.stop(name)
+                code, out, err = self.folder.run("device", "replace", self.name, name)
+                if code != 0:
+                    self.assertRegex(err, "^troupe: TRP-dev-003: ", out)
+                self.untilReplaced(vm, name, pid)
+        self.assertEqual(self.folder.run("reset", self.name)[0], 0)
+        self.untilMore(vm, " 0 failed")
+        self.assertNotIn("FAIL", self.said())
+        vm.terminate()
+        self.end(vm, 18)
+
+    def testWhileItWaits(self):
+        """A spare that is stopped is no spare; another one takes its place, and serves when it is to."""
+        options, more = self.everyDevice()
+        vm = self.start("idle", *options, spare=1, **more)
+        self.until(vm, " 0 failed")
+        spares = self.awaitSpares({})
+        for pid in spares.values():
+            os.kill(pid, signal.SIGSTOP)
+        fresh = self.awaitSpares(spares)
+        self.assertTrue(all(actor["restarts"] == 0 for actor in self.actors().values()))
+        for name, pid in fresh.items():
+            os.kill(self.actors()[name]["pid"], signal.SIGKILL)
+            until = time.monotonic() + 60
+            while self.actors()[name]["pid"] != pid:
+                self.assertLess(time.monotonic(), until, f"the spare of {name} does not take over")
+                time.sleep(0.01)
+        vm.terminate()
+        self.end(vm, 18)
+
+    def awaitSpares(self, others):
+        """Those of every device, once all are ready and none is one of `others`."""
+        until = time.monotonic() + 60
+        while True:
+            spares = self.spares()
+            if set(spares) == set(DEVICES) and not set(spares.values()) & set(others.values()):
+                return spares
+            self.assertLess(time.monotonic(), until, spares)
+            time.sleep(0.02)
+
     def testWhileItsVmIsPaused(self):
         options, more = self.everyDevice()
         vm = self.start("idle", *options, **more)
@@ -209,14 +300,9 @@ class Hang(supervised.SupervisedVm):
         self.end(vm, 18)
 
     def testTheSerialPortIsWaitedFor(self):
-        """Its actor is nobody's to replace: it goes on where it was stopped, and the guest's vCPUs
-        run meanwhile."""
-        kernel = self.folder.file("talker")
-        with open(kernel, "wb") as file:
-            file.write(tiny_guest.elf(tiny_guest.TALK))
-        self.folder.payload = kernel
-        vm = self.start("")
-        self.until(vm, "hi\n")
+        """Of its actor nobody judges whether it hangs: it goes on where it was stopped, and the guest's
+        vCPUs run meanwhile."""
+        vm = self.talker()
         pid = self.stop("serial")
         before = self.cpuTime(vm)
         until = time.monotonic() + 60
@@ -225,6 +311,51 @@ class Hang(supervised.SupervisedVm):
             time.sleep(0.02)
         self.assertEqual(self.actors()["serial"]["pid"], pid)
         os.kill(pid, signal.SIGCONT)
+        self.untilMore(vm, "hi\n")
+        vm.terminate()
+        self.end(vm, 18)
+
+    def talker(self):
+        """A VM whose guest does nothing but talk on its serial port."""
+        kernel = self.folder.file("talker")
+        with open(kernel, "wb") as file:
+            file.write(tiny_guest.elf(tiny_guest.TALK))
+        self.folder.payload = kernel
+        vm = self.start("")
+        self.until(vm, "hi\n")
+        return vm
+
+    def testTheSerialPortIsReplaced(self):
+        """Whatever the guest says after that arrives, but for what a dead process had read."""
+        vm = self.talker()
+        for _ in range(4):
+            pid = self.actors()["serial"]["pid"]
+            os.kill(pid, signal.SIGKILL)
+            self.untilReplaced(vm, "serial", pid)
+            self.untilMore(vm, "hi\n")
+        self.assertEqual(self.folder.run("graph", self.name)[0], 0)
+        self.assertEqual(self.actors()["serial"]["restarts"], 4)
+        # A piece that is missing is missing whole: nothing came twice or mixed up.
+        self.assertLessEqual(sum(line not in ("hi", "") for line in self.said().split("\n")), 8)
+        vm.terminate()
+        self.end(vm, 18)
+
+    def testTheSerialPortDiesWhileItIsLookedAt(self):
+        """Each process right after it was started: none of these deaths is the VM's."""
+        vm = self.talker()
+        kills, last = 0, None
+        while kills < 9:
+            self.assertIsNone(vm.poll(), "the VM ended")
+            found = [pid for pid, name in durability.processes_below(vm.pid).items()
+                     if name == "troupe-serial" and pid != last]
+            if not found:
+                continue
+            last = found[0]
+            time.sleep(0.0004 * (kills * 7 % 10))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(last, signal.SIGKILL)
+                kills += 1
+        self.untilReplaced(vm, "serial", last)
         self.untilMore(vm, "hi\n")
         vm.terminate()
         self.end(vm, 18)
@@ -247,6 +378,120 @@ class Hang(supervised.SupervisedVm):
         vm.terminate()
         self.assertIn("its event loop turns no more", self.end(vm, 18))
 
+    def testOneThatClosesItsPipeAndLivesOn(self):
+        """Nobody killed it: the death that follows is its own."""
+        options, more = self.everyDevice()
+        vm = self.start("idle", *options, **more)
+        self.until(vm, " 0 failed")
+        for name in DEVICES:
+            pid = self.actors()[name]["pid"]
+            graph_test.take_over(pid, CLOSES_ITS_PIPE)
+            self.untilReplaced(vm, name, pid)
+        vm.terminate()
+        said = self.end(vm, 18)
+        for name in DEVICES:
+            self.assertRegex(said, name + r" \(.*\) hung \(it closed its pipe and lived on\) and was "
+                                          "killed; another process takes its place")
+
+    def testASpareThatHasClosedItsPipe(self):
+        """It cannot take the place of the one that dies; another one can."""
+        vm = self.start("idle", "--disk", self.folder.disk("a"), spare=1)
+        self.until(vm, " 0 failed")
+        for name in ("rng0", "blk0"):
+            until = time.monotonic() + 60
+            while name not in self.spares():
+                self.assertLess(time.monotonic(), until, f"{name} has no spare")
+                time.sleep(0.02)
+            spare, pid = self.spares()[name], self.actors()[name]["pid"]
+            graph_test.take_over(spare, CLOSES_ITS_PIPE)
+            while os.path.lexists(f"/proc/{spare}/fd/3"):
+                self.assertLess(time.monotonic(), until, f"{spare} keeps its pipe")
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGKILL)
+            self.untilReplaced(vm, name, pid)
+            self.untilReplaced(vm, name, spare)
+        self.assertEqual(self.folder.run("reset", self.name)[0], 0)
+        self.untilMore(vm, " 0 failed")
+        vm.terminate()
+        self.end(vm, 18)
+
+    def testWhenNothingHasHappenedForLong(self):
+        """Devices that do nothing, not even to show that they are well."""
+        options, more = self.everyDevice()
+        vm = self.start("idle", *options, **more)
+        self.until(vm, " 0 failed")
+        pids = {name: self.actors()[name]["pid"] for name in DEVICES}
+        for pid in pids.values():
+            self.untilAtRest(pid)
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        for name, pid in pids.items():
+            self.untilReplaced(vm, name, pid)
+        vm.terminate()
+        self.end(vm, 18)
+
+    def untilAtRest(self, pid):
+        """Until it has used no CPU time for two seconds."""
+        until = time.monotonic() + 60
+        clock = ~pid << 3 | 2  # as clock_getcpuclockid() says
+        before, since = time.clock_gettime_ns(clock), time.monotonic()
+        while time.monotonic() < since + 2:
+            self.assertLess(time.monotonic(), until, f"{pid} is never at rest")
+            time.sleep(0.05)
+            now = time.clock_gettime_ns(clock)
+            if now != before:
+                before, since = now, time.monotonic()
+
+    def testAThreadInAnEndlessLoop(self):
+        """Whichever: those of a disk and of a console that reads a pipe and writes a file are others
+        than the main one."""
+        disk = self.folder.disk("a", 8 << 20)
+        with open(disk, "r+b") as file:
+            file.write(b"hang here")
+        vm = self.start("idle", "--disk", disk, "--console", "stdio", "--console",
+                        f"file={self.folder.file('log')},name=log", stdin=subprocess.PIPE)
+        self.until(vm, " 0 failed")
+        for name in ("blk0", "console0"):
+            code, out, err = self.folder.run("device", "replace", self.name, name, "--binary",
+                                             os.path.realpath("devices/hanging_devices"))
+            self.assertEqual(code, 0, out + err)
+        # The thread that reads what is typed.
+        pid = self.actors()["console0"]["pid"]
+        vm.stdin.write(b"hang here")
+        vm.stdin.flush()
+        self.untilReplaced(vm, "console0", pid)
+        # A guest that begins anew reads its disk, and says something on its console.
+        pids = {name: self.actors()[name]["pid"] for name in ("blk0", "console0")}
+        self.assertEqual(self.folder.run("reset", self.name)[0], 0)
+        for name, pid in pids.items():
+            self.untilReplaced(vm, name, pid)
+        vm.terminate()
+        vm.wait(60)
+        self.folder.run("gc")  # the request that each process of the disk's hung at
+        said = self.end(vm, 18)
+        for name in pids:
+            self.assertRegex(said, name + r" \(.*\) hung \(one of its threads turns no more\)")
+
+    def testASpareThatHangsAgainAndAgainIsFollowedMoreAndMoreSeldom(self):
+        """It may be the process that serves which makes it look so."""
+        vm = self.start("idle", spare=1)
+        self.until(vm, " 0 failed")
+        stopped = set()
+        until = time.monotonic() + 12
+        while time.monotonic() < until:
+            pid = self.spares().get("rng0")
+            if pid is not None and pid not in stopped:
+                stopped.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.02)
+        # After 1, 2, 4 and 8 seconds; at once there would be twenty and more of them.
+        self.assertIn(len(stopped), range(2, 6))
+        # The one that serves has nothing to do with it.
+        self.assertEqual(self.actors()["rng0"]["restarts"], 0)
+        vm.terminate()
+        self.end(vm, 18)
+
     def testTheThirdTimeItStaysDownUntilItsDriverResetsIt(self):
         vm = self.start("idle", "--disk", self.folder.disk("a"))
         self.until(vm, " 0 failed")
@@ -262,6 +507,11 @@ class Hang(supervised.SupervisedVm):
             time.sleep(0.02)
         self.assertTrue(self.actors()["rng0"]["isDown"])
         self.assertRegex(self.folder.run("status", self.name)[1], r"(?m)^rng0 .* \d+, down *$")
+        # Nobody is taken for it.
+        for words in (("graph", self.name), ("inspect", self.name, "jail")):
+            code, out, err = self.folder.run(*words)
+            self.assertEqual(code, 0, out + err)
+            self.assertRegex(out, r"(?m)^rng0, \S+, not looked at: down\b")
         # Everything else goes on, and a driver that begins anew finds it well.
         self.assertEqual(self.folder.run("reset", self.name)[0], 0)
         until = time.monotonic() + 60

@@ -31,16 +31,34 @@ def holders_of(inode):
     return found
 
 
+# Whoever is stopped meanwhile: nobody, or the process of this name.
+STOPPED = ("", "troupe-blk", "troupe-rng", "troupe-net", "troupe-console", "troupe-vsock",
+           "troupe-balloon", "troupe-serial", "troupe-front", "troupe-recorder", "passt")
+
+
 class Killed(supervised.SupervisedVm):
+    victims = 0
+
     def victim(self):
-        """A VM at work, the pids of all its processes, and the inode of its memory."""
+        """A VM at work with an actor of every kind, the pids of all its processes, and the inode of
+        its memory."""
+        recording = self.folder.file(f"recording{self.victims}")
+        self.victims += 1
         vm = self.start("idle", "--disk", self.folder.disk("a"), "--console",
-                        f"file={self.folder.file('guest/console')}", "--vsock", "cid=77")
+                        f"file={self.folder.file('guest/console')}", "--vsock", "cid=77",
+                        "--balloon", "stats", "--net", "user", f"--record=rng0={recording}")
         self.until(vm, " passed, ")
         self.actors()  # starts the front end
         processes = durability.processes_below(vm.pid)
         broker = next(pid for pid, name in processes.items() if name == "troupe-broker")
         return vm, processes, broker, os.stat(f"/proc/{broker}/fd/{RAM_FD}").st_ino
+
+    def stop(self, processes, name):
+        if name == "":
+            return
+        pids = [pid for pid, its in processes.items() if its == name]
+        self.assertEqual(len(pids), 1, processes)
+        os.kill(pids[0], signal.SIGSTOP)
 
     def untilGone(self, processes, since):
         until = since + 60
@@ -52,35 +70,38 @@ class Killed(supervised.SupervisedVm):
         print(f"every process ended within {(time.monotonic() - since) * 1000:.0f} ms")
 
     def testTroupe(self):
-        for stopped in ("", "troupe-blk", "troupe-rng", "troupe-broker"):
+        for stopped in STOPPED + ("troupe-broker",):
             with self.subTest(stopped):
                 vm, processes, _, inode = self.victim()
-                for pid, name in processes.items():
-                    if name == stopped:
-                        os.kill(pid, signal.SIGSTOP)
+                self.stop(processes, stopped)
                 begun = time.monotonic()
                 vm.kill()
                 vm.wait()
                 self.untilGone(processes, begun)
                 self.assertEqual(holders_of(inode), [])
-                left = [os.path.basename(path) for path in self.folder.left_over()]
-                self.assertEqual(sorted(left)[-2:], [f"{self.name}.lock", f"{self.name}.sock"])
-                code, out, err = self.folder.run("gc", "--json")
-                self.assertEqual(code, 0, err)
-                removed = {os.path.basename(one["path"]): one["kind"]
-                           for one in json.loads(out)["removed"]}
-                self.assertEqual(removed[f"{self.name}.lock"], "lock")
-                self.assertEqual(removed[f"{self.name}.sock"], "socket")
-                self.assertEqual(removed["cid-77"], "lease of a cid")
-                self.assertEqual(self.folder.left_over(), [])
+
+    def testWhatTroupeLeavesIsKnownAsDead(self):
+        vm, processes, _, _ = self.victim()
+        begun = time.monotonic()
+        vm.kill()
+        vm.wait()
+        self.untilGone(processes, begun)
+        left = [os.path.basename(path) for path in self.folder.left_over()]
+        self.assertEqual(sorted(left)[-2:], [f"{self.name}.lock", f"{self.name}.sock"])
+        code, out, err = self.folder.run("gc", "--json")
+        self.assertEqual(code, 0, err)
+        removed = {os.path.basename(one["path"]): one["kind"]
+                   for one in json.loads(out)["removed"]}
+        self.assertEqual(removed[f"{self.name}.lock"], "lock")
+        self.assertEqual(removed[f"{self.name}.sock"], "socket")
+        self.assertEqual(removed["cid-77"], "lease of a cid")
+        self.assertEqual(self.folder.left_over(), [])
 
     def testBroker(self):
-        for stopped in ("", "troupe-blk", "troupe-rng"):
+        for stopped in STOPPED:
             with self.subTest(stopped):
                 vm, processes, broker, inode = self.victim()
-                for pid, name in processes.items():
-                    if name == stopped:
-                        os.kill(pid, signal.SIGSTOP)
+                self.stop(processes, stopped)
                 begun = time.monotonic()
                 os.kill(broker, signal.SIGKILL)
                 self.untilGone(processes, begun)

@@ -228,7 +228,7 @@ class Errors(unittest.TestCase):
     def refused(self, code, *words):
         status, out, err = self.folder.run("policy", *words)
         self.assertEqual(status, 2, out + err)
-        self.assertRegex(err, rf"(?m)^troupe policy: {code}: ")
+        self.assertRegex(err, rf"(?m)^troupe: {code}: ")
         return err
 
     def testCommandLines(self):

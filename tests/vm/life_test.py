@@ -1,6 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """The life of a guest: paused, reset, rebooted, asked to stop, on a whole jailed VM with real KVM."""
 
+import contextlib
 import os
 import random
 import re
@@ -36,6 +37,16 @@ def threads(pid):
     return times
 
 
+def own_threads(pid):
+    """How many it has, without those of the kernel's that work for its io_uring and come and go."""
+    count = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{pid}/task/{task}/comm") as file:
+                count += not file.read().startswith("iou-")
+    return count
+
+
 def resident(pid):
     """Bytes of its own memory, without what it shares (guest RAM)."""
     with open(f"/proc/{pid}/statm") as file:
@@ -56,7 +67,8 @@ class Life(unittest.TestCase):
             "run", "--name", self.name, "--kernel", kernel, "--memory", "64M",
             "--serial", f"file={self.serial}", *options)
         self.addCleanup(self.process.kill)
-        return self.folder.status(self.name)
+        return self.folder.status(self.name,
+                                  state="paused" if "--paused" in options else "running")
 
     def tiny(self, code):
         path = self.folder.file("kernel")
@@ -138,6 +150,27 @@ class Pause(Life):
         self.assertEqual(self.state(), "running")
         self.stop()
 
+    def testAGuestThatBeginsPausedRunsItsFirstInstructionWhenItIsResumed(self):
+        self.start(self.tiny(SAY % ord("a") + BUTTON), "--paused")
+        # What it does first takes a microsecond.
+        time.sleep(0.2)
+        self.assertEqual(self.said(), "")
+        self.tell("reset", self.name)
+        self.assertEqual((self.state(), self.said()), ("paused", ""))
+        self.tell("resume", self.name)
+        self.hear("a")
+        self.assertEqual(self.state(), "running")
+        self.folder.run("power-button", self.name)
+        self.ended(0)
+
+    def testAGuestThatBeginsPausedHasItsDevicesAndCanBeStopped(self):
+        self.payload("idle", "--paused")
+        self.tell("resume", self.name)
+        self.hear("passed, 0 failed")
+        self.stop()
+        self.payload("idle", "--paused")
+        self.stop()
+
     def testInputWaitsForAPausedGuest(self):
         self.start(self.tiny(BUTTON))
         self.tell("pause", self.name)
@@ -183,7 +216,7 @@ class Reset(Life):
             """What each process has, between two boots or within one."""
             fds = {name: len(os.listdir(f"/proc/{pid}/fd")) for name, pid in pids.items()}
             own = {name: resident(pid) for name, pid in pids.items()}
-            tasks = {name: len(os.listdir(f"/proc/{pid}/task")) for name, pid in pids.items()}
+            tasks = {name: own_threads(pid) for name, pid in pids.items()}
             return fds, own, tasks
 
         def least(times):
@@ -308,8 +341,8 @@ class Stop(Life):
         until = time.monotonic() + 20
         while self.state() != "stopping":
             self.assertLess(time.monotonic(), until)
-        self.tell("reset", self.name, expect=2)
-        self.tell("pause", self.name, expect=2)
+        for verb in ("reset", "pause"):
+            self.assertIn("TRP-run-023: ", self.tell(verb, self.name, expect=2))
         self.tell("stop", "--force", self.name)
         self.ended(18)
         self.assertEqual(patient.wait(20), 0)

@@ -293,17 +293,101 @@ class Events(Observed):
                 self.assertEqual(reader.wait(60), 0)
                 self.end(exit_code)
 
+    def testEveryEndHasItsCause(self):
+        power_off = b"\x66\xba\x00\x06\xb0\x34\xee"
+        for code, cause, exit_code in ((power_off, "powered-off", 0),
+                                       (tiny_guest.RESET, "guest-reset", 16),
+                                       (b"", "broker-failed", 20)):
+            with self.subTest(cause):
+                self.launch(self.tiny(BUTTON + code + tiny_guest.SLEEP), "--on-reboot", "exit")
+                actors = self.folder.status(self.name)["actors"]
+                reader = self.follow()
+                self.events_until(reader, "started")
+                if code:
+                    self.folder.run("power-button", self.name)  # the VM may end before it answers
+                else:
+                    os.kill(next(one["pid"] for one in actors if one["name"] == "broker"),
+                            signal.SIGKILL)
+                *before, ended = self.events_until(reader, "ended")
+                self.assertEqual([(one["event"], one["device"]) for one in before],
+                                 [] if code else [("device-died", "broker")])
+                self.assertEqual((ended["exitCode"], ended["cause"]), (exit_code, cause))
+                self.assertEqual(ended["message"] == "", exit_code == 0, ended)
+                self.assertEqual(reader.wait(60), 0)
+                self.end(exit_code)
+
+    def testAResetOfTheGuestsOwnSaysSo(self):
+        self.launch(self.tiny(BUTTON + tiny_guest.RESET))
+        self.folder.status(self.name)
+        reader = self.follow()
+        self.events_until(reader, "started")
+        self.tell("power-button", self.name)
+        reset, = self.events_until(reader, "reset")
+        self.assertEqual((reset["cause"], reset["boot"]), ("guest", 1))
+        self.vm.kill()
+        self.vm.wait(60)
+
+    def testADeviceThatHangsAndOneThatStaysDownAreTold(self):
+        metrics = os.path.join(self.folder.file("guest"), "metrics")
+        self.start("idle", "--metrics", metrics)
+        reader = self.follow()
+        self.events_until(reader, "started")
+        pid = next(one["pid"] for one in self.folder.status(self.name)["actors"]
+                   if one["name"] == "rng0")
+        died = {"down": False}
+        while not died["down"]:
+            os.kill(pid, signal.SIGSTOP)
+            died = self.events_until(reader, "device-died")[-1]
+            self.assertEqual((died["device"], died["pid"]), ("rng0", pid))
+            self.assertIn("hung (it is stopped) and was killed", died["cause"])
+            self.assertNotEqual(died["down"], died["replaced"])
+            if died["replaced"]:
+                pid = self.events_until(reader, "device-replaced")[-1]["pid"]
+        self.assertTrue(self.top("--count", 1)[0]["processes"]["rng0"]["isDown"])
+        self.assertRegex(self.tell("top", self.name, "--count", 1), r"(?m)^rng0 .* \d+, down ")
+        self.assertEqual(self.down(metrics), {"rng0"})
+        # Its driver resets it.
+        self.tell("reset", self.name)
+        told = self.events_until(reader, "device-replaced")
+        self.assertLessEqual({one["event"] for one in told}, {"reset", "device-replaced"})
+        while self.down(metrics):
+            pass  # who asks too often is told the same again
+        self.end()
+
+    def down(self, metrics):
+        """The devices that are down, as the metrics say."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(metrics)
+            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            answer = b""
+            while piece := client.recv(65536):
+                answer += piece
+        return set(re.findall(r'troupe_process_down\{[^}]*process="(\w+)"[^}]*\} 1\n', answer.decode()))
+
     def testALostDeviceIsTheCauseOfTheEnd(self):
+        # Where the next frame begins on somebody else's stream no successor knows.
+        actors = self.start("idle", "--net", f"fd={self.wire()}")
+        reader = self.follow()
+        self.events_until(reader, "started")
+        os.kill(actors["net0"]["pid"], signal.SIGKILL)
+        died, ended = self.events_until(reader, "ended")
+        self.assertEqual((died["event"], died["device"], died["replaced"]),
+                         ("device-died", "net0", False))
+        self.assertEqual((ended["exitCode"], ended["cause"]), (19, "device-lost"))
+        self.assertIn("TRP-run-004", ended["message"])
+        self.assertEqual(reader.wait(60), 0)
+        self.vm.wait(60)
+
+    def testASerialPortThatIsReplacedIsTold(self):
         actors = self.start("idle")
         reader = self.follow()
         self.events_until(reader, "started")
         os.kill(actors["serial"]["pid"], signal.SIGKILL)
-        died, ended = self.events_until(reader, "ended")
+        died, replaced = self.events_until(reader, "device-replaced")
         self.assertEqual((died["event"], died["device"], died["replaced"]),
-                         ("device-died", "serial", False))
-        self.assertEqual((ended["exitCode"], ended["cause"]), (19, "device-lost"))
-        self.assertIn("TRP-run-004", ended["message"])
-        self.assertEqual(reader.wait(60), 0)
+                         ("device-died", "serial", True))
+        self.assertEqual((replaced["device"], replaced["restarts"]), ("serial", 1))
+        self.vm.kill()
         self.vm.wait(60)
 
     def testARefusedSystemCallIsTold(self):
@@ -330,7 +414,7 @@ class Events(Observed):
                              (("--since", "0s"), [])):
             lines = self.tell("events", self.name, *since).splitlines()
             self.assertEqual([json.loads(line)["event"] for line in lines], names, since)
-        for wrong in ("", "x", "5d", "-1", "m", "1.5"):
+        for wrong in ("x", "5d", "-1", "m", "1.5"):
             code, _, err = self.folder.run("events", self.name, "--since", wrong)
             self.assertEqual((code, err[:20]), (2, "troupe: TRP-obs-002:"), wrong)
         self.end()

@@ -185,9 +185,15 @@ class Ends(unittest.TestCase):
         self.process.terminate()
         self.ended(18)
 
-    def testDeadActorThatIsNotReplacedIsNamed(self):
+    def testDeadSerialPortIsReplacedAndNamed(self):
         os.kill(self.pids["serial"], 9)
-        self.assertRegex(self.ended(19), r"TRP-run-\d{3}: .*serial")
+        until = time.monotonic() + 20
+        serial = {}
+        while serial.get("restarts") != 1 or serial["isStarting"]:
+            self.assertLess(time.monotonic(), until)
+            serial = {actor["name"]: actor for actor in self.folder.status(self.name)["actors"]}["serial"]
+        self.folder.run("stop", "--force", self.name)
+        self.assertRegex(self.ended(18), r"serial .* was killed by SIGKILL")
 
     def testDeadBroker(self):
         os.kill(self.pids["broker"], 9)

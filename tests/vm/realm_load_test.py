@@ -1,7 +1,10 @@
 #!/usr/bin/env -S python3 -B
 """Many launches on one daemon, and what is left of them.
 
-usage: realm_load_test.py GUESTS LAUNCHES     from the folder with bin/troupe and guest/payload
+usage: realm_load_test.py GUESTS LAUNCHES [USER] [groups]
+
+From a folder with bin/troupe and guest/payload. USER: the id of the ordinary user who serves. With
+`groups` each actor has to be in a control group of its own; else those that have one are counted.
 """
 
 import os
@@ -11,34 +14,12 @@ import unittest
 import realms
 
 
-def private_kib(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
-
-
-def groups():
-    """Control groups of VMs, wherever they are."""
-    count = 0
-    for mount in "/sys/fs/cgroup", "/sys/fs/cgroup/unified":
-        for _, folders, _ in os.walk(mount):
-            count += sum(name.startswith("vm-r") for name in folders)
-    return count
-
-
-def counts(daemon):
-    """What a daemon holds of this machine."""
-    fds = os.listdir(f"/proc/{daemon}/fd")
-    return {
-        "processes": len(realms.descendants(daemon)),
-        "fds": len(fds),
-        "control groups": groups(),
-        "private KiB": private_kib(daemon),
-    }
-
-
 class Load(realms.Realms):
     GUESTS, LAUNCHES = 12, 40
-    SETTLED = "processes", "fds", "control groups"
+    USER, GROUPS = None, False
+
+    def user(self):
+        return self.USER
 
     def table(self, title, before, after):
         print(f"{title}: " + ", ".join(
@@ -46,10 +27,17 @@ class Load(realms.Realms):
 
     def settled(self, daemon, before):
         """The counts once they are what they were; processes leave in their own time."""
-        self.until(lambda: all(counts(daemon.pid)[name] == before[name]
-                               for name in self.SETTLED),
-                   f"{before}; it is {counts(daemon.pid)}")
-        return counts(daemon.pid)
+        now = lambda: realms.counts(daemon.pid)
+        self.until(lambda: realms.same(now(), before), lambda: f"{before}; it is {now()}")
+        return now()
+
+    def check_groups(self, before, full):
+        vms = full["control groups"] - before["control groups"]
+        if not self.GROUPS and full["control groups"] == 0:
+            return  # this machine's control groups are not of version 2, or not ours
+        self.assertEqual(vms, self.GUESTS)
+        self.assertEqual(full["groups of actors"] - before["groups of actors"],
+                         full["processes"] - before["processes"])
 
     def testManyAtOnceAndManyInSequenceLeaveNothing(self):
         daemon = self.serve()
@@ -64,21 +52,25 @@ class Load(realms.Realms):
             rpc.ask(drop=guest)
 
         launch_and_wait(ending)  # what is made once is there
-        before = counts(daemon.pid)
+        before = realms.counts(daemon.pid)
 
-        guests = [rpc.call(realm, "launchInstance", launchInfo=waiting)["controller"]
-                  for _ in range(self.GUESTS)]
-        for guest in guests:
-            rpc.call(guest, "waitForStart")
-        full = counts(daemon.pid)
+        guests = []
+        while len(guests) < self.GUESTS:  # some at a time: each has a minute to start, on any machine
+            some = [rpc.call(realm, "launchInstance", launchInfo=waiting)["controller"]
+                    for _ in range(min(5, self.GUESTS - len(guests)))]
+            for guest in some:
+                rpc.call(guest, "waitForStart")
+            guests += some
+        full = realms.counts(daemon.pid)
         self.table(f"{self.GUESTS} guests at once", before, full)
+        self.check_groups(before, full)
         self.assertEqual(len(rpc.call(0, "listGuests")["guests"]), self.GUESTS)
         for guest in guests:
             rpc.call(guest, "stop", force=True)
             rpc.ask(drop=guest)
         self.table("all stopped", full, self.settled(daemon, before))
 
-        first = counts(daemon.pid)
+        first = realms.counts(daemon.pid)
         for _ in range(self.LAUNCHES):
             launch_and_wait(ending)
         after = self.settled(daemon, before)
@@ -88,6 +80,8 @@ class Load(realms.Realms):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
+    if len(sys.argv) > 2:
         Load.GUESTS, Load.LAUNCHES = int(sys.argv[1]), int(sys.argv[2])
+        Load.GROUPS = "groups" in sys.argv[3:]
+        Load.USER = next((int(word) for word in sys.argv[3:] if word.isdigit()), None)
     unittest.main(argv=sys.argv[:1], verbosity=2)

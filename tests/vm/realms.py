@@ -1,6 +1,7 @@
 """A daemon of realms for tests, and guests for it."""
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -29,13 +30,62 @@ def descendants(pid):
     return found - {pid}
 
 
+def fronts(daemon):
+    """pids of the processes in front of its clients."""
+    found = []
+    for pid in descendants(daemon):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline") as file:
+                if file.read().startswith("troupe-realm-front\0"):
+                    found.append(pid)
+    return found
+
+
+def private_kib(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("Private_Dirty:"))
+
+
+def groups():
+    """How many VMs of realms have a control group, wherever it is, and how many actors in them."""
+    vms, actors = 0, 0
+    for mount in "/sys/fs/cgroup", "/sys/fs/cgroup/unified":
+        for path, folders, _ in os.walk(mount):
+            vms += sum(name.startswith("vm-r") for name in folders)
+            actors += len(folders) if os.path.basename(path).startswith("vm-r") else 0
+    return vms, actors
+
+
+def counts(daemon):
+    """What a daemon and its guests hold of this machine."""
+    fds = []
+    for number in os.listdir(f"/proc/{daemon}/fd"):
+        with contextlib.suppress(OSError):  # it may be closed by now
+            fds.append(os.readlink(f"/proc/{daemon}/fd/{number}"))
+    vms, actors = groups()
+    return {
+        "processes": len(descendants(daemon)),
+        "fds": len(fds),
+        "sockets": sum(name.startswith("socket:") for name in fds),
+        "memory files": sum(name.startswith("/memfd:") for name in fds),
+        "control groups": vms,
+        "groups of actors": actors,
+        "private KiB": private_kib(daemon),
+    }
+
+
+def same(now, before):
+    """Whether all is what it was but for memory, of which malloc keeps some."""
+    return all(now[name] == before[name] for name in before if name != "private KiB")
+
+
 class Rpc:
-    """`troupe rpc`: one question at a time, and what is told between the answers."""
+    """`troupe rpc`: questions, their answers, and what is told between them."""
 
     def __init__(self, process):
         self.process = process
         self.ids = itertools.count(1)
-        self.events = []
+        self.answers, self.events = {}, []
 
     def line(self):
         said = self.process.stdout.readline()
@@ -43,18 +93,27 @@ class Rpc:
             raise AssertionError("`troupe rpc` has ended: " + self.process.stderr.read().decode())
         return json.loads(said)
 
-    def ask(self, mayFail=False, **request):
+    def send(self, **request):
+        """A question whose answer() is asked for later, or never."""
         request["id"] = next(self.ids)
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()
-        while True:
-            answer = self.line()
-            if "id" not in answer:
-                self.events.append(answer)
-                continue
-            if answer["id"] != request["id"] or ("error" in answer and not mayFail):
-                raise AssertionError(answer)
-            return answer
+        return request["id"]
+
+    def answer(self, number):
+        while number not in self.answers:
+            said = self.line()
+            if "id" in said:
+                self.answers[said["id"]] = said
+            else:
+                self.events.append(said)
+        return self.answers.pop(number)
+
+    def ask(self, mayFail=False, **request):
+        answer = self.answer(self.send(**request))
+        if "error" in answer and not mayFail:
+            raise AssertionError(answer)
+        return answer
 
     def call(self, on, method, **params):
         return self.ask(on=on, call=method, params=params)["result"]
@@ -127,5 +186,6 @@ class Realms(unittest.TestCase):
     def until(self, isSo, what, seconds=60):
         end = time.monotonic() + seconds
         while not isSo():
-            self.assertLess(time.monotonic(), end, f"never: {what}")
+            if time.monotonic() > end:
+                self.fail(f"never: {what() if callable(what) else what}")
             time.sleep(0.02)

@@ -200,17 +200,73 @@ class Recorded(unittest.TestCase):
                 self.assertIn("TRP-rec-008", err)
                 self.assertIn(what, err)
 
-    def testIsInputForTheDevicesFuzzTarget(self):
-        self.record(devices=("blk0",))
-        inputs = self.folder.file("inputs")
+    def assertSeeds(self, device):
+        """Inputs of whole operations, and requests among them."""
+        inputs = self.folder.file(f"inputs-{device}")
         os.mkdir(inputs)
-        subprocess.run([SEED, "blk", self.file("blk0"), inputs], check=True,
+        subprocess.run([SEED, device[:-1], self.file(device), inputs], check=True,
                        stdout=subprocess.DEVNULL)
-        sizes = [os.stat(os.path.join(inputs, name)).st_size for name in os.listdir(inputs)]
-        self.assertGreater(len(sizes), 2)
-        self.assertTrue(all(size % 16 == 0 and size <= 1024 for size in sizes), sizes)
-        self.assertNotEqual(subprocess.run([SEED, "rng", self.file("blk0"), inputs],
+        kinds = set()
+        for name in os.listdir(inputs):
+            with open(os.path.join(inputs, name), "rb") as file:
+                content = file.read()
+            self.assertEqual(len(content) % 16, 0)
+            self.assertLessEqual(len(content), 1024)
+            kinds.update(content[::16])
+        features, request, publish, kick = 0, 3, 4, 6  # tests/fuzz/op.h
+        self.assertLessEqual({features, request, publish, kick}, kinds)
+        return kinds
+
+    def testIsInputForTheDevicesFuzzTarget(self):
+        self.record(devices=("blk0", "rng0", "console0"))
+        for device in ("blk0", "rng0", "console0"):
+            with self.subTest(device):
+                self.assertSeeds(device)
+        self.assertNotEqual(subprocess.run([SEED, "rng", self.file("blk0"), self.folder.path],
                                            stderr=subprocess.DEVNULL).returncode, 0)
+
+    def testIsInputWithWhatTheHostSaid(self):
+        vm, _ = self.recordHosts()
+        vm.terminate()
+        self.end(vm, 18)
+        event = 8
+        for device in ("net0", "vsock0", "balloon0"):
+            with self.subTest(device):
+                kinds = self.assertSeeds(device)
+                # The neighbours of the card said nothing, and a balloon's host has no event.
+                if device == "vsock0":
+                    self.assertIn(event, kinds)
+
+    def jailed(self, parent, name):
+        """The pid of the child of that name, once it has closed its jail and runs."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for pid, its in durability.processes_below(parent.pid).items():
+                with open(f"/proc/{pid}/status") as file:
+                    status = file.read()
+                if its == name and "Seccomp:\t2" in status:
+                    return pid
+            time.sleep(0.005)
+        self.fail(f"there is no {name}")
+
+    def testTheFileIsReadInAJail(self):
+        self.record("bench=blk count=4000 size=4096 depth=8", ("blk0",))
+        # Nobody takes what is shown, so it goes on for as long as this looks.
+        shows = self.folder.start("replay", "--show", self.file("blk0"))
+        self.addCleanup(shows.kill)
+        reader = self.jailed(shows, "troupe-replayer")
+        self.assertEqual(shows.stdout.read(2), b"1 ")
+        self.assertEqual(os.listdir(f"/proc/{reader}/root/"), [])
+        held = [os.readlink(f"/proc/{reader}/fd/{fd}") for fd in os.listdir(f"/proc/{reader}/fd")]
+        files = [name for name in held if name.startswith("/") and not name.startswith("/memfd:")]
+        self.assertIn(self.file("blk0"), files)
+        # Its program is the other.
+        self.assertLessEqual(len(files), 2, files)
+        os.kill(reader, signal.SIGKILL)
+        out, err = shows.communicate(timeout=100)
+        self.assertEqual(shows.returncode, 1, err)
+        self.assertIn(b"TRP-rec-010", err)
+        self.assertNotIn(b"the recording ends", out)
 
     def testARebuiltDeviceThatErrsIsFoundAtItsMistake(self):
         self.record(devices=("blk0",))
@@ -342,6 +398,8 @@ class Recorded(unittest.TestCase):
             self.assertEqual(len(re.findall(r"TRP-", err)), 0 if code == 0 else 1,
                              f"{index}: {err}")
             self.assertIn("TRP-rec-00" if code else "no difference", err + out)
+            # What cannot come is not waited for.
+            self.assertNotIn("for a minute", err)
 
     def testBadWordsAreRefusedWithTheirCode(self):
         for code, words in (

@@ -4,6 +4,7 @@ one of `troupe device replace`. What is tried on the way is what replace_test tr
 
 import contextlib
 import os
+import random
 import signal
 import time
 import unittest
@@ -148,6 +149,30 @@ class WithASpare(Ready):
             time.sleep(0.01)
 
 
+class WithASpareThatDiesToo(WithASpare):
+    """Both die, the second while the first's death is dealt with."""
+
+    rng = random.Random(11)
+
+    def restartsOf(self, kills):
+        return range(kills, 2 * kills + 1)
+
+    def kill(self, process, device, pid, spare):
+        both = self.rng.sample([pid, spare], 2)
+        for one in both:
+            with contextlib.suppress(ProcessLookupError):  # the VM may just have ended
+                os.kill(one, signal.SIGKILL)
+            time.sleep(self.rng.choice((0, 0.0005, 0.002, 0.01)))
+        until = time.monotonic() + 60
+        while process.poll() is None:
+            actors = self.serving(process)
+            if actors and actors[device]["pid"] not in both:
+                return True
+            self.assertLess(time.monotonic(), until, f"{device} is not replaced")
+            time.sleep(0.005)
+        return False
+
+
 class ByWish(Ready):
     """`troupe device replace`."""
 
@@ -163,8 +188,16 @@ class ByWish(Ready):
         return True
 
 
+SECOND_DEATHS = (
+    "testReadsAreAnsweredOnceEach",
+    "testFramesAreSentAndEachBufferComesBackOnce",
+    "testAnImageThatIsWrittenAndFlushedMeanwhile",
+)
+
+
 def load_tests(loader, tests, pattern):
-    return unittest.TestSuite(kind(name) for kind in (WithASpare, ByWish) for name in TESTS)
+    every = [kind(name) for kind in (WithASpare, ByWish) for name in TESTS]
+    return unittest.TestSuite(every + [WithASpareThatDiesToo(name) for name in SECOND_DEATHS])
 
 
 if __name__ == "__main__":

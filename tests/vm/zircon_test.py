@@ -12,6 +12,7 @@ import zircon_image
 WALK = os.path.realpath("guest/zircon/walk.zbi")
 MIB = 1 << 20
 RAM = 1
+RESERVED = 2
 
 
 def told(text):
@@ -79,6 +80,15 @@ class Zircon(unittest.TestCase):
         self.assertEqual(ranges, sorted(ranges))
         padded = sum(32 + len(payload) + -len(payload) % 8 for _, payload in found)
         self.assertEqual(length, padded)
+
+    def test_memory_of_the_hosts_is_in_its_memory_map_and_no_ram(self):
+        window = self.file("window", bytes(8192))
+        code, out, err = self.run_kernel(self.kernel, "--memory", "96M", "--host-memory",
+                                         f"{window},at=0x100000000")
+        self.assertEqual(code, 0, err)
+        ranges = list(struct.iter_unpack("<QQI", dict(told(out)[2])["E820"]))
+        self.assertEqual([one for one in ranges if one[0] == 1 << 32], [(1 << 32, 8192, RESERVED)])
+        self.assertEqual(ranges, sorted(ranges))
 
     def test_an_image_that_is_none_is_refused_by_its_code(self):
         def changed(offset, form, *values):

@@ -1,5 +1,6 @@
 """Launches a Debian bundle with `troupe serve` and `troupe launch`, inside the lab, and checks what its
-guest has: two regions of memory, a device tree, a disk of its own, and that it powers off when asked.
+guest has: two regions of memory, a device tree, a disk of its own, and that it powers off when asked. Then
+with the kernel as an ELF file.
 
 usage: bundle_checks.py BIN_DIR BUNDLE    (BUNDLE is copied: what the guest writes is gone afterwards)
 
@@ -121,6 +122,23 @@ if launched.returncode == 0:
     check("it reads what it wrote", written == str(40 << 20), written)
     stopped = tell("stop", name)
     check("it powers off when its button is pressed", stopped.returncode == 0, stopped.stderr)
+
+# The same kernel unpacked.
+config["linux"] = "/vmlinux"
+with open(os.path.join(bundle, "guest.cfg"), "w") as file:
+    json.dump(config, file)
+launched = tell("launch", bundle, "--realm", "lab", "--json", "--socket", at)
+check("a bundle with a vmlinux is launched", launched.returncode == 0, launched.stderr)
+if launched.returncode == 0:
+    name = json.loads(launched.stdout)["name"]
+    serial = Serial(f"/run/troupe/{name}.serial")
+    up = serial.until("The guest is up.")
+    check("its guest comes up", up, serial.text[-2000:])
+    if not up and ("triple fault" in serial.text or not serial.text):
+        daemon.kill()
+        sys.exit(LOST)
+    stopped = tell("stop", "--force", name)
+    check("it is ended", stopped.returncode == 0, stopped.stderr)
 daemon.terminate()
 daemon.wait()
 print(f"{failures} failed", flush=True)

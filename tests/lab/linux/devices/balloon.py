@@ -112,12 +112,40 @@ class Balloon(Part):
         print(f"a file of {FILE} MiB in what came back: the host keeps {used:.0f} MiB", flush=True)
         self.check("what came back is memory", used > before + FILE * 0.5, f"{before}, {used}")
 
-        # Hints, which are asked for: right after the file goes, before it is reported.
-        earlier = int(self.balloon()["freePageBytes"])
+        # Hints, which are asked for, and name all that is free: what the guest reports by itself
+        # has been reported.
+        earlier = self.settled()
         self.balloon("--reclaim")
-        yes, later = self.until(
-            lambda: ((later := int(self.balloon()["freePageBytes"])) > earlier + 50 * MIB, later))
+        yes, later = self.until(lambda: ((later := self.given_back()) > earlier + 100 * MIB, later))
         print(f"asked for its free pages the guest gave {(later - earlier) >> 20} MiB", flush=True)
         self.check("the guest says which pages are free when it is asked", yes,
                    f"{earlier}, {later}")
+        self.reply()
+        self.wait("emptied")
+        self.squeeze()
+
+    def given_back(self):
+        return int(self.balloon()["freePageBytes"])
+
+    def settled(self):
+        """What the guest has given back of free pages, once it gives no more by itself."""
+        last, end = -1, time.monotonic() + 120
+        while last != (now := self.given_back()) and time.monotonic() < end:
+            last = now
+            time.sleep(6)  # it waits two seconds before it reports what was freed
+        return last
+
+    def squeeze(self):
+        """A guest that has no memory left takes some out of its balloon, without asking."""
+        self.balloon("192M")
+        yes, now = self.until_holds(320)
+        self.check("the guest inflates its balloon again", yes, f"it holds {now} MiB")
+        self.reply()
+        self.wait("squeezed")
+        held = int(self.balloon()["actualBytes"]) // MIB
+        print(f"out of memory the guest took {320 - held} MiB out of its balloon", flush=True)
+        self.check("a guest out of memory takes some out of its balloon", held < 320, str(held))
+        self.balloon("512M")
+        yes, now = self.until_holds(0)
+        self.check("and the rest when it is told", yes, f"it holds {now} MiB")
         self.reply()

@@ -37,3 +37,14 @@ rm /tmp/file
 dd if=/dev/zero bs=1M count=64 2> /dev/null | tr '\0' x > /tmp/file
 same content "$(tr -d x < /tmp/file | wc -c)" 0
 rm /tmp/file
+tell emptied
+await # until the balloon holds most of the memory
+
+# More than is to be had: but for the balloon the kernel would have to kill somebody.
+size=$(($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) / 1024 + 16))
+work squeezed dd if=/dev/zero of=/tmp/file bs=1M count=$size
+same squeezed_size "$(wc -c < /tmp/file)" $((size << 20))
+check oom "$(dmesg | grep -i 'out of memory' | head -n 1)"
+tell squeezed
+await
+rm /tmp/file

@@ -85,6 +85,7 @@ class Net(Part):
         self.check("the host's ping is answered", pinged.returncode == 0, pinged.stdout)
         print(pinged.stdout.splitlines()[-1])
         self.reply("ok" if pinged.returncode == 0 else "the host had no answer")
+        self.announces()
         self.helper_is_as_told()
         self.serve("send", "from the guest")
         self.wait("receive")
@@ -101,6 +102,24 @@ class Net(Part):
         self.serve("user_receive", "back through passt")
         self.wait("forward")
         self.reply(self.forwarded())
+
+    def announces(self):
+        """A guest that is asked to tells its neighbours where it is: by ARP, of its own address."""
+        of_itself = socket.inet_aton(GUEST)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806)) as wire:
+            wire.bind(("tap0", 0))
+            wire.settimeout(60)
+            said = self.run.troupe("net", self.run.name, "net0", "announce")
+            self.check("troupe net announce", said.returncode == 0, said.stderr)
+            try:
+                while True:
+                    frame = wire.recv(2048)
+                    if frame[28:32] == frame[38:42] == of_itself:
+                        break
+                yes = frame[6:12].hex(":") == MAC
+            except TimeoutError:
+                yes = False
+        self.check("the guest announces itself when it is asked to", yes)
 
     def serve(self, step, direction):
         """One iperf3 of the guest's, which connects here."""
