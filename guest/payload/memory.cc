@@ -46,8 +46,9 @@ constexpr unsigned SPARE_TABLES = 16;
 alignas(4096) uint64_t spareTables[SPARE_TABLES][512];
 unsigned spareTablesUsed;
 
-uint64_t heapNext;
+uint64_t heapBegin;
 uint64_t heapEnd;
+uint64_t heapUsed;
 
 uint64_t* newTable() {
   // Nothing can be printed about a machine that needs more: its registers may be out of reach too.
@@ -92,21 +93,21 @@ void* mapThrough(uint64_t address, uint64_t size) {
 bool initHeap(const StartInfo& info, HeapPlace place) {
   if (place == HeapPlace::LAST) {
     for (unsigned i = 0; i < info.ramCount; ++i) {
-      if (info.ram[i].start >= heapNext) {
-        heapNext = info.ram[i].start;
+      if (info.ram[i].start >= heapBegin) {
+        heapBegin = info.ram[i].start;
         heapEnd = info.ram[i].end;
       }
     }
-    if (heapEnd - heapNext > GIB) {
-      heapEnd = heapNext + GIB;
+    if (heapEnd - heapBegin > GIB) {
+      heapEnd = heapBegin + GIB;
     }
-    mapThrough(heapNext, heapEnd - heapNext);
-    return heapNext >= reinterpret_cast<uint64_t>(imageEnd);
+    mapThrough(heapBegin, heapEnd - heapBegin);
+    return heapBegin >= reinterpret_cast<uint64_t>(imageEnd);
   }
   auto image = reinterpret_cast<uint64_t>(imageEnd);
   for (unsigned i = 0; i < info.ramCount; ++i) {
     if (info.ram[i].start <= image && image < info.ram[i].end) {
-      heapNext = (image + PAGE - 1) & ~(PAGE - 1);
+      heapBegin = (image + PAGE - 1) & ~(PAGE - 1);
       // The first GiB is mapped, and more than any check needs.
       heapEnd = info.ram[i].end < GIB ? info.ram[i].end : GIB;
     }
@@ -115,16 +116,16 @@ bool initHeap(const StartInfo& info, HeapPlace place) {
 }
 
 uint64_t heapStart() {
-  return heapNext;
+  return heapBegin;
 }
 
 void* allocate(uint64_t bytes) {
   bytes = (bytes + PAGE - 1) & ~(PAGE - 1);
-  if (bytes > heapEnd - heapNext) {
+  if (bytes > heapEnd - heapBegin - heapUsed) {
     return nullptr;
   }
-  auto result = reinterpret_cast<void*>(heapNext);
-  heapNext += bytes;
+  auto result = reinterpret_cast<void*>(heapBegin + heapUsed);
+  heapUsed += bytes;
   return memset(result, 0, bytes);
 }
 
