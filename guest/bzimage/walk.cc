@@ -2,7 +2,7 @@
 // of its command line is "stay".
 #include <stdint.h>
 
-#include "guest/zircon/say.h"
+#include "guest/freestanding/say.h"
 
 namespace {
 

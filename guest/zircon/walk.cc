@@ -1,7 +1,7 @@
 // Prints every item of the container it is handed, and turns the machine off.
 #include <stdint.h>
 
-#include "guest/zircon/say.h"
+#include "guest/freestanding/say.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
-# The setup header of Linux's boot protocol 2.12 (Documentation/x86/boot.rst) and the 64-bit entry:
-# rsi = boot_params.
+# The setup header of Linux's boot protocol 2.12 (Documentation/x86/boot.rst), whose 64-bit entry finds
+# boot_params in rsi.
 
     .section .head, "ax"
     .org 0x1f1
@@ -33,20 +33,5 @@
     .quad 0x1000000             # where it lies
     .long initSize
     .long 0, 0
-
-    .section .entry, "ax"
-    .globl start
-start:
-    movq $stackTop, %rsp
-    movq %rsi, %rdi
-    call walk
-1:  cli
-    hlt
-    jmp 1b
-
-    .bss
-    .balign 16
-    .skip 16384
-stackTop:
 
     .section .note.GNU-stack, "", @progbits

@@ -1,4 +1,4 @@
-# The two headers of a Zircon boot image and its entry: 64-bit mode, rsi = the data container.
+# The two headers of a Zircon boot image, whose entry finds its data container in rsi.
 
     .section .head, "ax"
     .long 0x544f4f42            # "BOOT", the container
@@ -17,20 +17,5 @@
     .long 0x4a87e8d6
     .quad start
     .quad reserveLength
-
-    .text
-    .globl start
-start:
-    movq $stackTop, %rsp
-    movq %rsi, %rdi
-    call walk
-1:  cli
-    hlt
-    jmp 1b
-
-    .bss
-    .balign 16
-    .skip 16384
-stackTop:
 
     .section .note.GNU-stack, "", @progbits
