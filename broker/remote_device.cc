@@ -8,6 +8,7 @@
 #include "broker/device_connection.h"
 #include "broker/refusal.h"
 #include "broker/untold_config.h"
+#include "protos/fd_handle.h"
 
 namespace troupe::broker {
 namespace {
@@ -26,16 +27,6 @@ void requireNonBlocking(kj::ArrayPtr<const QueueFds> queues) {
     }
   }
 }
-
-// A borrowed fd on its way to the device.
-class HandleActor final: public Handle::Server {
- public:
-  explicit HandleActor(int fd) : fd(fd) {}
-  kj::Maybe<int> getFd() override { return fd; }
-
- private:
-  int fd;
-};
 
 // The broker as one device sees it.
 class DeviceHostActor final: public DeviceHost::Server {
@@ -106,7 +97,7 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     auto request = call().attachRequest();
     auto memory = request.initMemory();
     KJ_IF_MAYBE (file, ram.file) {
-      memory.setFile(kj::heap<HandleActor>(file->fd));
+      memory.setFile(kj::heap<LentFdHandle>(file->fd));
       memory.setReadOnly(file->access == RamFile::READ_ONLY);
     }
     auto regions = memory.initRegions(ram.pieces.size());
@@ -117,8 +108,8 @@ class RemoteDevice::Session final: private kj::TaskSet::ErrorHandler {
     }
     auto events = request.initQueues(queues.size());
     for (auto i : kj::indices(queues)) {
-      events[i].setKick(kj::heap<HandleActor>(queues[i].kick));
-      events[i].setCall(kj::heap<HandleActor>(queues[i].call));
+      events[i].setKick(kj::heap<LentFdHandle>(queues[i].kick));
+      events[i].setCall(kj::heap<LentFdHandle>(queues[i].call));
     }
     request.setHost(kj::heap<DeviceHostActor>(newClient, deputy));
     request.setPlace(place);

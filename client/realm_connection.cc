@@ -9,6 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "protos/fd_handle.h"
+
 namespace troupe::client {
 
 namespace {
@@ -24,15 +26,6 @@ kj::AutoCloseFd connectTo(kj::StringPtr path) {
   KJ_SYSCALL(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), path);
   return fd;
 }
-
-class OwnFd final: public Handle::Server {
- public:
-  explicit OwnFd(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
 
 }  // namespace
 
@@ -59,7 +52,7 @@ realm::Manager::Client RealmConnection::manager() {
 }
 
 Handle::Client handleOf(kj::AutoCloseFd fd) {
-  return kj::heap<OwnFd>(kj::mv(fd));
+  return kj::heap<FdHandle>(kj::mv(fd));
 }
 
 kj::Promise<kj::AutoCloseFd> fdOf(Handle::Client handle) {

@@ -19,6 +19,7 @@
 
 #include "broker/broker_profile.h"
 #include "protos/broker.capnp.h"
+#include "protos/fd_handle.h"
 #include "sandbox/attest.h"
 #include "sandbox/launcher.h"
 #include "sandbox/shared_memory.h"
@@ -26,16 +27,11 @@
 namespace troupe::broker {
 namespace {
 
-class FdHandle final: public Handle::Server {
- public:
-  explicit FdHandle(kj::StringPtr path) : fd(open(path.cStr(), O_RDONLY | O_CLOEXEC)) {
-    KJ_REQUIRE(fd.get() >= 0, "cannot open", path);
-  }
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
+Handle::Client handleTo(kj::StringPtr path) {
+  kj::AutoCloseFd fd(open(path.cStr(), O_RDONLY | O_CLOEXEC));
+  KJ_REQUIRE(fd.get() >= 0, "cannot open", path);
+  return kj::heap<FdHandle>(kj::mv(fd));
+}
 
 struct Pair {
   Pair() {
@@ -191,8 +187,8 @@ class BootProbe {
 
     auto load = vm.loadRequest();
     auto files = load.initFiles();
-    files.setKernel(kj::heap<FdHandle>(kernel));
-    if (initrd.size() > 0) files.setInitrd(kj::heap<FdHandle>(initrd));
+    files.setKernel(handleTo(kernel));
+    if (initrd.size() > 0) files.setInitrd(handleTo(initrd));
     files.setCommandLine(cmdline);
     auto loaded = load.send().then([](auto&& response) {
       fprintf(stderr, "protocol %s, entry 0x%lx\n", response.getProtocol().cStr(),

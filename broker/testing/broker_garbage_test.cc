@@ -14,6 +14,7 @@
 #include "broker/boot_fakes.h"
 #include "broker/broker_profile.h"
 #include "protos/broker.capnp.h"
+#include "protos/fd_handle.h"
 #include "sandbox/launcher.h"
 #include "sandbox/shared_memory.h"
 #include "tests/rpc/garbage.h"
@@ -37,15 +38,6 @@ struct Pair {
   }
   kj::AutoCloseFd ours;
   kj::AutoCloseFd theirs;
-};
-
-class FdHandle final: public Handle::Server {
- public:
-  explicit FdHandle(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
 };
 
 // As little of a device as the broker takes for one.

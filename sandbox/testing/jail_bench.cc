@@ -9,19 +9,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "protos/fd_handle.h"
 #include "sandbox/testing/sample_profile.h"
 
 namespace troupe::sandbox::testing {
 namespace {
-
-class FdHandle final: public Handle::Server {
- public:
-  explicit FdHandle(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
 
 kj::AutoCloseFd openProgram() {
   int fd;

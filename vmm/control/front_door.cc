@@ -5,8 +5,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "protos/fd_handle.h"
 #include "vmm/actors/refusal.h"
-#include "vmm/channels/fd_handle.h"
 #include "vmm/channels/peer_stream.h"
 #include "vmm/control/client_socket.h"
 #include "vmm/front/front.capnp.h"

@@ -10,6 +10,8 @@
 
 #include <cstring>
 
+#include "protos/fd_handle.h"
+
 namespace troupe::front {
 namespace {
 
@@ -52,15 +54,6 @@ class FreeSlots final: public ConnectionSlots {
   uint32_t taken = 0;
 };
 
-class FdHandle final: public Handle::Server {
- public:
-  explicit FdHandle(int fd) : fd(fd) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
-
 // A front end in this process, and the client's end of one connection to it.
 class Bench {
  public:
@@ -72,7 +65,7 @@ class Bench {
     KJ_SYSCALL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
     client = kj::AutoCloseFd(fds[0]);
     auto request = front.serveRequest();
-    request.setConnection(kj::heap<FdHandle>(fds[1]));
+    request.setConnection(kj::heap<FdHandle>(kj::AutoCloseFd(fds[1])));
     request.setVm(kj::heap<FakeVm>(calls));
     return request.send().ignoreResult();
   }

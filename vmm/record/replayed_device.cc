@@ -4,7 +4,7 @@
 #include <sys/eventfd.h>
 
 #include "devices/virtio/flight_log.h"
-#include "protos/handle.capnp.h"
+#include "protos/fd_handle.h"
 
 namespace troupe {
 
@@ -20,16 +20,6 @@ constexpr kj::Duration FIRST_PAUSE = 20 * kj::MICROSECONDS;
 constexpr kj::Duration LONGEST_PAUSE = 2 * kj::MILLISECONDS;
 // Not sooner is anybody asked what its process does, which costs more than most waits take.
 constexpr kj::Duration WORTH_A_LOOK = 20 * kj::MILLISECONDS;
-
-// An fd of this process's for as long as it runs.
-class LentFd final: public Handle::Server {
- public:
-  explicit LentFd(int fd) : fd(fd) {}
-  kj::Maybe<int> getFd() override { return fd; }
-
- private:
-  int fd;
-};
 
 }  // namespace
 
@@ -98,12 +88,12 @@ void ReplayedDevice::attach(capnp::List<RamRegion>::Reader regions, size_t queue
   ram->describe(request.initMemory());
   // As `troupe` has it for a VM: a profile says which.
   request.getMemory().setReadOnly(readOnly);
-  request.getMemory().setFile(kj::heap<LentFd>(readOnly ? room.ram.reader : room.ram.writer));
+  request.getMemory().setFile(kj::heap<LentFdHandle>(readOnly ? room.ram.reader : room.ram.writer));
   auto list = request.initQueues(queues);
   for (size_t i = 0; i < queues; i++) {
     drivers.add(nullptr);
-    list[i].setKick(kj::heap<LentFd>(room.queues[i].kick));
-    list[i].setCall(kj::heap<LentFd>(room.queues[i].call));
+    list[i].setKick(kj::heap<LentFdHandle>(room.queues[i].kick));
+    list[i].setCall(kj::heap<LentFdHandle>(room.queues[i].call));
   }
   request.setHost(kj::heap<Host>(kj::addRef(*unanswered)));
   await(request.send().ignoreResult());

@@ -14,24 +14,9 @@ namespace {
 
 }  // namespace
 
-class Session::HeldFd final: public Handle::Server {
- public:
-  HeldFd(kj::Own<Session> session, kj::AutoCloseFd fd) : session(kj::mv(session)), fd(kj::mv(fd)) {
-    ++this->session->fds;
-  }
-  ~HeldFd() noexcept(false) { --session->fds; }
-  KJ_DISALLOW_COPY(HeldFd);
-
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::Own<Session> session;
-  kj::AutoCloseFd fd;
-};
-
 Handle::Client Session::hand(kj::AutoCloseFd fd) {
-  if (fds >= MOST_FDS) tooMany("sockets", MOST_FDS);
-  return kj::heap<HeldFd>(kj::addRef(*this), kj::mv(fd));
+  if (fds->number >= MOST_FDS) tooMany("sockets", MOST_FDS);
+  return kj::heap<CountedHandle>(kj::mv(fd), kj::addRef(*fds));
 }
 
 kj::Own<Session::Thing> Session::reserve() {

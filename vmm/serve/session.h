@@ -4,6 +4,7 @@
 #include <kj/refcount.h>
 
 #include "protos/handle.capnp.h"
+#include "vmm/channels/counted_handle.h"
 #include "vmm/serve/patient_asker.h"
 
 namespace troupe::realm {
@@ -44,9 +45,8 @@ class Session final: public kj::Refcounted {
   };
 
  private:
-  class HeldFd;
   kj::Own<PatientAsker> acceptors;
-  uint32_t fds = 0;
+  kj::Own<Count> fds = kj::refcounted<Count>();
   uint32_t things = 0;
 };
 

@@ -4,7 +4,7 @@
 #include <kj/debug.h>
 #include <sys/socket.h>
 
-#include "vmm/channels/fd_handle.h"
+#include "vmm/channels/counted_handle.h"
 
 namespace troupe::realm {
 

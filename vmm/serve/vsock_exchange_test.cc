@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "vmm/channels/fd_handle.h"
+#include "protos/fd_handle.h"
 
 namespace troupe::realm {
 namespace {

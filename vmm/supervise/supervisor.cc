@@ -4,9 +4,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "protos/fd_handle.h"
 #include "vmm/actors/child_log.h"
 #include "vmm/actors/refusal.h"
-#include "vmm/channels/fd_handle.h"
 #include "vmm/supervise/blame.h"
 #include "vmm/supervise/ward.h"
 #include "vmm/words/user_error.h"

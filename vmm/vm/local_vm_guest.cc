@@ -2,7 +2,7 @@
 
 #include <kj/debug.h>
 
-#include "vmm/channels/fd_handle.h"
+#include "protos/fd_handle.h"
 #include "vmm/vm/local_vm.h"
 #include "vmm/words/quote.h"
 #include "vmm/words/user_error.h"

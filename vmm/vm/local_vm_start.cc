@@ -3,8 +3,8 @@
 
 #include <kj/debug.h>
 
+#include "protos/fd_handle.h"
 #include "vmm/actors/memory_grant.h"
-#include "vmm/channels/fd_handle.h"
 #include "vmm/supervise/blame.h"
 #include "vmm/vm/local_vm.h"
 #include "vmm/words/number_text.h"

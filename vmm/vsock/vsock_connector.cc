@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "vmm/channels/fd_handle.h"
+#include "vmm/channels/counted_handle.h"
 #include "vmm/config/vsock_plan.h"
 
 namespace troupe {

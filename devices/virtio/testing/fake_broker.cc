@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "protos/handle.capnp.h"
+#include "protos/fd_handle.h"
 
 namespace troupe::virtio::testing {
 namespace {
@@ -22,15 +22,6 @@ kj::AutoCloseFd duplicate(int fd) {
   KJ_SYSCALL(copy = fcntl(fd, F_DUPFD_CLOEXEC, 0));
   return kj::AutoCloseFd(copy);
 }
-
-class FdHandle final: public Handle::Server {
- public:
-  explicit FdHandle(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
 
 class EmptyHandle final: public Handle::Server {};
 

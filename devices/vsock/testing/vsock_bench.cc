@@ -10,7 +10,7 @@
 #include "devices/vsock/vsock.capnp.h"
 #include "devices/vsock/vsock_engine.h"
 #include "devices/vsock/vsock_profile.h"
-#include "protos/handle.capnp.h"
+#include "protos/fd_handle.h"
 
 namespace troupe::vsock::testing {
 
@@ -32,15 +32,6 @@ sockaddr_un addressOf(kj::StringPtr path) {
   memcpy(address.sun_path, path.begin(), path.size());
   return address;
 }
-
-class SocketHandle final: public Handle::Server {
- public:
-  explicit SocketHandle(kj::AutoCloseFd fd) : fd(kj::mv(fd)) {}
-  kj::Maybe<int> getFd() override { return fd.get(); }
-
- private:
-  kj::AutoCloseFd fd;
-};
 
 }  // namespace
 
@@ -86,7 +77,7 @@ kj::Promise<void> TestConnector::connect(ConnectContext context) {
     given.add(kj::AutoCloseFd(kept));
   }
   ends.add(kj::mv(pair.ours));
-  context.getResults().setSocket(kj::heap<SocketHandle>(kj::mv(pair.theirs)));
+  context.getResults().setSocket(kj::heap<FdHandle>(kj::mv(pair.theirs)));
   return kj::READY_NOW;
 }
 
