@@ -1,13 +1,13 @@
 #include "vmm/actors/thread_look.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <kj/debug.h>
-#include <kj/io.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "sandbox/limits/small_file.h"
 
 namespace troupe {
 
@@ -16,18 +16,8 @@ namespace {
 // Threads of a device, and some to spare.
 constexpr size_t MOST_THREADS = 256;
 
-kj::Maybe<kj::String> readWhole(kj::StringPtr path) {
-  int raw = open(path.cStr(), O_RDONLY | O_CLOEXEC);
-  if (raw < 0) return nullptr;
-  kj::AutoCloseFd fd(raw);
-  char text[4096];
-  ssize_t n = read(fd, text, sizeof(text));
-  if (n <= 0) return nullptr;
-  return kj::heapString(text, n);
-}
-
 kj::Maybe<ThreadLook> lookAt(pid_t pid, pid_t thread) {
-  KJ_IF_MAYBE (text, readWhole(kj::str("/proc/", pid, "/task/", thread, "/stat"))) {
+  KJ_IF_MAYBE (text, sandbox::readSmallFile(kj::str("/proc/", pid, "/task/", thread, "/stat"))) {
     return parseThread(*text);
   }
   return nullptr;
@@ -102,7 +92,7 @@ bool isStopped(pid_t pid) {
 }
 
 bool isDebugged(pid_t pid) {
-  KJ_IF_MAYBE (text, readWhole(kj::str("/proc/", pid, "/status"))) {
+  KJ_IF_MAYBE (text, sandbox::readSmallFile(kj::str("/proc/", pid, "/status"))) {
     constexpr char KEY[] = "\nTracerPid:";
     const char* found = strstr(text->cStr(), KEY);
     if (found == nullptr) return false;

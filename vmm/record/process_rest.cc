@@ -1,9 +1,7 @@
 #include "vmm/record/process_rest.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <kj/debug.h>
-#include <kj/io.h>
 #include <kj/vector.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -15,21 +13,13 @@
 
 #include <algorithm>
 
+#include "sandbox/limits/small_file.h"
+
 namespace troupe {
 
 namespace {
 
 constexpr size_t MOST_THREADS = 256;
-
-kj::Maybe<kj::String> readWhole(kj::StringPtr path) {
-  int raw = open(path.cStr(), O_RDONLY | O_CLOEXEC);
-  if (raw < 0) return nullptr;
-  kj::AutoCloseFd fd(raw);
-  char text[4096];
-  ssize_t n = read(fd, text, sizeof(text));
-  if (n <= 0) return nullptr;
-  return kj::heapString(text, n);
-}
 
 // One thread that sleeps, and how often it has.
 struct Sleep {
@@ -54,9 +44,9 @@ kj::Maybe<unsigned long long> switches(kj::StringPtr status) {
 
 kj::Maybe<Sleep> sleepOf(pid_t pid, pid_t thread) {
   auto folder = kj::str("/proc/", pid, "/task/", thread, "/");
-  KJ_IF_MAYBE (call, readWhole(kj::str(folder, "syscall"))) {
+  KJ_IF_MAYBE (call, sandbox::readSmallFile(kj::str(folder, "syscall"))) {
     if (!isEndlessWait(*call)) return nullptr;
-    KJ_IF_MAYBE (status, readWhole(kj::str(folder, "status"))) {
+    KJ_IF_MAYBE (status, sandbox::readSmallFile(kj::str(folder, "status"))) {
       KJ_IF_MAYBE (times, switches(*status)) {
         return Sleep{thread, *times};
       }
