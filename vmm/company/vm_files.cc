@@ -22,11 +22,9 @@ VmFiles openVmFiles(const VmPlan& plan, const FileSource& source, CidOwner cidOw
   auto deviceTree = plan.deviceTree.map([&](const kj::String& path) {
     return openImage("device tree", path, plan.memoryBytes, source);
   });
-  // A loop that has other VMs sleeps for nobody.
-  auto locking = cidOwner == CidOwner::REALM ? Locking::LATER : Locking::NOW;
-  auto disks = openDisks(plan.disks, source, locking);
+  auto disks = openDisks(plan.disks, source, Locking::LATER);
   auto hostMemory = KJ_MAP(words, plan.hostMemory) {
-    return openHostMemory(words, locking);
+    return openHostMemory(words);
   };
   auto serial = openEndpoint("--serial", plan.serial);
   auto consoles = KJ_MAP(console, plan.consoles) {

@@ -15,7 +15,8 @@
 
 namespace troupe {
 
-// Everything of the host's that one VM is given, opened and checked.
+// Everything of the host's that one VM is given, opened and checked. Disks and the host's memory
+// are not locked yet (lockDisks(), lockHostMemory()).
 struct VmFiles {
   OpenFile kernel;
   kj::Maybe<OpenFile> initrd;
@@ -39,8 +40,7 @@ struct VmFiles {
 // Throws a user error for the first thing that is not as it should be. What the user named comes
 // before what the host lacks.
 // `source` has kernel, initrd, device tree and disks; all else is the host's.
-// A realm gives its guests cids that others may have, too; its disks and the host's memory are not
-// locked yet.
+// A realm gives its guests cids that others may have, too.
 enum class CidOwner { VM, REALM };
 VmFiles openVmFiles(const VmPlan& plan, const FileSource& source = HostFiles(),
                     CidOwner cidOwner = CidOwner::VM);

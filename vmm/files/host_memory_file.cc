@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/files/file_source.h"
+#include "vmm/files/open_file.h"
 #include "vmm/words/error_codes.h"
 #include "vmm/words/number_text.h"
 #include "vmm/words/quote.h"
@@ -210,13 +211,6 @@ bool tryLock(const HostMemoryWords& words, const HostMemoryFile& file) {
       .raise();
 }
 
-void lock(const HostMemoryWords& words, const HostMemoryFile& file) {
-  for (auto waited = 0 * kj::SECONDS; !tryLock(words, file); waited += STEP) {
-    if (waited >= LOCK_PATIENCE) inUse(words, file);
-    usleep(useconds_t(STEP / kj::MICROSECONDS));
-  }
-}
-
 }  // namespace
 
 void measureHostMemory(HostMemoryWords& words) {
@@ -245,14 +239,12 @@ void addPermitted(kj::Vector<HostMemoryWords>& permitted, kj::StringPtr text) {
   permitted.add(kj::mv(words));
 }
 
-HostMemoryFile openHostMemory(const HostMemoryWords& words, Locking locking) {
+HostMemoryFile openHostMemory(const HostMemoryWords& words) {
   auto sized = words.clone();
   auto opened = open(sized);
   checkSize(sized, opened);
   uint64_t shown = checkMapping(sized, opened);
-  HostMemoryFile file{kj::mv(opened.fd), sized.at, sized.size, sized.offset, shown};
-  if (locking == Locking::NOW) lock(sized, file);
-  return file;
+  return {kj::mv(opened.fd), sized.at, sized.size, sized.offset, shown};
 }
 
 kj::Promise<void> lockHostMemory(kj::Timer& timer, const HostMemoryWords& words,

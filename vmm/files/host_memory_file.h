@@ -6,7 +6,6 @@
 #include <kj/vector.h>
 
 #include "vmm/config/host_memory_words.h"
-#include "vmm/files/open_file.h"
 
 namespace troupe {
 
@@ -32,12 +31,11 @@ void measureHostMemory(HostMemoryWords& words);
 constexpr size_t MOST_PERMITTED = 64;
 void addPermitted(kj::Vector<HostMemoryWords>& permitted, kj::StringPtr text);
 
-// The same as measureHostMemory(), and takes it for one guest, asleep until it is so. Throws
-// TRP-rlm-063 while another has it. With Locking::LATER it is taken by lockHostMemory().
-HostMemoryFile openHostMemory(const HostMemoryWords& words, Locking locking = Locking::NOW);
+// The same as measureHostMemory(). It is nobody's yet: lockHostMemory() takes it.
+HostMemoryFile openHostMemory(const HostMemoryWords& words);
 
-// Takes what openHostMemory() opened for `words`, both of which outlive the promise, from a loop
-// that must not sleep.
+// Takes `file`, opened for `words`, for one guest; both outlive the promise. Throws TRP-rlm-063
+// when another has had it for as long as `patience`.
 constexpr kj::Duration LOCK_PATIENCE = 300 * kj::MILLISECONDS;  // for a guest that is just leaving
 kj::Promise<void> lockHostMemory(kj::Timer& timer, const HostMemoryWords& words,
                                  const HostMemoryFile& file, kj::Duration patience = LOCK_PATIENCE);

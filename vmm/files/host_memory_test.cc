@@ -123,7 +123,14 @@ class Bench {
   HostMemoryWords words(const std::string& more = "") const {
     return parse(kj::str(path.c_str(), ",at=0x100000000", more.c_str()));
   }
-  HostMemoryFile open(const std::string& more = "") const { return openHostMemory(words(more)); }
+  HostMemoryFile open(const std::string& more = "") const {
+    auto said = words(more);
+    auto file = openHostMemory(said);
+    kj::TimerImpl timer(kj::origin<kj::TimePoint>());
+    // Without patience it is taken now or not at all.
+    auto taken = lockHostMemory(timer, said, file, 0 * kj::SECONDS);
+    return file;
+  }
   std::string refusal(const std::string& more = "") const {
     return refusalOf([&] { open(more); });
   }
@@ -203,7 +210,7 @@ TEST(HostMemoryFile, IsTakenWithoutSleepWhenItsOwnerLeaves) {
   kj::TimerImpl timer(kj::origin<kj::TimePoint>() + 1 * kj::HOURS);
   kj::Maybe<HostMemoryFile> first = bench.open();
   auto words = bench.words();
-  auto second = openHostMemory(words, Locking::LATER);
+  auto second = openHostMemory(words);
   auto elapse = [&](kj::Duration time) {
     timer.advanceTo(timer.now() + time);
     scope.poll();

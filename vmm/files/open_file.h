@@ -38,8 +38,8 @@ OpenFile openImage(kj::StringPtr what, kj::StringPtr path, uint64_t memoryBytes,
 OpenFile openDisk(const DiskPlan& disk);
 
 // Opens all disks of a VM. Throws if two of them, backing files included, are the same file and one
-// is writable, or if a chain of backing files loops. With Locking::LATER they are locked by
-// lockDisks(), before anybody uses them.
+// is writable, or if a chain of backing files loops. NOW sleeps while whoever has them leaves; with
+// LATER lockDisks() locks them, before anybody uses them.
 enum class Locking { NOW, LATER };
 kj::Array<OpenFile> openDisks(kj::ArrayPtr<const DiskPlan> disks,
                               const FileSource& source = HostFiles(),
