@@ -16,11 +16,11 @@ struct ActorStart {
   const sandbox::Profile& profile;
   int executable;
   kj::StringPtr argv0;
-  kj::StringPtr name;                 // within the VM: "blk0"
-  kj::StringPtr kind;                 // "broker", "blk", …
-  kj::String role;                    // for people: `the device of disk "root.img"`
-  kj::Vector<sandbox::HandedFd> fds;  // beyond the log pipe, borrowed until start() returns
-  kj::Maybe<capnp::AnyPointer::Reader> config;
+  kj::StringPtr name;                      // within the VM: "blk0"
+  kj::StringPtr kind;                      // "broker", "blk", …
+  kj::String role;                         // for people: `the device of disk "root.img"`
+  kj::Vector<sandbox::HandedFd> fds = {};  // beyond the log pipe, borrowed until start() returns
+  kj::Maybe<capnp::AnyPointer::Reader> config = nullptr;
   kj::Array<kj::String> arguments = nullptr;  // of a helper
   kj::StringPtr noise = nullptr;              // what lines begin with that nobody needs to see
   sandbox::Part part = sandbox::Part::FIRST;

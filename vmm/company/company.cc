@@ -76,14 +76,8 @@ class Launching {
     auto& recording = recordings[index];
     auto pair = makeSocketPair();
     auto name = kj::str("recorder", index);
-    ActorStart start = {profiles.of(RECORDER_PROFILE),
-                        programs.devices,
-                        "troupe-recorder",
-                        name,
-                        "recorder",
-                        kj::str("the recording of ", recording.device),
-                        {},
-                        nullptr};
+    auto start = ofDevices(RECORDER_PROFILE, "troupe-recorder", name,
+                           kj::str("the recording of ", recording.device));
     start.fds.add(HandedFd{"control", 0, pair.theirs});
     start.fds.add(HandedFd{"recording", 0, recording.memory, recording.limitBytes});
     start.fds.add(HandedFd{"file", 0, recording.file});
@@ -92,14 +86,8 @@ class Launching {
 
   kj::Own<Actor> broker(int rpc, int serial, int kvm, const sandbox::SharedMemory& ram,
                         kj::ArrayPtr<const HostMemoryFile> hostMemory) {
-    ActorStart start = {profiles.of(BROKER_PROFILE),
-                        programs.broker,
-                        "troupe-broker",
-                        "broker",
-                        "broker",
-                        nullptr,
-                        {},
-                        nullptr};
+    ActorStart start = {
+        profiles.of(BROKER_PROFILE), programs.broker, "troupe-broker", "broker", "broker", nullptr};
     start.fds.add(HandedFd{"rpc", 0, rpc});
     start.fds.add(HandedFd{"serial", 0, serial});
     start.fds.add(HandedFd{"kvm", 0, kvm});
@@ -115,14 +103,8 @@ class Launching {
 
   kj::Own<Actor> serial(int uart, const EndpointFiles& files) {
     capnp::MallocMessageBuilder message(32);
-    ActorStart start = {profiles.of(SERIAL_PROFILE),
-                        programs.devices,
-                        "troupe-serial",
-                        "serial",
-                        "serial",
-                        kj::str("the serial port's output"),
-                        {},
-                        nullptr};
+    auto start =
+        ofDevices(SERIAL_PROFILE, "troupe-serial", "serial", kj::str("the serial port's output"));
     start.fds.add(HandedFd{"uart", 0, uart});
     describeSerial(files, message.initRoot<ConsoleConfig>(), start.fds);
     start.config = message.getRoot<capnp::AnyPointer>().asReader();
@@ -145,14 +127,8 @@ class Launching {
       config.setVolatileBytes(overlay->mostBytes);
     }
     auto name = kj::str("blk", index);
-    ActorStart start = {profiles.of(BLK_PROFILE),
-                        programs.devices,
-                        "troupe-blk",
-                        name,
-                        "blk",
-                        kj::str("disk ", quote(disk.path)),
-                        {},
-                        message.getRoot<capnp::AnyPointer>().asReader()};
+    auto start = ofDevices(BLK_PROFILE, "troupe-blk", name, kj::str("disk ", quote(disk.path)));
+    start.config = message.getRoot<capnp::AnyPointer>().asReader();
     start.fds.add(HandedFd{"disk", 0, file.fd});
     for (uint i = 0; i < file.backing.size(); i++)
       start.fds.add(HandedFd{"backing", i, file.backing[i]});
@@ -169,14 +145,8 @@ class Launching {
   DeviceActor console(kj::ArrayPtr<const ConsolePlan> plans,
                       kj::ArrayPtr<const EndpointFiles> files) {
     capnp::MallocMessageBuilder message(64);
-    ActorStart start = {profiles.of(CONSOLE_PROFILE),
-                        programs.devices,
-                        "troupe-console",
-                        "console0",
-                        "console",
-                        kj::str("the virtio console"),
-                        {},
-                        nullptr};
+    auto start =
+        ofDevices(CONSOLE_PROFILE, "troupe-console", "console0", kj::str("the virtio console"));
     describeConsoles(plans, files, message.initRoot<ConsoleConfig>(), start.fds);
     start.config = message.getRoot<capnp::AnyPointer>().asReader();
     return device(kj::mv(start));
@@ -187,14 +157,8 @@ class Launching {
     capnp::MallocMessageBuilder message(64);
     describeNet(plan, files, message.initRoot<NetConfig>());
     auto name = kj::str("net", index);
-    ActorStart start = {profiles.of(NET_PROFILE),
-                        programs.devices,
-                        "troupe-net",
-                        name,
-                        "net",
-                        kj::str("network ", netName(plan)),
-                        {},
-                        message.getRoot<capnp::AnyPointer>().asReader()};
+    auto start = ofDevices(NET_PROFILE, "troupe-net", name, kj::str("network ", netName(plan)));
+    start.config = message.getRoot<capnp::AnyPointer>().asReader();
     handNet(files, socket, start.fds);
     // On somebody else's stream no successor knows where the next frame begins.
     return device(kj::mv(start), files.kind != NetFiles::Kind::STREAM);
@@ -222,14 +186,10 @@ class Launching {
   DeviceActor balloon(const BalloonPlan& plan) {
     capnp::MallocMessageBuilder message(32);
     message.initRoot<BalloonConfig>().setStatistics(plan.stats);
-    auto actor = device({profiles.of(BALLOON_PROFILE),
-                         programs.devices,
-                         "troupe-balloon",
-                         "balloon0",
-                         "balloon",
-                         kj::str("the memory balloon"),
-                         {},
-                         message.getRoot<capnp::AnyPointer>().asReader()});
+    auto start =
+        ofDevices(BALLOON_PROFILE, "troupe-balloon", "balloon0", kj::str("the memory balloon"));
+    start.config = message.getRoot<capnp::AnyPointer>().asReader();
+    auto actor = device(kj::mv(start));
     actor.mayGiveBack = true;
     return actor;
   }
@@ -241,31 +201,30 @@ class Launching {
     config.setBurstBytes(rate.burstBytes);
     config.setRequestsPerSecond(rate.itemsPerSecond);
     config.setBurstRequests(rate.burstItems);
-    return device({profiles.of(RNG_PROFILE),
-                   programs.devices,
-                   "troupe-rng",
-                   "rng0",
-                   "rng",
-                   kj::str("the random number generator"),
-                   {},
-                   message.getRoot<capnp::AnyPointer>().asReader()});
+    auto start =
+        ofDevices(RNG_PROFILE, "troupe-rng", "rng0", kj::str("the random number generator"));
+    start.config = message.getRoot<capnp::AnyPointer>().asReader();
+    return device(kj::mv(start));
   }
 
   DeviceActor vsock(const VsockPlan& plan, const VsockFiles& files) {
     capnp::MallocMessageBuilder message(64);
-    ActorStart start = {profiles.of(VSOCK_PROFILE),
-                        programs.devices,
-                        "troupe-vsock",
-                        "vsock0",
-                        "vsock",
-                        kj::str("the socket device, cid ", files.cid),
-                        {},
-                        describeVsock(plan, files, message)};
+    auto start = ofDevices(VSOCK_PROFILE, "troupe-vsock", "vsock0",
+                           kj::str("the socket device, cid ", files.cid));
+    start.config = describeVsock(plan, files, message);
     handVsock(files, start.fds);
     return device(kj::mv(start), true, "connector"_kj);
   }
 
  private:
+  // One of the processes of the devices' executable, whose kind stands behind "troupe-".
+  ActorStart ofDevices(const sandbox::Profile& profile, kj::StringPtr argv0, kj::StringPtr name,
+                       kj::String role) {
+    constexpr kj::StringPtr PREFIX = "troupe-"_kj;
+    return {profiles.of(profile),       programs.devices, argv0, name,
+            argv0.slice(PREFIX.size()), kj::mv(role)};
+  }
+
   // `line`: see Succession. `mayBeReplaced`: another process can go on where it stops; its profile
   // says whether one does.
   DeviceActor device(ActorStart start, bool mayBeReplaced = true,
@@ -397,14 +356,8 @@ Company launchCompany(kj::AsyncIoContext& io, ActorLauncher& launcher, const VmP
 
 kj::Own<Actor> launchFront(kj::AsyncIoContext& io, ActorLauncher& launcher,
                            const Programs& programs, const ActorProfiles& profiles, int pipe) {
-  ActorStart start = {profiles.of(FRONT_PROFILE),
-                      programs.front,
-                      "troupe-front",
-                      "front",
-                      "front",
-                      nullptr,
-                      {},
-                      nullptr};
+  ActorStart start = {
+      profiles.of(FRONT_PROFILE), programs.front, "troupe-front", "front", "front", nullptr};
   start.fds.add(HandedFd{"rpc", 0, pipe});
   return kj::heap<Actor>(io, launcher, kj::mv(start));
 }
