@@ -1,37 +1,30 @@
 #pragma once
 
-#include <stdlib.h>
-
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "sandbox/policy.h"
 #include "sandbox/profile_source.h"
+#include "tests/files/temporary_folder.h"
 
 namespace troupe::sandbox::testing {
 
 // A folder with profiles, gone with the test.
 class ProfileTree {
  public:
-  ProfileTree() {
-    char path[] = "/tmp/policy-test-XXXXXX";
-    root = mkdtemp(path);
-  }
-  ~ProfileTree() { std::filesystem::remove_all(root); }
-
   ProfileTree& add(const std::string& name, const std::string& text) {
-    std::ofstream(root + "/" + name) << text;
+    root.write(name, text);
     return *this;
   }
-  Policy read(const std::string& name) { return readPolicy(root, name); }
-  PolicyReading examine(const std::string& name) { return examinePolicy(FolderFiles(root), name); }
-  const std::string& folder() const { return root; }
+  Policy read(const std::string& name) { return readPolicy(root.path, name); }
+  PolicyReading examine(const std::string& name) {
+    return examinePolicy(FolderFiles(root.path), name);
+  }
+  const std::string& folder() const { return root.path; }
 
   // The error of reading `name`; "" when there is none.
   std::string error(const std::string& name) {
     try {
-      readPolicy(root, name);
+      readPolicy(root.path, name);
     } catch (const ProfileError& error) {
       return error.what();
     }
@@ -39,7 +32,7 @@ class ProfileTree {
   }
 
  private:
-  std::string root;
+  troupe::testing::TemporaryFolder root;
 };
 
 }  // namespace troupe::sandbox::testing

@@ -12,6 +12,7 @@
 
 #include "sandbox/policy.h"
 #include "sandbox/tool/policy_tool.h"
+#include "tests/files/temporary_folder.h"
 
 namespace troupe::sandbox::testing {
 
@@ -91,16 +92,13 @@ inline std::string err(const std::vector<std::string>& words) {
 class File {
  public:
   explicit File(const std::string& text, const std::string& name = "a.profile") {
-    char folder[] = "/tmp/policy-tool-test-XXXXXX";
-    root = mkdtemp(folder);
-    path = root + "/" + name;
-    std::ofstream(path) << text;
+    root.write(name, text);
+    path = root.at(name);
   }
-  ~File() { std::filesystem::remove_all(root); }
   std::string path;
 
  private:
-  std::string root;
+  troupe::testing::TemporaryFolder root;
 };
 
 inline std::string without(std::string text, const std::string& part) {

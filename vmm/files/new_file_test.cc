@@ -9,6 +9,8 @@
 
 #include <string>
 
+#include "tests/files/temporary_folder.h"
+
 namespace troupe {
 namespace {
 
@@ -16,19 +18,10 @@ using Existing = NewFile::Existing;
 
 class NewFileTest: public ::testing::Test {
  protected:
-  NewFileTest() {
-    char pattern[] = "/tmp/new-file-XXXXXX";
-    folder = mkdtemp(pattern);
-  }
-  ~NewFileTest() {
-    for (auto name : {"a", "b", "link"})
-      unlink(path(name).c_str());
-    rmdir(folder.c_str());
-  }
-  std::string path(const char* name) const { return folder + "/" + name; }
+  std::string path(const char* name) const { return folder.at(name); }
   size_t entries() const {
     size_t count = 0;
-    DIR* listing = opendir(folder.c_str());
+    DIR* listing = opendir(folder.path.c_str());
     while (readdir(listing) != nullptr)
       count++;
     closedir(listing);
@@ -51,7 +44,7 @@ class NewFileTest: public ::testing::Test {
     return "";
   }
 
-  std::string folder;
+  testing::TemporaryFolder folder;
 };
 
 TEST_F(NewFileTest, IsThereOnlyWhenPublished) {

@@ -9,6 +9,8 @@
 
 #include <string>
 
+#include "tests/files/temporary_folder.h"
+
 namespace troupe {
 namespace {
 
@@ -20,23 +22,14 @@ std::string codeOf(Action&& action) {
   return "";
 }
 
-// A folder that goes with the object.
-class Folder {
+class Folder: public testing::TemporaryFolder {
  public:
-  Folder() {
-    char name[] = "/tmp/open_file_test.XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~Folder() { EXPECT_EQ(system(("rm -rf " + path).c_str()), 0); }
-
   kj::String file(kj::StringPtr name, off_t size) {
     auto full = kj::str(path.c_str(), "/", name);
     kj::AutoCloseFd fd(open(full.cStr(), O_CREAT | O_WRONLY, 0600));
     EXPECT_EQ(ftruncate(fd, size), 0);
     return full;
   }
-
-  std::string path;
 };
 
 DiskPlan disk(kj::StringPtr path, bool readOnly) {

@@ -19,6 +19,7 @@
 
 #include <string>
 
+#include "tests/files/temporary_folder.h"
 #include "vmm/net/tap.h"
 
 namespace troupe {
@@ -70,11 +71,8 @@ struct Pair {
   int fds[2];
 };
 
-struct Folder {
-  Folder() { KJ_ASSERT(mkdtemp(path) != nullptr); }
-  ~Folder() { KJ_ASSERT(system(kj::str("rm -r ", path).cStr()) == 0); }
-  kj::String file(kj::StringPtr name) const { return kj::str(path, "/", name); }
-  char path[32] = "/tmp/net_files.XXXXXX";
+struct Folder: testing::TemporaryFolder {
+  kj::String file(kj::StringPtr name) const { return kj::str(path.c_str(), "/", name); }
 };
 
 TEST(NetFiles, ASocketSaysByItsTypeHowFramesGo) {
@@ -354,7 +352,7 @@ TEST(NetFiles, AFileWithSomethingInItIsNeverWrittenOver) {
 TEST(NetFiles, WhatIsNoFileIsNotCapturedInto) {
   Folder folder;
   ASSERT_EQ(mkfifo(folder.file("pipe").cStr(), 0600), 0);
-  for (auto& path : kj::arr(folder.file("pipe"), kj::str("/dev/null"), kj::str(folder.path),
+  for (auto& path : kj::arr(folder.file("pipe"), kj::str("/dev/null"), kj::str(folder.path.c_str()),
                             folder.file("missing/x"))) {
     auto plan = ofUser();
     plan.pcap = kj::heapString(path);

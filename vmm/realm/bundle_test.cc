@@ -13,15 +13,14 @@
 #include <fstream>
 #include <string>
 
+#include "tests/files/temporary_folder.h"
+
 namespace troupe::realm {
 namespace {
 
-class Folder {
+class Folder: public testing::TemporaryFolder {
  public:
   Folder() {
-    char name[] = "/tmp/troupe-bundle-XXXXXX";
-    KJ_ASSERT(mkdtemp(name) != nullptr);
-    path = name;
     std::filesystem::create_directories(path + "/bundle/data");
     std::filesystem::create_directories(path + "/granted/deep");
     write("bundle/kernel", "kernel");
@@ -30,19 +29,13 @@ class Folder {
     write("granted/deep/image", "deep");
     write("secret", "secret");
   }
-  ~Folder() { std::filesystem::remove_all(path); }
 
-  void write(const std::string& name, const std::string& text) {
-    std::ofstream(path + "/" + name) << text;
-  }
   void link(const std::string& target, const std::string& name) {
     std::filesystem::create_symlink(target, path + "/" + name);
   }
   kj::AutoCloseFd directory(const std::string& name) {
     return kj::AutoCloseFd(open((path + "/" + name).c_str(), O_PATH | O_CLOEXEC));
   }
-
-  std::string path;
 };
 
 struct Grants {

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 #include <kj/async-unix.h>
 #include <kj/debug.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,6 +13,7 @@
 
 #include <string>
 
+#include "tests/files/temporary_folder.h"
 #include "vmm/files/endpoint_files.h"
 #include "vmm/words/error_codes.h"
 
@@ -48,7 +48,7 @@ Visit visit(uint32_t layers) {
   static bool captured = (kj::UnixEventPort::captureChildExit(), true);
   KJ_ASSERT(captured);
   Visit visit;
-  testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStderr();
   {
     auto io = kj::setupAsyncIo();
     Stage::Choices choices;
@@ -58,11 +58,8 @@ Visit visit(uint32_t layers) {
     Stage stage(io, choices);
     Environments realms(io, stage);
     RealmTerms terms;
-    // Not below TEST_TMPDIR, whose path is longer than a socket's may be.
-    char folder[] = "/tmp/troupe-door-XXXXXX";
-    KJ_REQUIRE(mkdtemp(folder) != nullptr);
-    KJ_DEFER(KJ_REQUIRE(rmdir(folder) == 0, folder));
-    auto path = kj::str(folder, "/realms");
+    testing::TemporaryFolder folder;
+    auto path = kj::str(folder.at("realms").c_str());
     ListeningSocket listening(path, "the test's socket", codes::SERVE_SOCKET);
     RealmDoor door(io, listening.fd(), stage, realms, terms);
     auto client = connectTo(path);
@@ -74,7 +71,7 @@ Visit visit(uint32_t layers) {
       observer.whenBecomesReadable().wait(io.waitScope);
     visit.error = visit.heard < 0 ? errno : 0;
   }
-  visit.said = testing::internal::GetCapturedStderr();
+  visit.said = ::testing::internal::GetCapturedStderr();
   return visit;
 }
 
