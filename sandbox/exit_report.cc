@@ -18,11 +18,6 @@
 namespace troupe::sandbox {
 namespace {
 
-// More signals in a second than an actor gets but to keep us busy. A guest with 255 vCPUs that
-// keeps resetting itself causes 2550.
-constexpr uint32_t MOST_SIGNALS = 4000;
-constexpr std::chrono::seconds SIGNAL_PERIOD(1);
-
 constexpr long OPTIONS = PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
 
 // An actor whose calls are watched can stop faster than it is let go: the event loop gets its turn
@@ -250,12 +245,7 @@ void ExitReport::handleSignal(pid_t thread, int signal) {
   // The first process of a pid namespace does not die of a fault while it is traced. And one that
   // is sent signal upon signal is let go rather than waited on.
   // A watched one could make no call then.
-  auto now = std::chrono::steady_clock::now();
-  if (now - signalsSince >= SIGNAL_PERIOD) {
-    signalsSince = now;
-    signalCount = 0;
-  }
-  bool tooMany = ++signalCount > MOST_SIGNALS && watch == nullptr;
+  bool tooMany = flood.isTooMany(SignalFlood::Clock::now()) && watch == nullptr;
   bool isLast = isFault(thread, signal);
   ending = ending || isLast;  // no further stop says so, where it is the only thread
   wasLetGo = wasLetGo || tooMany;

@@ -8,12 +8,11 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
-#include <chrono>
-
 #include "sandbox/filter_reading.h"
 #include "sandbox/limits/last_use.h"
 #include "sandbox/profile.h"
 #include "sandbox/refused_call.h"
+#include "sandbox/signal_flood.h"
 #include "sandbox/watch/call_watch.h"
 
 namespace troupe::sandbox {
@@ -104,8 +103,7 @@ class ExitReport {
   kj::Maybe<CallWatch&> watch;
   kj::String program;  // its path, where calls are watched
   bool traced;
-  uint32_t signalCount = 0;  // within a second that began at:
-  std::chrono::steady_clock::time_point signalsSince;
+  SignalFlood flood;
   bool ending = false;
   bool wasLetGo = false;
   kj::PromiseFulfillerPair<void> killed = kj::newPromiseAndFulfiller<void>();
