@@ -38,6 +38,16 @@ class DeviceSlot::Process final: private VirtioDeviceClient {
                  isLost = true;
                  this->slot.noteLoss(*this, why);
                }) {}
+  ~Process() noexcept(false) {
+    asked.cancel(KJ_EXCEPTION(DISCONNECTED, "the device's process was given up"));
+  }
+
+  // For all that it is asked for and that somebody else waits for: the answer, and what is done
+  // with it here, come to an end with this object.
+  template <typename T>
+  kj::Promise<T> ask(kj::Promise<T> answer) {
+    return asked.wrap(kj::mv(answer));
+  }
 
   kj::Promise<void> attach(kj::Maybe<RamDeputy&> deputy = nullptr) {
     uint8_t number = place == PLACES[0] ? 0 : 1;
@@ -58,6 +68,8 @@ class DeviceSlot::Process final: private VirtioDeviceClient {
   RemoteDevice remote;
 
  private:
+  kj::Canceler asked;
+
   bool configChanged(uint32_t offset, kj::ArrayPtr<const kj::byte> data) override {
     return !serves || slot.configChanged(offset, data);
   }
@@ -82,7 +94,7 @@ RemoteDevice& DeviceSlot::current() {
 kj::Promise<DeviceDescription> DeviceSlot::describe(kj::AutoCloseFd pipe) {
   auto& first = *serving.emplace(kj::heap<Process>(*this, kj::mv(pipe), 0, freePlace()));
   first.serves = true;
-  return first.remote.describe().then([this](DeviceDescription&& first) {
+  return first.ask(first.remote.describe()).then([this](DeviceDescription&& first) {
     DeviceDescription copy{
         first.deviceType, first.features, kj::heapArray<uint16_t>(first.queueSizes),
         kj::heapArray<kj::byte>(first.config), kj::heapArray<kj::byte>(first.configWriteMask)};
@@ -98,7 +110,8 @@ kj::Promise<void> DeviceSlot::attach(RamGrant granted, kj::ArrayPtr<const QueueF
   queueFds = queues;
   client = newClient;
   deputy = newDeputy;
-  return KJ_ASSERT_NONNULL(serving)->attach(deputy);
+  auto& first = *KJ_ASSERT_NONNULL(serving);
+  return first.ask(first.attach(deputy));
 }
 
 kj::StringPtr DeviceSlot::freePlace() const {
@@ -134,10 +147,10 @@ kj::Promise<void> DeviceSlot::prepare(kj::AutoCloseFd pipe) {
              "this device is not to be replaced now", name);
   auto& process =
       *prepared.emplace(kj::heap<Process>(*this, kj::mv(pipe), ++successors, freePlace()));
-  return process.remote.describe().then([this, &process](DeviceDescription&& found) {
+  return process.ask(process.remote.describe().then([this, &process](DeviceDescription&& found) {
     requireSame(found);
     return process.attach();
-  });
+  }));
 }
 
 void DeviceSlot::requireSame(const DeviceDescription& successor) {
@@ -157,12 +170,13 @@ kj::Promise<void> DeviceSlot::resume(bool ownFault) {
              "letGo() and prepare() come first", name);
   process.isTakingOver = true;
   uint32_t number = process.number;
-  return process.remote.takeOver().then([this, number, ownFault](kj::Array<kj::byte> config) {
-    KJ_IF_MAYBE (next, prepared) {
-      if ((*next)->number == number && (*next)->isReady()) return putInPlace(ownFault, config);
-    }
-    kj::throwFatalException(failure("it was lost as it took over"));
-  });
+  return process.ask(process.remote.takeOver())
+      .then([this, number, ownFault](kj::Array<kj::byte> config) {
+        KJ_IF_MAYBE (next, prepared) {
+          if ((*next)->number == number && (*next)->isReady()) return putInPlace(ownFault, config);
+        }
+        kj::throwFatalException(failure("it was lost as it took over"));
+      });
 }
 
 kj::Promise<void> DeviceSlot::handOver() {
@@ -172,7 +186,7 @@ kj::Promise<void> DeviceSlot::handOver() {
   auto& process = *KJ_ASSERT_NONNULL(serving);
   uint32_t number = process.number;
   // Given up not at once, but outside of its own answer.
-  return process.remote.handOver()
+  return process.ask(process.remote.handOver())
       .then([]() { return kj::evalLater([]() {}); })
       .then([this, number]() {
         KJ_IF_MAYBE (now, serving) {
@@ -312,7 +326,8 @@ kj::Promise<void> DeviceSlot::untilServing() {
 
 kj::Promise<kj::Own<capnp::MallocMessageBuilder>> DeviceSlot::report() {
   if (state != State::SERVING) return KJ_EXCEPTION(DISCONNECTED, "the device is being replaced");
-  return current().report();
+  auto& process = *KJ_ASSERT_NONNULL(serving);
+  return process.ask(process.remote.report());
 }
 
 void DeviceSlot::activate(uint64_t features, kj::Array<QueueSettings> queues) {

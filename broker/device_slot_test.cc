@@ -389,6 +389,31 @@ TEST(DeviceSlot, OneThatIsLostAsItTakesOverIsFollowedByAnother) {
   }
 }
 
+// `troupe` may know of a death before the broker does.
+TEST(DeviceSlot, WhatOneIsAskedForEndsWhenItIsGivenUp) {
+  Bench bench;
+  bench.process->script.answersReports = false;
+  bench.process->script.answersHandOver = false;
+  auto report = bench.slot->report();
+  auto handOver = bench.slot->handOver();
+  bench.turn();
+  bench.slot->letGo();
+  EXPECT_NE(failureOf([&]() { report.wait(bench.io.waitScope); }), "");
+  EXPECT_NE(failureOf([&]() { handOver.wait(bench.io.waitScope); }), "");
+  Script silent;
+  silent.answersTakeOver = false;
+  bench.replace(kj::mv(silent));
+  auto resumed = bench.slot->resume(false);
+  bench.turn();
+  bench.slot->dropPrepared();
+  EXPECT_NE(failureOf([&]() { resumed.wait(bench.io.waitScope); }), "");
+  bench.turn();
+  EXPECT_EQ(bench.losses.size(), 0);  // it was given up, not lost
+  bench.replace();
+  bench.resume();
+  EXPECT_EQ(bench.process->device->takeOvers, 1);
+}
+
 TEST(DeviceSlot, OneThatIsLeftDownWaitsForItsDriversReset) {
   Bench bench;
   bench.activate();
