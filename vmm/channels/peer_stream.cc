@@ -77,15 +77,11 @@ void PeerStream::check(capnp::MessageReader& reader) {
   switch (message.which()) {
     case capnp::rpc::Message::CALL:
       requireFew(message.getCall().getParams());
-      KJ_FALLTHROUGH;
+      return begins(message.getCall().getQuestionId());
     case capnp::rpc::Message::BOOTSTRAP:
-      KJ_REQUIRE(openCalls < mostCalls || fuzz::isPlanted(fuzz::Bug::CALLS_UNBOUNDED),
-                 "the peer calls more than it may", mostCalls);
-      openCalls++;
-      return;
+      return begins(message.getBootstrap().getQuestionId());
     case capnp::rpc::Message::FINISH:
-      if (openCalls > 0) openCalls--;  // RPC itself refuses the end of a call that is none
-      return;
+      return ends(message.getFinish().getQuestionId());
     case capnp::rpc::Message::RETURN:
       if (message.getReturn().isResults()) requireFew(message.getReturn().getResults());
       return;
@@ -98,6 +94,19 @@ void PeerStream::check(capnp::MessageReader& reader) {
     default:
       KJ_FAIL_REQUIRE("the peer sends what nobody here understands");
   }
+}
+
+void PeerStream::begins(uint32_t call) {
+  KJ_REQUIRE(openCalls.size() < mostCalls || fuzz::isPlanted(fuzz::Bug::CALLS_UNBOUNDED),
+             "the peer calls more than it may", mostCalls);
+  KJ_REQUIRE(!openCalls.contains(call), "the peer calls twice by one number", call);
+  openCalls.insert(kj::mv(call));
+}
+
+// RPC takes the end of a call that nobody has answered yet as often as it comes: each would make
+// room for another call.
+void PeerStream::ends(uint32_t call) {
+  KJ_REQUIRE(openCalls.eraseMatch(call), "the peer ends a call that it has not open", call);
 }
 
 }  // namespace troupe

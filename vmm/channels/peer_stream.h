@@ -3,6 +3,7 @@
 #include <capnp/rpc-twoparty.h>
 #include <capnp/serialize-async.h>
 #include <kj/async-io.h>
+#include <kj/map.h>
 
 namespace troupe {
 
@@ -39,13 +40,15 @@ class PeerStream final: public capnp::MessageStream {
   PeerStream(kj::Own<capnp::MessageStream> messages, uint32_t mostCalls);
 
   void check(capnp::MessageReader& message);
+  void begins(uint32_t call);
+  void ends(uint32_t call);
   bool isBehind();
   kj::Promise<void> untilItHasRead();
   void written();
 
   kj::Own<capnp::MessageStream> messages;
   uint32_t mostCalls;
-  uint32_t openCalls = 0;
+  kj::HashSet<uint32_t> openCalls;  // by their numbers
   kj::Maybe<capnp::TwoPartyVatNetwork&> watched;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> onWritten;  // of who waits to read on
 };

@@ -38,6 +38,12 @@ class Realms final: public realm::Manager::Server {
   kj::String label;
 };
 
+// Answers nobody.
+class Sleeper final: public realm::Manager::Server {
+ public:
+  kj::Promise<void> list(ListContext) override { return kj::NEVER_DONE; }
+};
+
 // Gives back what it was given, so that who calls it gets its own.
 class Mirror final: public realm::GuestVsockEndpoint::Server {
  public:
@@ -270,6 +276,18 @@ TEST(PeerStream, WhoFinishesNothingIsCutOff) {
   bench.hearAll();
   EXPECT_FALSE(bench.hasEnded);
   bench.list(MOST_CALLS);
+  bench.hearAll();
+  EXPECT_TRUE(bench.hasEnded);
+}
+
+TEST(PeerStream, WhoEndsACallAgainAndAgainIsCutOff) {
+  Bench bench(kj::heap<Sleeper>());
+  bench.bootstrap(0);
+  bench.list(1);
+  bench.finish(1);
+  bench.hearAll();
+  EXPECT_FALSE(bench.hasEnded);
+  bench.finish(1);  // it is under way still
   bench.hearAll();
   EXPECT_TRUE(bench.hasEnded);
 }
