@@ -44,7 +44,7 @@ QuarantineFile::QuarantineFile(kj::StringPtr vm, kj::StringPtr device,
 
 kj::Maybe<kj::String> QuarantineFile::writeNew() {
   uint64_t count = requests.count();
-  if (isFull || count == seen) return nullptr;
+  if (isOver || count == seen) return nullptr;
   // The device may have written any number there.
   uint64_t number = count - kj::min(count - seen, requests.capacity());
   kj::Vector<char> text;
@@ -67,6 +67,7 @@ kj::Maybe<kj::String> QuarantineFile::writeNew() {
 // What became of it.
 kj::String QuarantineFile::append(kj::ArrayPtr<const char> text) {
   auto failed = [this]() {
+    isOver = true;
     return kj::str("the bytes cannot be written to ", quote(path), ": ", errnoText(errno));
   };
   int raw = open(path.cStr(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -75,7 +76,7 @@ kj::String QuarantineFile::append(kj::ArrayPtr<const char> text) {
   struct stat info;
   KJ_SYSCALL(fstat(file, &info));
   if (info.st_size + off_t(text.size()) > LARGEST) {
-    isFull = true;
+    isOver = true;
     return kj::str("its bytes are not kept: ", quote(path), " is as large as it may become");
   }
   ssize_t written = write(file, text.begin(), text.size());

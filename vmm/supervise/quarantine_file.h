@@ -16,7 +16,8 @@ class QuarantineFile {
   KJ_DISALLOW_COPY(QuarantineFile);
 
   // Writes down what has come since it was last asked; what to tell the user of it, if anything
-  // has. That the file is as large as it may become is told once, and nothing after it.
+  // has. That the file is as large as it may become, or cannot be written, is told once, and
+  // nothing after it: whoever broke into the device has as many requests as it likes.
   kj::Maybe<kj::String> writeNew();
 
   kj::StringPtr ofDevice() const { return device; }
@@ -28,7 +29,7 @@ class QuarantineFile {
   kj::String device;
   kj::String path;
   uint64_t seen = 0;
-  bool isFull = false;
+  bool isOver = false;
 };
 
 }  // namespace troupe

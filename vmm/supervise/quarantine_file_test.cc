@@ -97,5 +97,15 @@ TEST(QuarantineFile, EndsOnceWhenItIsAsLargeAsItMayBecome) {
   EXPECT_LT(tellings, 200);
 }
 
+TEST(QuarantineFile, ThatItCannotBeWrittenIsToldOnce) {
+  Bench bench;
+  ASSERT_EQ(mkdir(bench.path.c_str(), 0700), 0);
+  bench.keep(1);
+  EXPECT_NE(bench.told().find("cannot be written"), std::string::npos);
+  bench.keep(2);
+  EXPECT_EQ(bench.told(), "");
+  rmdir(bench.path.c_str());
+}
+
 }  // namespace
 }  // namespace troupe
