@@ -11,6 +11,7 @@
 #include "broker/loop_mailbox.h"
 #include "protos/handle.capnp.h"
 #include "sandbox/actor_setup.h"
+#include "sandbox/fair_loop.h"
 #include "sandbox/last_words.h"
 
 namespace troupe::broker {
@@ -43,7 +44,7 @@ void serve() {
   mallopt(M_ARENA_MAX, 1);
   Vcpu::claimKickSignal();
   sandbox::ActorSetup setup;
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   setup.expectFds(MOST_FDS_ON_THEIR_WAY);
   ProfileFds fds(setup);
 

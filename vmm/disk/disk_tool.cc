@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "devices/blk/disk_tool_profile.h"
+#include "sandbox/fair_loop.h"
 #include "sandbox/launcher.h"
 #include "vmm/actors/child_log.h"
 #include "vmm/actors/programs.h"
@@ -174,7 +175,7 @@ ToolAnswer askDiskTool(const ToolImage& image,
                        kj::FunctionParam<void(DiskToolRequest::Builder)> fill,
                        DiskToolReport::Which expected,
                        kj::Function<void(uint64_t done, uint64_t total)> progress) {
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   ToolRun run(io, image, fill, expected, progress);
   return run.run().wait(io.waitScope);
 }

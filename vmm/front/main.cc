@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "sandbox/actor_setup.h"
+#include "sandbox/fair_loop.h"
 #include "sandbox/last_words.h"
 #include "vmm/front/front_actor.h"
 #include "vmm/front/realm_front.h"
@@ -43,7 +44,7 @@ class ProfileSlots final: public ConnectionSlots {
 
 void serve() {
   sandbox::ActorSetup setup;
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   ProfileSlots slots(setup);
   auto stream = io.lowLevelProvider->wrapUnixSocketFd(sandbox::RPC_FD,
                                                       kj::LowLevelAsyncIoProvider::ALREADY_CLOEXEC);
@@ -58,7 +59,7 @@ void serve() {
 
 void serveOneOfRealms() {
   sandbox::ActorSetup setup;
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   int client = setup.fd("client");
   setup.enter("ready");
   setup.enter("run");

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "protos/handle.capnp.h"
+#include "sandbox/fair_loop.h"
 #include "vmm/actors/programs.h"
 #include "vmm/channels/peer_stream.h"
 #include "vmm/record/replay_host.h"
@@ -137,12 +138,12 @@ class ReplayRun {
 }  // namespace
 
 void showRecording(kj::StringPtr path, bool asJson) {
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   ReplayRun(io, path, -1, asJson ? Show::AS_JSON : Show::AS_TEXT).wait();
 }
 
 ReplayReport replayRecording(kj::StringPtr path, int devices) {
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   return ReplayRun(io, path, devices, Show::NOTHING).wait();
 }
 

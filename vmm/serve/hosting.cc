@@ -5,6 +5,7 @@
 #include <kj/debug.h>
 #include <signal.h>
 
+#include "sandbox/fair_loop.h"
 #include "vmm/cli/command_line.h"
 #include "vmm/cli/signals.h"
 #include "vmm/serve/environment.h"
@@ -43,7 +44,7 @@ class TerminalSignals {
 VmEnd hostVm(VmConfig::Reader config, Begin begin, kj::Function<void(RunningVm&)> begun,
              kj::Maybe<const sandbox::WatchRequest&> watch) {
   captureSignals();
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   auto order = realm::orderOf(config);
   order.begin = begin;
   Stage::Choices choices;

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "client/realm_connection.h"
+#include "sandbox/fair_loop.h"
 #include "vmm/actors/child_log.h"
 #include "vmm/cli/command_line.h"
 #include "vmm/cli/signals.h"
@@ -82,7 +83,7 @@ void allowManyFds() {
 void serve(const ServeWords& words) {
   captureSignals();
   allowManyFds();
-  auto io = kj::setupAsyncIo();
+  auto io = sandbox::setupFairIo();
   auto folder = runFolder();
   auto path = words.socket.size() > 0 ? kj::str(words.socket) : kj::str(folder, "/realms");
   ListeningSocket socket(path, "troupe serve --socket", codes::SERVE_SOCKET);

@@ -9,6 +9,7 @@
 
 #include <string>
 
+#include "sandbox/fair_loop.h"
 #include "vmm/vm/local_vm.h"
 #include "vmm/words/user_error.h"
 
@@ -61,7 +62,7 @@ End meet(kj::StringPtr manner) {
   size_t before = openFds();
   End result = {ExitCode::POWERED_OFF, ""};
   {
-    auto io = kj::setupAsyncIo();
+    auto io = sandbox::setupFairIo();
     Stage::Choices choices;
     choices.programs = programs.asPtr();
     choices.startDeadline = 1 * kj::SECONDS;
@@ -113,6 +114,12 @@ TEST(HostileBroker, SilenceEndsWithTheDeadlineAndSaysWhatIsMissing) {
   EXPECT_EQ(ExitCode::START, end.exit);
   expectDecent(end, "TRP-run-003");
   EXPECT_NE(std::string::npos, end.message.find("still waiting: preparing the VM")) << end.message;
+}
+
+TEST(HostileBroker, WhoSaysLinesWithoutEndKeepsNobodyFromTheDeadline) {
+  End end = meet("lines");
+  EXPECT_EQ(ExitCode::START, end.exit);
+  expectDecent(end, "TRP-run-003");
 }
 
 TEST(HostileBroker, BytesThatAreNoMessageEndTheVm) {
