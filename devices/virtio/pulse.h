@@ -45,7 +45,7 @@ class Pulse {
  private:
   void show(uint64_t next) {
     own = next;
-    __atomic_store_n(place.load(std::memory_order_relaxed), next, __ATOMIC_RELAXED);
+    __atomic_store_n(place.load(std::memory_order_acquire), next, __ATOMIC_RELAXED);
   }
 
   uint64_t own = uint64_t(Sign::State::WORKS);
