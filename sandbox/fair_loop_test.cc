@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <kj/debug.h>
+#include <kj/io.h>
 #include <unistd.h>
 
 namespace troupe::sandbox {
