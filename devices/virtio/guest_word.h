@@ -8,8 +8,8 @@
 #include "devices/virtio/guest_watch.h"
 
 // The one way to read or write a word of memory the guest shares. Each function compiles to exactly
-// one access of the word's own width (guest_word_test looks at the machine code), so what a check
-// saw is what is used, whatever the guest writes meanwhile.
+// one access of the word's own width (guest_word_codegen_test looks at the machine code), so what a
+// check saw is what is used, whatever the guest writes meanwhile.
 //
 // Words are little-endian (§1.4) and so is every machine we build for.
 namespace troupe::virtio {
