@@ -16,7 +16,7 @@ kj::Promise<void> readOn() {
 class FairLoop: public testing::Test {
  protected:
   FairLoop() { alarm(10); }  // who is never looked at waits forever
-  ~FairLoop() { alarm(0); }
+  ~FairLoop() noexcept override { alarm(0); }
   kj::AsyncIoContext io = setupFairIo();
   kj::Promise<void> busy = readOn().eagerlyEvaluate(nullptr);
 };
