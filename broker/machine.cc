@@ -221,12 +221,15 @@ kj::Promise<void> Machine::powerOn() {
   return clearRam(0);
 }
 
-// Piece by piece, with the loop's other work in between: freeing pages takes a while.
+// Piece by piece, with the loop's other work in between: freeing pages takes a while. By way of the
+// timer, since a loop that has something to do at once does not look at its fds.
 kj::Promise<void> Machine::clearRam(uint64_t offset) {
   constexpr uint64_t PIECE = 128 * MIB;  // some ten milliseconds
   uint64_t reached = guestRam.clear(offset, PIECE);
   if (reached == guestRam.size()) return kj::READY_NOW;
-  return kj::evalLast([this, reached]() { return clearRam(reached); });
+  return ground.events.getTimer().afterDelay(0 * kj::NANOSECONDS).then([this, reached]() {
+    return clearRam(reached);
+  });
 }
 
 uint64_t Machine::exits() const {

@@ -5,6 +5,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include <functional>
+
 #include "broker/boot_fakes.h"
 #include "broker/loop_mailbox.h"
 #include "broker/memory_map.h"
@@ -321,6 +323,24 @@ TEST(Machine, ARunningGuestIsResetFromOutsideAndAPausedOneStaysPaused) {
   bench.machine->resume().wait(bench.io.waitScope);
   EXPECT_EQ(bench.nextEnd().reason, EndReason::POWERED_OFF);
   EXPECT_EQ(bench.serialOutput(), "b");
+}
+
+TEST(Machine, TheLoopHasOtherWorkWhileRamIsEmptied) {
+  constexpr size_t PIECES = 8;
+  Bench bench(1, PIECES * 128 * MIB);
+  bench.load(pvhKernel(outByte(0x64, 0xfe) + haltForever()));
+  EXPECT_EQ(bench.runToEnd(), EndReason::RESET);
+  bench.machine->powerOff().wait(bench.io.waitScope);
+  size_t looks = 0;
+  std::function<kj::Promise<void>()> look = [&]() {
+    ++looks;
+    return bench.io.provider->getTimer().afterDelay(0 * kj::NANOSECONDS).then([&]() {
+      return look();
+    });
+  };
+  auto looking = look().eagerlyEvaluate(nullptr);
+  bench.machine->powerOn().wait(bench.io.waitScope);
+  EXPECT_GE(looks, PIECES - 1);
 }
 
 TEST(Machine, ASecondProcessorWaitsForItsInitAfterAReset) {
