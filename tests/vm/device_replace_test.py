@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -13,6 +14,7 @@ import report
 import supervised
 
 TIMES = 10
+NOT_STARTED = 4  # exit code
 
 
 class DeviceReplace(supervised.SupervisedVm):
@@ -163,6 +165,20 @@ class DeviceReplace(supervised.SupervisedVm):
         self.assertIn("TRP-dev-002", self.replace("rng0", "--binary", "/bin/true", expect=2))
         vm.kill()
         vm.communicate()
+
+    def testAHostWithoutRoomForTheNewProcessLeavesAllAsItWas(self):
+        vm = self.start("idle", "--vsock", "cid=4100000019")
+        self.until(vm, " 0 failed")
+        before = self.actors()["vsock0"]["pid"]
+        resource.prlimit(vm.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+        for _ in range(2):
+            said = self.replace("vsock0", expect=NOT_STARTED)
+            self.assertIn("goes on as it was; the new process could not be started", said)
+            self.assertIn("TRP-jail-005", said)
+        self.assertEqual(self.actors()["vsock0"]["pid"], before)
+        self.replace("rng0")  # which needs few
+        vm.terminate()
+        self.end(vm, 18)
 
     def testWhatDoesNotDoLeavesTheProcessAsItWas(self):
         path = self.folder.disk("a")

@@ -87,6 +87,7 @@ class Supervisor {
   kj::Promise<void> tidyUp(Ward& ward);
   kj::Promise<void> keepSpare(Ward& ward);
   void dropSpare(Ward& ward);
+  void startNext(Ward& ward, Succession::Change change);
   kj::Promise<void> handOver(Ward& ward);
   void endExchange(Ward& ward, kj::StringPtr why);
 

@@ -25,15 +25,24 @@ kj::Exception notExchanged(Actor& serving, kj::StringPtr why) {
       .toException();
 }
 
+kj::String whatNext(Actor& serving) {
+  return kj::str(serving.describe(), " goes on as it was; the new process");
+}
+
+kj::Exception notStarted(Actor& serving, const kj::Exception& failure) {
+  return wrapActorError(failure, codes::NOT_EXCHANGED,
+                        kj::str(whatNext(serving), " could not be started"))
+      .toException();
+}
+
 // Of the process that was to take `serving`'s place, when it came to nothing.
 kj::Exception didNotBegin(Actor& serving, Actor& next, kj::Maybe<kj::Exception&> failure) {
-  auto what = kj::str(serving.describe(), " goes on as it was; the new process");
+  auto what = whatNext(serving);
   KJ_IF_MAYBE (refusal, explainRefusal(next, kj::str(what, " died"))) {
     return refusal->toException();
   }
   KJ_IF_MAYBE (exception, next.startFailure()) {
-    return wrapActorError(*exception, codes::NOT_EXCHANGED, kj::str(what, " could not be started"))
-        .toException();
+    return notStarted(serving, *exception);
   }
   KJ_IF_MAYBE (status, next.waitStatus()) {
     UserError error(codes::NOT_EXCHANGED,
@@ -59,8 +68,11 @@ kj::AutoCloseFd mountsOf(Actor& actor) {
 void Supervisor::wantSpare(Ward& ward) {
   bool isWanted = ward.succession.policy().spares > 0 && ward.succession.mayStandBeside();
   if (!isWanted || ward.device.spare != nullptr) return;
-  ward.preparing = keepSpare(ward).eagerlyEvaluate(
-      [](kj::Exception&& failure) { KJ_LOG(ERROR, "there will be no spare process", failure); });
+  // A host that has no place for another process may say so at once.
+  ward.preparing =
+      kj::evalNow([&]() { return keepSpare(ward); }).eagerlyEvaluate([](kj::Exception&& failure) {
+        KJ_LOG(ERROR, "there will be no spare process", failure);
+      });
 }
 
 // After an exchange of processes, once the one that serves has got a CPU for itself.
@@ -116,6 +128,13 @@ void Supervisor::endExchange(Ward& ward, kj::StringPtr why) {
   }
 }
 
+void Supervisor::startNext(Ward& ward, Succession::Change change) {
+  auto& build = *ward.nextBuild.emplace(ward.succession.changed(kj::mv(change)));
+  if (ward.device.helper != nullptr) ward.spareHelperEnd = makeHelperEnd(ward);
+  ward.device.spare.emplace(
+      ward.succession.launch(ground.io, ground.launcher, build, ward.device.witness));
+}
+
 kj::Promise<void> Supervisor::exchange(uint16_t device, Succession::Change change) {
   for (auto& one : wards) {
     auto& ward = *one;
@@ -125,10 +144,12 @@ kj::Promise<void> Supervisor::exchange(uint16_t device, Succession::Change chang
         !ward.isServing || ward.exchange != nullptr || ward.device.actor->waitStatus() != nullptr;
     if (isBusy) return notExchanged(*ward.device.actor, "it is being replaced already, or is down");
     dropSpare(ward);
-    auto& build = *ward.nextBuild.emplace(ward.succession.changed(kj::mv(change)));
-    if (ward.device.helper != nullptr) ward.spareHelperEnd = makeHelperEnd(ward);
-    auto& next = ward.device.spare.emplace(
-        ward.succession.launch(ground.io, ground.launcher, build, ward.device.witness));
+    KJ_IF_MAYBE (failure, kj::runCatchingExceptions([&]() { startNext(ward, kj::mv(change)); })) {
+      ward.nextBuild = nullptr;
+      wantSpare(ward);
+      return notStarted(*ward.device.actor, *failure);
+    }
+    auto& next = KJ_ASSERT_NONNULL(ward.device.spare);
     auto paf = kj::newPromiseAndFulfiller<void>();
     ward.exchange = kj::mv(paf.fulfiller);
     auto& actor = *next.actor;
