@@ -239,6 +239,7 @@ interface HostVsockEndpoint {
   # The host's side of a realm. All of a realm's clients share its ports.
   listen @0 (port :UInt32, acceptor :HostVsockAcceptor) -> (status :VsockStatus);
   # Until this endpoint is dropped. alreadyBound: somebody listens, or a connection has that port.
+  # `acceptor` is an object of the client's own: what it was given here is refused.
   connect @1 (cid :UInt32, port :UInt32, socket :Handle) -> (status :VsockStatus);
   # `socket` is one end of a stream socket pair; the guest's stream is on the other then.
   # connectionRefused: no such guest, cid 2, or the guest does not listen. Of the host's ports it

@@ -1,22 +1,55 @@
 #include "vmm/serve/vsock_endpoint_actor.h"
 
+#include <capnp/capability.h>
 #include <fcntl.h>
+#include <kj/debug.h>
 
 namespace troupe::realm {
+
+namespace {
+
+// What `given` leads to once it is known.
+capnp::Capability::Client resolved(capnp::Capability::Client given) {
+  auto hook = capnp::ClientHook::from(kj::mv(given));
+  for (;;) {
+    KJ_IF_MAYBE (further, hook->getResolved()) {
+      hook = further->addRef();
+    } else {
+      return capnp::Capability::Client(kj::mv(hook));
+    }
+  }
+}
+
+bool isHere(capnp::Capability::Client given, capnp::Capability::Client oneHere) {
+  return capnp::ClientHook::from(kj::mv(given))->getBrand() ==
+         capnp::ClientHook::from(kj::mv(oneHere))->getBrand();
+}
+
+}  // namespace
 
 VsockEndpointActor::VsockEndpointActor(kj::Own<VsockExchange> exchange, kj::Own<Session> session)
     : exchange(kj::mv(exchange)), session(kj::mv(session)) {}
 
+// An acceptor lasts as long as this does. One that were an object of this process could hold this,
+// or a realm, and so both would outlive the client.
 kj::Promise<void> VsockEndpointActor::listen(ListenContext context) {
-  auto params = context.getParams();
-  auto status = VsockStatus::NO_RESOURCES;
-  if (session->hasRoom()) {
-    kj::Own<VsockExchange::Listening> one;
-    status = exchange->listen(params.getPort(), params.getAcceptor(), session->asker(), one);
-    if (status == VsockStatus::OK) listeners.add(Listener{session->reserve(), kj::mv(one)});
-  }
-  context.getResults().setStatus(status);
-  return kj::READY_NOW;
+  context.allowCancellation();  // who gives a promise may never keep it
+  capnp::Capability::Client given = context.getParams().getAcceptor();
+  auto known = given.whenResolved();
+  return known.then([this, context, given = kj::mv(given)]() mutable {
+    auto acceptor = resolved(kj::mv(given));
+    KJ_REQUIRE(!isHere(acceptor, thisCap()), "an acceptor is an object of whoever listens");
+    context.getResults().setStatus(
+        listen(context.getParams().getPort(), acceptor.castAs<HostVsockAcceptor>()));
+  });
+}
+
+VsockStatus VsockEndpointActor::listen(uint32_t port, HostVsockAcceptor::Client acceptor) {
+  if (!session->hasRoom()) return VsockStatus::NO_RESOURCES;
+  kj::Own<VsockExchange::Listening> one;
+  auto status = exchange->listen(port, kj::mv(acceptor), session->asker(), one);
+  if (status == VsockStatus::OK) listeners.add(Listener{session->reserve(), kj::mv(one)});
+  return status;
 }
 
 kj::Promise<void> VsockEndpointActor::connect(ConnectContext context) {

@@ -18,6 +18,8 @@ class VsockEndpointActor final: public HostVsockEndpoint::Server {
   kj::Promise<void> connect(ConnectContext context) override;
 
  private:
+  VsockStatus listen(uint32_t port, HostVsockAcceptor::Client acceptor);
+
   kj::Own<VsockExchange> exchange;
   kj::Own<Session> session;
   Session::Thing counted{*session};

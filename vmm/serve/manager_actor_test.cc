@@ -1,0 +1,113 @@
+// What a client holds goes with its connection, whatever it made of it.
+#include "vmm/serve/manager_actor.h"
+
+#include <capnp/rpc-twoparty.h>
+#include <gtest/gtest.h>
+#include <kj/debug.h>
+
+namespace troupe::realm {
+namespace {
+
+struct Bench {
+  static Stage::Choices choices() {
+    Stage::Choices choices;
+    choices.jail = sandbox::Jail::OFF;
+    choices.programs = "bin"_kj;
+    return choices;
+  }
+
+  // Until nothing happens any more.
+  void settle() {
+    for (int i = 0; i < 100; i++)
+      io.waitScope.poll();
+  }
+
+  kj::AsyncIoContext io = kj::setupAsyncIo();
+  Stage stage{io, choices()};
+  Environments realms{io, stage};
+  RealmTerms terms;
+};
+
+using Network = capnp::TwoPartyVatNetwork;
+using Rpc = capnp::RpcSystem<capnp::rpc::twoparty::VatId>;
+
+// One client's, both of its ends.
+class Connection {
+ public:
+  explicit Connection(Bench& bench)
+      : bench(bench),
+        pipe(bench.io.provider->newCapabilityPipe()),
+        serverNetwork(*pipe.ends[0], 4, capnp::rpc::twoparty::Side::SERVER),
+        server(capnp::makeRpcServer(
+            serverNetwork,
+            kj::heap<ManagerActor>(bench.realms, bench.terms,
+                                   kj::refcounted<Session>(bench.io.provider->getTimer())))),
+        clientNetwork(*pipe.ends[1], 4, capnp::rpc::twoparty::Side::CLIENT),
+        client(capnp::makeRpcClient(clientNetwork)) {}
+
+  ~Connection() noexcept(false) {
+    pipe.ends[1]->shutdownWrite();
+    serverNetwork.onDisconnect().wait(bench.io.waitScope);
+    bench.settle();
+  }
+  KJ_DISALLOW_COPY(Connection);
+
+  Realm::Client create(uint32_t& id) {
+    capnp::MallocMessageBuilder message(8);
+    auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+    vatId.setSide(capnp::rpc::twoparty::Side::SERVER);
+    auto manager = client.bootstrap(vatId).castAs<Manager>();
+    auto made = manager.createRequest().send().wait(bench.io.waitScope);
+    id = made.getId();
+    return made.getRealm();
+  }
+
+  HostVsockEndpoint::Client endpointOf(Realm::Client realm) {
+    return realm.getHostVsockEndpointRequest().send().wait(bench.io.waitScope).getEndpoint();
+  }
+
+ private:
+  Bench& bench;
+  kj::CapabilityPipe pipe;
+  Network serverNetwork;
+  Rpc server;
+  Network clientNetwork;
+  Rpc client;
+};
+
+kj::Promise<VsockStatus> listen(HostVsockEndpoint::Client endpoint, uint32_t port,
+                                HostVsockAcceptor::Client acceptor) {
+  auto request = endpoint.listenRequest();
+  request.setPort(port);
+  request.setAcceptor(kj::mv(acceptor));
+  return request.send().then([](auto&& answer) { return answer.getStatus(); });
+}
+
+class Acceptor final: public HostVsockAcceptor::Server {};
+
+// The realm would hold what holds the realm.
+TEST(Connection, CannotListenWithWhatItWasGiven) {
+  Bench bench;
+  uint32_t id = 0;
+  {
+    Connection connection(bench);
+    auto realm = connection.create(id);
+    auto endpoint = connection.endpointOf(realm);
+    auto isRefused = [&](HostVsockAcceptor::Client acceptor) {
+      return kj::runCatchingExceptions([&]() {
+               listen(endpoint, 52, kj::mv(acceptor)).wait(bench.io.waitScope);
+             }) != nullptr;
+    };
+    EXPECT_TRUE(isRefused(endpoint.castAs<HostVsockAcceptor>()));
+    EXPECT_TRUE(isRefused(realm.castAs<HostVsockAcceptor>()));
+    EXPECT_TRUE(isRefused(HostVsockAcceptor::Client(
+        bench.io.provider->getTimer().afterDelay(0 * kj::SECONDS).then([endpoint]() mutable {
+          return endpoint.castAs<HostVsockAcceptor>();
+        }))));
+    EXPECT_FALSE(isRefused(kj::heap<Acceptor>()));
+  }
+  EXPECT_TRUE(bench.realms.find(id) == nullptr);
+}
+
+}  // namespace
+}  // namespace troupe::realm
