@@ -109,5 +109,35 @@ TEST(Connection, CannotListenWithWhatItWasGiven) {
   EXPECT_TRUE(bench.realms.find(id) == nullptr);
 }
 
+// One whose maker does not want the answer any more.
+TEST(Connection, WaitsForNoPromiseOfACallThatIsOver) {
+  Bench bench;
+  uint32_t id = 0;
+  Connection connection(bench);
+  auto realm = connection.create(id);
+  auto endpoint = connection.endpointOf(realm);
+  auto acceptor = kj::newPromiseAndFulfiller<HostVsockAcceptor::Client>();
+  auto socket = kj::newPromiseAndFulfiller<Handle::Client>();
+  auto directory = kj::newPromiseAndFulfiller<Handle::Client>();
+  {
+    auto listening = listen(endpoint, 52, kj::mv(acceptor.promise));
+    auto connect = endpoint.connectRequest();
+    connect.setSocket(kj::mv(socket.promise));
+    auto connecting = connect.send();
+    auto launch = realm.launchInstanceRequest();
+    launch.initLaunchInfo().initFlatNamespace().initDirectories(1).set(0,
+                                                                       kj::mv(directory.promise));
+    auto launching = launch.send();
+    bench.settle();
+    EXPECT_TRUE(acceptor.fulfiller->isWaiting());
+    EXPECT_TRUE(socket.fulfiller->isWaiting());
+    EXPECT_TRUE(directory.fulfiller->isWaiting());
+  }
+  bench.settle();
+  EXPECT_FALSE(acceptor.fulfiller->isWaiting());
+  EXPECT_FALSE(socket.fulfiller->isWaiting());
+  EXPECT_FALSE(directory.fulfiller->isWaiting());
+}
+
 }  // namespace
 }  // namespace troupe::realm

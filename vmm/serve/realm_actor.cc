@@ -62,6 +62,7 @@ RealmActor::RealmActor(Environment& realm, kj::Own<Session> session)
     : realm(realm), session(kj::mv(session)) {}
 
 kj::Promise<void> RealmActor::launchInstance(LaunchInstanceContext context) {
+  context.allowCancellation();  // who promises a file may never hand it over
   auto info = context.getParams().getLaunchInfo();
   auto label = info.hasLabel() ? info.getLabel() : info.getUrl();
   checkText("label of a guest", label);

@@ -53,6 +53,7 @@ VsockStatus VsockEndpointActor::listen(uint32_t port, HostVsockAcceptor::Client 
 }
 
 kj::Promise<void> VsockEndpointActor::connect(ConnectContext context) {
+  context.allowCancellation();
   auto handle = context.getParams().getSocket();
   auto lent = handle.getFd();
   return lent

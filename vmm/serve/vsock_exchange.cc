@@ -146,12 +146,15 @@ kj::Promise<VsockStatus> VsockExchange::connect(uint32_t cid, uint32_t port,
   if (hostPort > LAST_EPHEMERAL) return VsockStatus::NO_RESOURCES;
   KJ_SYSCALL(fcntl(socket, F_SETFL, O_NONBLOCK));
   inUse.emplace(hostPort, Use{cid, port});
-  return offer(cid, HOST_CID, hostPort, port, kj::mv(socket))
-      .then([this, hostPort, cid, port](VsockStatus status) {
-        if (status != VsockStatus::OK) freePort(hostPort, cid, port);
-        return status;
-      })
-      .attach(kj::addRef(*this));
+  auto answered = offer(cid, HOST_CID, hostPort, port, kj::mv(socket))
+                      .then([this, hostPort, cid, port](VsockStatus status) {
+                        if (status != VsockStatus::OK) freePort(hostPort, cid, port);
+                        return status;
+                      })
+                      .attach(kj::addRef(*this))
+                      .fork();
+  answered.addBranch().ignoreResult().detach([](kj::Exception&&) {});
+  return answered.addBranch();
 }
 
 kj::Promise<VsockExchange::Socket> VsockExchange::reach(uint32_t from, uint32_t fromPort,

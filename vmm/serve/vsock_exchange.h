@@ -45,7 +45,8 @@ class VsockExchange final: public kj::Refcounted {
                      kj::Own<Listening>& listening);
 
   // The other end of `socket` becomes a stream of the host's to `port` of a guest. It is a
-  // connected stream socket. Resolves when the guest has answered.
+  // connected stream socket. Resolves when the guest has answered. Goes on when nobody waits for
+  // it.
   kj::Promise<VsockStatus> connect(uint32_t cid, uint32_t port, kj::AutoCloseFd socket);
 
  private:

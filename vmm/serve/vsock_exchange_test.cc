@@ -189,6 +189,17 @@ TEST(VsockExchange, ARefusedStreamHasNoPort) {
   EXPECT_EQ(bench.device.peerPort, 49152);
 }
 
+TEST(VsockExchange, ARefusedStreamHasNoPortWhenNobodyWaitsForItEither) {
+  Bench bench;
+  auto guest = bench.join(3, bench.device);
+  bench.device.answer = OfferAnswer::REFUSED;
+  { auto connecting = bench.exchange->connect(3, 22, makePair().theirs); }
+  bench.io.waitScope.poll();
+  bench.device.answer = OfferAnswer::ACCEPTED;
+  EXPECT_EQ(bench.connect(3, 22), VsockStatus::OK);
+  EXPECT_EQ(bench.device.peerPort, VsockExchange::FIRST_EPHEMERAL);
+}
+
 TEST(VsockExchange, APortInUseIsNoListenersAndAListenersIsNotUsed) {
   Bench bench;
   auto guest = bench.join(3, bench.device);
