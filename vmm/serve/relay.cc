@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <kj/debug.h>
 #include <kj/encoding.h>
+#include <kj/vector.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@ namespace {
 
 constexpr int KEY_PATIENCE_MS = 500;  // for a second detach key
 constexpr size_t PIECE = 16 << 10;
+constexpr size_t MOST_UNSENT = 4 * PIECE;
 
 // False when it takes no more.
 bool writeAll(int fd, kj::ArrayPtr<const kj::byte> bytes) {
@@ -46,32 +48,92 @@ ssize_t readSome(int fd, kj::ArrayPtr<kj::byte> into) {
   }
 }
 
-}  // namespace
+// What is on its way to the other side, which takes it when it likes. It is listened to meanwhile:
+// it may be waiting for that.
+class Unsent {
+ public:
+  explicit Unsent(int socket) : socket(socket) {}
 
-RelayEnd relay(int socket, Detachable detachable, Written written) {
-  bool isTyped = detachable == Detachable::YES && isatty(STDIN_FILENO);
-  kj::Maybe<kj::Own<GuestTerminal>> terminal;
-  if (isTyped) terminal = kj::heap<GuestTerminal>();
-  console::DetachKey key;
-  kj::byte buffer[PIECE];
-  pollfd fds[] = {{socket, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
-  for (;;) {
+  bool isEmpty() const { return bytes.size() == 0; }
+  bool hasRoom() const { return bytes.size() < MOST_UNSENT; }
+  void add(kj::ArrayPtr<const kj::byte> more) { bytes.addAll(more); }
+  void clear() { bytes.clear(); }
+
+  // Sends what is taken now. False when nothing will be any more.
+  bool send() {
+    ssize_t sent = ::send(socket, bytes.begin(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) return errno == EAGAIN || errno == EINTR;
+    auto rest = kj::heapArray<kj::byte>(bytes.asPtr().slice(sent, bytes.size()));
+    bytes.clear();
+    bytes.addAll(rest);
+    return true;
+  }
+
+ private:
+  const int socket;
+  kj::Vector<kj::byte> bytes;
+};
+
+class Relay {
+ public:
+  Relay(int socket, Detachable detachable, Written written)
+      : socket(socket),
+        isTyped(detachable == Detachable::YES && isatty(STDIN_FILENO)),
+        written(written),
+        unsent(socket) {
+    if (isTyped) terminal = kj::heap<GuestTerminal>();
+  }
+
+  RelayEnd run() {
+    for (;;) {
+      KJ_IF_MAYBE (end, turn()) {
+        return *end;
+      }
+    }
+  }
+
+ private:
+  kj::Maybe<RelayEnd> turn() {
+    pollfd fds[] = {{socket, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
+    if (!unsent.isEmpty()) fds[0].events |= POLLOUT;
+    if (!hasInput || !unsent.hasRoom()) fds[1].fd = -1;  // poll passes it over
     int count = poll(fds, 2, key.pending() ? KEY_PATIENCE_MS : -1);
-    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EINTR) return nullptr;
     KJ_SYSCALL(count);
     if (count == 0) return RelayEnd::DETACHED;  // the key, and nothing after it
-    if (fds[0].revents != 0) {
-      ssize_t bytes = readSome(socket, buffer);
-      if (bytes < 0 && errno == EAGAIN) continue;
-      if (bytes <= 0) return RelayEnd::CLOSED;
-      if (!writeOut(kj::arrayPtr(buffer, bytes), written)) return RelayEnd::OUTPUT_GONE;
+    if ((fds[0].revents & ~POLLOUT) != 0) {
+      KJ_IF_MAYBE (end, hear()) {
+        return *end;
+      }
     }
-    if (fds[1].revents == 0) continue;
+    if ((fds[0].revents & POLLOUT) != 0) say();
+    if (fds[1].revents != 0) return readInput();
+    return nullptr;
+  }
+
+  kj::Maybe<RelayEnd> hear() {
+    ssize_t bytes = readSome(socket, buffer);
+    if (bytes < 0 && errno == EAGAIN) return nullptr;
+    if (bytes <= 0) return RelayEnd::CLOSED;
+    if (!writeOut(kj::arrayPtr(buffer, bytes), written)) return RelayEnd::OUTPUT_GONE;
+    return nullptr;
+  }
+
+  void say() {
+    if (!unsent.send()) {
+      unsent.clear();
+      hasInput = false;
+    } else if (!hasInput) {
+      passOnEnd();
+    }
+  }
+
+  kj::Maybe<RelayEnd> readInput() {
     ssize_t bytes = readSome(STDIN_FILENO, buffer);
     if (bytes <= 0) {
-      fds[1].fd = -1;  // poll passes it over
-      shutdown(socket, SHUT_WR);
-      continue;
+      hasInput = false;
+      passOnEnd();
+      return nullptr;
     }
     auto typed = kj::arrayPtr(buffer, bytes);
     if (isTyped) {
@@ -79,8 +141,29 @@ RelayEnd relay(int socket, Detachable detachable, Written written) {
       if (result.detach) return RelayEnd::DETACHED;
       typed = typed.slice(0, result.kept);
     }
-    if (!writeAll(socket, typed)) fds[1].fd = -1;
+    unsent.add(typed);
+    return nullptr;
   }
+
+  // Behind the last byte.
+  void passOnEnd() {
+    if (unsent.isEmpty()) shutdown(socket, SHUT_WR);
+  }
+
+  const int socket;
+  const bool isTyped;
+  const Written written;
+  kj::Maybe<kj::Own<GuestTerminal>> terminal;
+  console::DetachKey key;
+  Unsent unsent;
+  bool hasInput = true;
+  kj::byte buffer[PIECE];
+};
+
+}  // namespace
+
+RelayEnd relay(int socket, Detachable detachable, Written written) {
+  return Relay(socket, detachable, written).run();
 }
 
 }  // namespace troupe
