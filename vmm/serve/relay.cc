@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <kj/debug.h>
 #include <kj/encoding.h>
+#include <kj/time.h>
 #include <kj/vector.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -15,7 +16,7 @@ namespace troupe {
 
 namespace {
 
-constexpr int KEY_PATIENCE_MS = 500;  // for a second detach key
+constexpr kj::Duration KEY_PATIENCE = 500 * kj::MILLISECONDS;  // for a second detach key
 constexpr size_t PIECE = 16 << 10;
 constexpr size_t MOST_UNSENT = 4 * PIECE;
 
@@ -97,10 +98,13 @@ class Relay {
     pollfd fds[] = {{socket, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
     if (!unsent.isEmpty()) fds[0].events |= POLLOUT;
     if (!hasInput || !unsent.hasRoom()) fds[1].fd = -1;  // poll passes it over
-    int count = poll(fds, 2, key.pending() ? KEY_PATIENCE_MS : -1);
+    auto left = kj::max(keyStandsAlone - clock.now(), 0 * kj::SECONDS);
+    int count = poll(fds, 2, key.pending() ? int(left / kj::MILLISECONDS) + 1 : -1);
     if (count < 0 && errno == EINTR) return nullptr;
     KJ_SYSCALL(count);
-    if (count == 0) return RelayEnd::DETACHED;  // the key, and nothing after it
+    // The key, and nothing after it, however much the other side says.
+    bool isOver = key.pending() && fds[1].revents == 0 && clock.now() >= keyStandsAlone;
+    if (isOver) return RelayEnd::DETACHED;
     if ((fds[0].revents & ~POLLOUT) != 0) {
       KJ_IF_MAYBE (end, hear()) {
         return *end;
@@ -140,6 +144,7 @@ class Relay {
       auto result = key.filter(typed);
       if (result.detach) return RelayEnd::DETACHED;
       typed = typed.slice(0, result.kept);
+      keyStandsAlone = clock.now() + KEY_PATIENCE;
     }
     unsent.add(typed);
     return nullptr;
@@ -155,6 +160,8 @@ class Relay {
   const Written written;
   kj::Maybe<kj::Own<GuestTerminal>> terminal;
   console::DetachKey key;
+  const kj::MonotonicClock& clock = kj::systemPreciseMonotonicClock();
+  kj::TimePoint keyStandsAlone = clock.now();  // from then on, while it is pending
   Unsent unsent;
   bool hasInput = true;
   kj::byte buffer[PIECE];

@@ -5,11 +5,13 @@
 #include <kj/debug.h>
 #include <kj/io.h>
 #include <poll.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 namespace troupe {
@@ -100,6 +102,30 @@ TEST(Relay, ListensToWhoHearsNothingBeforeItHasSpoken) {
   pair.ours = nullptr;
   EXPECT_EQ(relaying.end(), RelayEnd::CLOSED);
   EXPECT_EQ(lseek(output, 0, SEEK_END), off_t(BYTES));
+}
+
+TEST(Relay, IsLeftByTheKeyWhileTheOtherSideSpeaks) {
+  int master, slave;
+  KJ_SYSCALL(openpty(&master, &slave, nullptr, nullptr, nullptr));
+  kj::AutoCloseFd keyboard(master), terminal(slave);
+  termios modes;
+  KJ_SYSCALL(tcgetattr(terminal, &modes));
+  cfmakeraw(&modes);  // it is not the terminal of this session, so nobody else does
+  KJ_SYSCALL(tcsetattr(terminal, TCSANOW, &modes));
+  auto output = memoryOf(0);
+  Pair pair;
+  Relaying relaying(terminal, output, pair, Detachable::YES);
+  ASSERT_EQ(write(pair.ours, "x", 1), 1);
+  while (lseek(output, 0, SEEK_END) == 0)
+    usleep(1000);
+  ASSERT_EQ(write(keyboard, "\x1d", 1), 1);
+  constexpr int STEP_US = 10000;
+  for (int waited = 0; waited < SILENCE_MS * 1000; waited += STEP_US) {
+    if (send(pair.ours, "x", 1, MSG_NOSIGNAL) < 0) break;  // it has gone
+    usleep(STEP_US);
+  }
+  pair.ours = nullptr;
+  EXPECT_EQ(relaying.end(), RelayEnd::DETACHED);
 }
 
 }  // namespace
