@@ -357,6 +357,7 @@ kj::Promise<RpcSession::Answer> RpcSession::read(JsonValue::Reader request, uint
 kj::Promise<RpcSession::Answer> RpcSession::write(JsonValue::Reader request, uint32_t handle) {
   KJ_IF_MAYBE (text, fieldOf(request, "base64")) {
     auto bytes = kj::decodeBase64(textOf(*text, "base64").asArray());
+    if (bytes.hadErrors) refuse(kj::str("\"base64\" is no base64"));
     size_t count = bytes.size();
     auto& stream = streamOf(find(handle), handle);
     return stream.write(bytes.begin(), count).attach(kj::mv(bytes)).then([count]() {
