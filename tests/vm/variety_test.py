@@ -177,6 +177,28 @@ class Variety(unittest.TestCase):
         self.assertRegex(out, r"(?m)^ok +rng0 +bytes ")
         self.assertEqual(self.folder.left_over(), [])
 
+    def testEveryOneOfAsManyDisksIsShown(self):
+        words = ["--serial", f"file={self.folder.file('guest/serial')}"]
+        for index in range(MOST_DISKS):
+            words += ["--disk", self.folder.disk(f"disk{index}", size=65536)]
+        process = self.folder.start("run", *self.kernel, "--name", self.name, "--cmdline", "idle",
+                                    *words)
+        try:
+            self.folder.status(self.name)
+            disks = {f"blk{index}" for index in range(MOST_DISKS)}
+            for command, members in ((("inspect", self.name, "jail"), "actors"),
+                                     (("graph", self.name), "processes"),
+                                     (("inspect", self.name, "load"), "processes")):
+                with self.subTest(command):
+                    code, out, err = self.folder.run(*command, "--json")
+                    self.assertEqual(code, 0, out + err)
+                    self.assertLessEqual(disks, {one["name"] for one in json.loads(out)[members]})
+            self.folder.run("stop", "--force", self.name)
+            self.finish(process, 18)
+        finally:
+            process.kill()
+            process.wait()
+
     def testSeveralAtOnceKnowNothingOfEachOther(self):
         names = [self.folder.vm(f"vm{index}") for index in range(4)]
         processes = {}

@@ -32,7 +32,9 @@ constexpr uint32_t ACCEPTED_FDS = 1;
 
 capnp::ReaderOptions boundedReading() {
   capnp::ReaderOptions options;
-  options.traversalLimitInWords = 8 * 1024;  // 64 KiB: its calls have no long parameters
+  // Its calls have no long parameters, but the limit is for both directions: as the front end's
+  // own, for what is told of the jails of a VM with every disk.
+  options.traversalLimitInWords = 32 * 1024;
   options.nestingLimit = 16;
   return options;
 }
