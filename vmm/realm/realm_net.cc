@@ -1,7 +1,9 @@
 #include "vmm/realm/realm_net.h"
 
+#include <capnp/message.h>
 #include <net/if.h>
 
+#include "vmm/config/net_plan.h"
 #include "vmm/words/error_codes.h"
 #include "vmm/words/quote.h"
 #include "vmm/words/user_error.h"
@@ -64,15 +66,26 @@ RealmNets::RealmNets(GuestPlan& plan, const NetChoice& choice) {
     }
     return;
   }
+  // In the order of the guest, as if each were the user's: what cannot be is refused before
+  // anything is opened, and an address that stands for somebody is written in one way.
   size_t own = plan.nets.size() - plan.hasDefaultNet;
+  capnp::MallocMessageBuilder message;
+  auto nets = message.initRoot<VmConfig>().initNets(kj::uint(plan.nets.size()) + typed.size());
+  kj::uint next = 0;
   for (auto& mac : plan.nets.asPtr().slice(0, own))
-    links.add(linkFor(macText(mac), choice));
-  for (auto net : typed) {
-    auto link = linkFor(net.getMac(), choice);
-    link.typed = net;
+    nets[next++].setMac(macText(mac));
+  for (auto net : typed)
+    nets.setWithCaveats(next++, net);
+  if (plan.hasDefaultNet) nets[next].setMac(macText(plan.nets.back()));
+  for (auto net : nets)
+    net.setUser(true);
+  auto planned = planNets(nets, "");
+  for (kj::uint i = 0; i < nets.size(); i++) {
+    bool saysMac = nets[i].getMac().size() > 0;
+    auto link = linkFor(saysMac ? troupe::macText(planned[i].mac) : kj::String(), choice);
+    if (i >= own && i - own < typed.size()) link.typed = typed[i - own];
     links.add(kj::mv(link));
   }
-  if (plan.hasDefaultNet) links.add(linkFor(macText(plan.nets.back()), choice));
 }
 
 RealmNets::Link RealmNets::linkFor(kj::StringPtr mac, const NetChoice& choice) {
