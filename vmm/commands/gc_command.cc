@@ -17,13 +17,6 @@ namespace {
 
 constexpr size_t LONGEST_PATH = 4096;
 
-kj::StringPtr kindOf(kj::StringPtr path) {
-  if (path.endsWith(".sock")) return "socket";
-  if (path.endsWith(".lock")) return "lock";
-  if (path.endsWith(QUARANTINE)) return "quarantine";
-  return "lease of a cid";
-}
-
 }  // namespace
 
 ExitCode gcCommand(kj::ArrayPtr<const kj::StringPtr> words) {
@@ -44,7 +37,7 @@ ExitCode gcCommand(kj::ArrayPtr<const kj::StringPtr> words) {
   for (kj::uint i = 0; i < removed.size(); i++) {
     bool isFile = i < files.size();
     auto& path = isFile ? files[i] : groups[i - files.size()];
-    removed[i].setKind(isFile ? kindOf(path) : "control group"_kj);
+    removed[i].setKind(isFile ? leftoverKind(path) : "control group"_kj);
     removed[i].setPath(escape(path, LONGEST_PATH));
   }
   if (line.json()) {

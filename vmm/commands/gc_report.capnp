@@ -10,7 +10,7 @@ struct GcReport {
 
   struct Removed {
     kind @0 :Text;
-    # "socket", "lock", "lease of a cid", "quarantine" or "control group".
+    # "socket", "lock", "lease of a cid", "lease of a MAC address", "quarantine" or "control group".
     path @1 :Text;
   }
 }

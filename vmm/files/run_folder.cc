@@ -215,4 +215,16 @@ kj::Vector<kj::String> removeDead(Leftovers which) {
   return removed;
 }
 
+kj::StringPtr leftoverKind(kj::StringPtr path) {
+  if (path.endsWith(LOCK)) return "lock"_kj;
+  if (path.endsWith(QUARANTINE)) return "quarantine"_kj;
+  auto file =
+      path.slice(path.findLast('/').map([](size_t slash) { return slash + 1; }).orDefault(0));
+  bool isVms = path.endsWith(SOCKET);
+  for (auto end : LINES)
+    isVms = isVms || path.endsWith(end);
+  if (isVms) return "socket"_kj;
+  return file.startsWith(MAC) ? "lease of a MAC address"_kj : "lease of a cid"_kj;
+}
+
 }  // namespace troupe

@@ -58,4 +58,8 @@ kj::Array<kj::String> livingVms();
 enum class Leftovers { BUT_FOR_QUARANTINES, ALL_OF_THEM };
 kj::Vector<kj::String> removeDead(Leftovers which);
 
+// What such a path is, for people: "socket", "lock", "quarantine", "lease of a cid" or "lease of a
+// MAC address".
+kj::StringPtr leftoverKind(kj::StringPtr path);
+
 }  // namespace troupe

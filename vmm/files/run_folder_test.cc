@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <map>
 #include <string>
 
 namespace troupe {
@@ -125,6 +126,26 @@ TEST_F(RunFolder, ListingRemovesWhatKilledVmsLeft) {
   EXPECT_FALSE(exists("dead.sock"));
   EXPECT_FALSE(exists("dead.lock"));
   EXPECT_TRUE(exists("alive.sock"));
+}
+
+TEST_F(RunFolder, WhatIsRemovedIsCalledWhatItIs) {
+  runFolder();
+  const std::map<std::string, std::string> KINDS = {
+      {"dead.lock", "lock"},
+      {"dead.sock", "socket"},
+      {"dead.serial", "socket"},
+      {"dead.console", "socket"},
+      {"dead.blk0.quarantine", "quarantine"},
+      {"cid-77", "lease of a cid"},
+      {"mac-br0-02:00:00:00:00:01", "lease of a MAC address"}};
+  for (auto& one : KINDS) {
+    int fd = open((folder + "/" + one.first).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    ASSERT_EQ(close(fd), 0);
+  }
+  std::map<std::string, std::string> removed;
+  for (auto& path : removeDead(Leftovers::ALL_OF_THEM))
+    removed[path.cStr() + folder.size() + 1] = leftoverKind(path).cStr();
+  EXPECT_EQ(removed, KINDS);
 }
 
 }  // namespace
