@@ -207,7 +207,8 @@ HostFinding checkIoUring() {
     close(fd);
     return present("io_uring", "rings can be made", SEE);
   }
-  return lacking("io_uring", State::REDUCED, kj::str(errnoText(errno), ": disks are slower"), SEE,
+  return lacking("io_uring", State::REDUCED,
+                 kj::str(errnoText(errno), ": no disk can be used but one in memory"), SEE,
                  "sudo sysctl kernel.io_uring_disabled=0");
 }
 
