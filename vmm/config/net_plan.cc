@@ -188,6 +188,14 @@ ForwardPlan planForward(kj::StringPtr name, kj::StringPtr text) {
   return {words[0] == "udp", kj::mv(address), portOf(name, text, host), portOf(name, text, guest)};
 }
 
+// Of two forwards one of which would take the other's connections.
+void checkForwards(kj::StringPtr name, const ForwardPlan& one, const ForwardPlan& other) {
+  bool share =
+      one.udp == other.udp && one.hostPort == other.hostPort &&
+      (one.address == other.address || one.address.size() == 0 || other.address.size() == 0);
+  if (share) refuse(name, kj::str("port ", one.hostPort, " of the host is forwarded twice"));
+}
+
 kj::Array<ForwardPlan> planForwards(NetOptions::Reader net, kj::StringPtr name) {
   auto texts = net.getHostfwd();
   if (texts.size() > 0 && !net.getUser())
@@ -197,14 +205,8 @@ kj::Array<ForwardPlan> planForwards(NetOptions::Reader net, kj::StringPtr name) 
   kj::Vector<ForwardPlan> forwards;
   for (auto text : texts) {
     auto forward = planForward(name, text);
-    for (auto& earlier : forwards) {
-      bool same = earlier.udp == forward.udp && earlier.hostPort == forward.hostPort &&
-                  (earlier.address == forward.address || earlier.address.size() == 0 ||
-                   forward.address.size() == 0);
-      if (same) {
-        refuse(name, kj::str("port ", forward.hostPort, " of the host is forwarded twice"));
-      }
-    }
+    for (auto& earlier : forwards)
+      checkForwards(name, forward, earlier);
     forwards.add(kj::mv(forward));
   }
   return forwards.releaseAsArray();
@@ -266,13 +268,8 @@ void checkPair(const NetPlan& net, const NetPlan& earlier) {
     }
   }
   for (auto& forward : net.forwards) {
-    for (auto& other : earlier.forwards) {
-      if (forward.udp == other.udp && forward.hostPort == other.hostPort &&
-          (forward.address == other.address || forward.address.size() == 0 ||
-           other.address.size() == 0)) {
-        refuse(netName(net), kj::str("port ", forward.hostPort, " of the host is forwarded twice"));
-      }
-    }
+    for (auto& other : earlier.forwards)
+      checkForwards(netName(net), forward, other);
   }
 }
 

@@ -113,28 +113,19 @@ void applyConsoles(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder co
       append<ConsoleOptions>(config.getConsoles().asReader(), texts, parseConsole, config));
 }
 
-void applyRecords(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
+// Of a list of texts, in the words they were given.
+template <typename Init>
+void appendTexts(capnp::List<capnp::Text>::Reader earlier, kj::ArrayPtr<const kj::StringPtr> texts,
+                 Init&& init) {
   if (texts.size() == 0) return;
-  auto earlier = KJ_MAP(text, config.getRecords().asReader()) {
+  auto kept = KJ_MAP(text, earlier) {
     return kj::str(text);
   };
-  auto all = config.initRecords(earlier.size() + texts.size());
-  for (uint i = 0; i < earlier.size(); i++)
-    all.set(i, earlier[i]);
+  capnp::List<capnp::Text>::Builder all = init(kj::uint(kept.size() + texts.size()));
+  for (uint i = 0; i < kept.size(); i++)
+    all.set(i, kept[i]);
   for (uint i = 0; i < texts.size(); i++)
-    all.set(earlier.size() + i, texts[i]);
-}
-
-void applyHostMemory(kj::ArrayPtr<const kj::StringPtr> texts, VmConfig::Builder config) {
-  if (texts.size() == 0) return;
-  auto earlier = KJ_MAP(text, config.getHostMemory().asReader()) {
-    return kj::str(text);
-  };
-  auto all = config.initHostMemory(earlier.size() + texts.size());
-  for (uint i = 0; i < earlier.size(); i++)
-    all.set(i, earlier[i]);
-  for (uint i = 0; i < texts.size(); i++)
-    all.set(earlier.size() + i, texts[i]);
+    all.set(kept.size() + i, texts[i]);
 }
 
 void applyCpuMask(kj::StringPtr text, VmConfig::Builder config) {
@@ -165,8 +156,10 @@ void apply(const Said& said, VmConfig::Builder config) {
   applyNets(said.nets, config);
   applyConsoles(said.consoles, config);
   applyText(said.recordLimit, [&](kj::StringPtr text) { config.setRecordLimit(text); });
-  applyRecords(said.records, config);
-  applyHostMemory(said.hostMemory, config);
+  appendTexts(config.getRecords(), said.records,
+              [&](kj::uint count) { return config.initRecords(count); });
+  appendTexts(config.getHostMemory(), said.hostMemory,
+              [&](kj::uint count) { return config.initHostMemory(count); });
 }
 
 void addOptions(CommandLine& line, Said& said) {

@@ -5,6 +5,7 @@
 
 #include "broker/memory_map.h"
 #include "tests/fuzz/planted.h"
+#include "vmm/config/net_plan.h"
 #include "vmm/realm/guest_draft.h"
 #include "vmm/words/error_codes.h"
 #include "vmm/words/quote.h"
@@ -17,7 +18,6 @@ namespace {
 constexpr uint64_t DEFAULT_MEMORY = 1 << 30;
 constexpr uint64_t PAGE = 4096;
 constexpr size_t LONGEST_CMDLINE = 4095;  // a page with its closing zero, of the era
-constexpr size_t MOST_NETS = 8;           // of a VM
 constexpr Mac DEFAULT_MAC{{0x02, 0x1a, 0x11, 0x00, 0x01, 0x00}};
 
 [[noreturn]] void refuse(kj::String message, kj::StringPtr advice) {

@@ -2,6 +2,7 @@
 
 #include <kj/vector.h>
 
+#include "vmm/config/net_plan.h"
 #include "vmm/words/number_text.h"
 #include "vmm/words/split.h"
 
@@ -148,8 +149,7 @@ kj::Maybe<Mac> parseMac(kj::StringPtr text) {
 }
 
 kj::String macText(const Mac& mac) {
-  return kj::strArray(
-      KJ_MAP(octet, mac.octets) { return kj::str(octet < 16 ? "0" : "", kj::hex(octet)); }, ":");
+  return troupe::macText(mac.octets);
 }
 
 }  // namespace troupe::realm
