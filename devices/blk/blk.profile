@@ -117,5 +117,5 @@ cgroup {
 # Its successor finds in its journals what it had in flight.
 restart { policy: ALWAYS restarts: 10 seconds: 60 }
 
-budget { filter: "run" syscalls: 12 unconditional: 4 }
+budget { filter: "run" syscalls: 12 unconditional: 3 }
 budget { filter: "thread:queue" syscalls: 15 unconditional: 5 }

@@ -23,4 +23,4 @@ cgroup {
   pids_max { value: 4 optional: "yes" }
 }
 
-budget { filter: "run" syscalls: 22 unconditional: 8 }
+budget { filter: "run" syscalls: 21 unconditional: 8 }
