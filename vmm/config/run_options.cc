@@ -24,9 +24,9 @@ writes one. An option overrides the file; disks, networks and consoles of the co
 
 A SIZE has a unit K, M, G or T, or is in bytes.
 
-A DISK is PATH[,ro|rw|volatile][,format=raw|qcow2][,backing=PATH:FORMAT]...[,id=ID][,serial=TEXT][,direct][,queues=N][,rate=RATE]; a comma in
-PATH is written twice. It appears in the guest as vda, vdb, ... in the order given. Formats are said,
-never guessed. A RATE is what the guest may use of it in a second: 100M, 500iops or 100M+500iops;
+A DISK is PATH[,ro|rw|volatile][,format=raw|qcow2][,backing=PATH:FORMAT]...[,id=ID][,serial=TEXT][,direct][,queues=N][,rate=RATE];
+a comma in PATH is written twice. It appears in the guest as vda, vdb, ... in the order given. What is written to a `volatile`
+one is kept in memory and vanishes. Formats are said, never guessed. A RATE is what the guest may use of it in a second: 100M, 500iops or 100M+500iops;
 100M/1G lets 1G pass at once after a rest.
 
 A NET is tap=NAME|fd=N[:N...]|user[,mac=MAC][,mtu=N][,queues=N][,hostfwd=tcp|udp:[ADDRESS:]PORT:PORT]...[,pcap=FILE]
