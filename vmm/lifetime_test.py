@@ -102,7 +102,7 @@ class Lifetime(ProgramTest):
         process = self.start(self.sleeper, "--disk", self.file("disk", size=1 << 20), "--disk",
                              self.file("other", size=1 << 20) + ",volatile", "--console",
                              "file=" + self.path("console"), "--balloon", "--vsock",
-                             "cid=4100000011,socket=" + self.path("vsock"))
+                             f"cid={self.cid},socket={self.path('vsock')}")
         for actor in ("balloon0", "blk0", "blk1", "console0", "rng0", "serial", "vsock0"):
             with self.subTest(actor):
                 first = self.actors()[actor]
@@ -305,11 +305,11 @@ class Lifetime(ProgramTest):
         self.fail(f"somebody listens at {path}")
 
     def testSocketsAndCidOfTheSocketDeviceAreGivenBack(self):
-        words = ["--vsock", f"cid=4100000000,socket={self.path('v')},forward=22:{self.path('ssh')}"]
+        words = ["--vsock", f"cid={self.cid},socket={self.path('v')},forward=22:{self.path('ssh')}"]
         process = self.start(self.sleeper, *words)
         self.assertIn("vsock0", self.actors())
         result = self.run_troupe("run", "--kernel", self.sleeper, "--serial", "file=" + self.path("other"),
-                                 "--vsock", "cid=4100000000")
+                                 "--vsock", f"cid={self.cid}")
         self.assertEqual(result.returncode, 2)
         self.assertTrue(result.stderr.startswith("troupe: TRP-vsk-003: "), result.stderr)
         self.assertTrue(stat.S_ISSOCK(os.stat(self.path("v")).st_mode))

@@ -225,7 +225,7 @@ class Ends(unittest.TestCase):
         self.assertTrue(rest.replace(b"\r", b"").startswith(b"abc\npayload: "), rest)
 
     def test_keys_are_echoed_on_the_console(self):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             path = os.path.join(folder, "socket")
             machine = Machine(folder, "microvm", words="keys=console", disks=False)
             machine.command += ["-device", "virtio-serial-pci,disable-legacy=on,max_ports=1",

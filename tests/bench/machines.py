@@ -20,7 +20,7 @@ class Machine:
 
     def __init__(self, name):
         self.name = name
-        self.folder = tempfile.mkdtemp(prefix="troupe-bench.")
+        self.folder = tempfile.mkdtemp(prefix="troupe-bench.", dir="/tmp")
 
     def close(self):
         shutil.rmtree(self.folder, ignore_errors=True)

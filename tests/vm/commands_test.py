@@ -416,7 +416,7 @@ class OnATerminal(Commands):
     def testTablesFit(self):
         name = self.guest("a label that is longer than any terminal is wide " * 4)
         self.guest("short")
-        for words in (("list", "--socket", self.socket), ("list", "--realms"), ("status", name),
+        for words in (("list", "--socket", self.socket), ("list", "--realms", "--socket", self.socket), ("status", name),
                       ("inspect", name, "jail"), ("inspect", name), ("graph", name),
                       ("top", name, "--count", "1", "--interval", "0.1"), ("balloon-stats", name)):
             with self.subTest(words):

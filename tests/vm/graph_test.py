@@ -141,7 +141,7 @@ class Graph(unittest.TestCase):
         self.process = self.folder.start(
             "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
             "--cmdline", "idle", "--disk", self.disks[0], "--console", "pty", "--serial",
-            f"file={self.serial}", "--balloon", "--vsock", f"cid=4100000002,socket={socket_path}",
+            f"file={self.serial}", "--balloon", "--vsock", f"cid={self.folder.cid()},socket={socket_path}",
             "--net", "user")
         self.addCleanup(self.process.kill)
         self.folder.status(self.name)

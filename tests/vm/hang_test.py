@@ -23,7 +23,6 @@ ENDLESS_LOOP = bytes.fromhex("ebfe")
 # close(3), its pipe, and then the epoll_wait() it was in again and again: keeps rdi for that.
 CLOSES_ITS_PIPE = bytes.fromhex("57" "bf03000000" "b803000000" "0f05" "5f" "b8e8000000" "0f05" "ebf7")
 DEVICES = ("blk0", "net0", "console0", "balloon0", "vsock0", "rng0")
-CID = 4200000000 + os.getpid()  # of all VMs on this host
 
 
 class Hang(supervised.SupervisedVm):
@@ -59,7 +58,7 @@ class Hang(supervised.SupervisedVm):
         self.addCleanup(theirs.close)
         options = ("--disk", self.folder.disk("a", 8 << 20), "--net", f"fd={theirs.fileno()}",
                    "--console", f"socket={self.folder.file('console')}", "--balloon", "stats",
-                   "--vsock", f"cid={CID},socket={self.folder.file('vsock')}")
+                   "--vsock", f"cid={self.folder.cid()},socket={self.folder.file('vsock')}")
         return options, {"pass_fds": [theirs.fileno()]}
 
     def testWhileItServesADisk(self):
@@ -151,7 +150,7 @@ class Hang(supervised.SupervisedVm):
     def testWithAStreamUnderWay(self):
         """Which ends, as the guest has not answered yet; the next one can begin."""
         path = self.folder.file("vsock")
-        vm = self.start("idle", "--vsock", f"cid={CID},socket={path}")
+        vm = self.start("idle", "--vsock", f"cid={self.folder.cid()},socket={path}")
         self.until(vm, " failed")
         client = self.clientOf(path)
         client.sendall(b"CONNECT 1234\n")

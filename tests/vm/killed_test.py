@@ -45,7 +45,7 @@ class Killed(supervised.SupervisedVm):
         recording = self.folder.file(f"recording{self.victims}")
         self.victims += 1
         vm = self.start("idle", "--disk", self.folder.disk("a"), "--console",
-                        f"file={self.folder.file('guest/console')}", "--vsock", "cid=77",
+                        f"file={self.folder.file('guest/console')}", "--vsock", f"cid={self.folder.cid()}",
                         "--balloon", "stats", "--net", "user", f"--record=rng0={recording}")
         self.until(vm, " passed, ")
         self.actors()  # starts the front end
@@ -94,7 +94,7 @@ class Killed(supervised.SupervisedVm):
                    for one in json.loads(out)["removed"]}
         self.assertEqual(removed[f"{self.name}.lock"], "lock")
         self.assertEqual(removed[f"{self.name}.sock"], "socket")
-        self.assertEqual(removed["cid-77"], "lease of a cid")
+        self.assertEqual(removed[f"cid-{self.folder.cid()}"], "lease of a cid")
         self.assertEqual(self.folder.left_over(), [])
 
     def testBroker(self):
@@ -109,13 +109,13 @@ class Killed(supervised.SupervisedVm):
                 self.assertEqual(holders_of(inode), [])
 
     def testNothingIsRemovedWhileItsOwnerLives(self):
-        vm = self.start("idle", "--vsock", "cid=78")
+        vm = self.start("idle", "--vsock", f"cid={self.folder.cid()}")
         self.until(vm, " passed, ")
         for _ in range(3):
             code, out, err = self.folder.run("gc")
             self.assertEqual(code, 0, err)
             self.assertNotIn(self.name, out)
-            self.assertNotIn("cid-78", out)
+            self.assertNotIn(f"cid-{self.folder.cid()}", out)
         self.assertEqual(self.actors()["rng0"]["restarts"], 0)
         vm.terminate()
         self.end(vm, 18)

@@ -56,6 +56,10 @@ class Folder:
         """A name for a VM of this test alone: root's VMs of all tests share one run-time folder."""
         return f"{word}-{self.path.rpartition('.')[2]}"
 
+    def cid(self):
+        """An address of sockets for a VM of this test alone, for the same reason."""
+        return 4100000000 + os.getpid()
+
     def disk(self, name, size=1 << 20):
         """A disk of zeroes that the user of this folder owns."""
         path = os.path.join(self.file("guest"), name)

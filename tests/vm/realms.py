@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -46,13 +47,14 @@ def private_kib(pid):
         return sum(int(line.split()[1]) for line in file if line.startswith("Private_Dirty:"))
 
 
-def groups():
-    """How many VMs of realms have a control group, wherever it is, and how many actors in them."""
+def groups(daemon):
+    """How many VMs of its realms have a control group, wherever it is, and how many actors in them."""
+    ours = re.compile(rf"vm-r.*-{daemon}(-\d+)?")
     vms, actors = 0, 0
     for mount in "/sys/fs/cgroup", "/sys/fs/cgroup/unified":
         for path, folders, _ in os.walk(mount):
-            vms += sum(name.startswith("vm-r") for name in folders)
-            actors += len(folders) if os.path.basename(path).startswith("vm-r") else 0
+            vms += sum(ours.fullmatch(name) is not None for name in folders)
+            actors += len(folders) if ours.fullmatch(os.path.basename(path)) else 0
     return vms, actors
 
 
@@ -62,7 +64,7 @@ def counts(daemon):
     for number in os.listdir(f"/proc/{daemon}/fd"):
         with contextlib.suppress(OSError):  # it may be closed by now
             fds.append(os.readlink(f"/proc/{daemon}/fd/{number}"))
-    vms, actors = groups()
+    vms, actors = groups(daemon)
     return {
         "processes": len(descendants(daemon)),
         "fds": len(fds),

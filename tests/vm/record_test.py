@@ -130,7 +130,7 @@ class Recorded(unittest.TestCase):
         wire = self.neighbour()
         devices = ("net0", "vsock0", "balloon0")
         vm = self.start(cmdline, "--net", f"fd={wire.fileno()}", "--balloon", "stats",
-                        "--vsock", f"cid=4100000021,socket={path}",
+                        "--vsock", f"cid={self.folder.cid()},socket={path}",
                         *(f"--record={device}={self.file(device)}" for device in devices),
                         *options, pass_fds=[wire.fileno()])
         self.until(vm, " 0 failed")

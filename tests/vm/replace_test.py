@@ -315,7 +315,7 @@ class Replaced(supervised.SupervisedVm):
         echo.listen(8)
         served = threading.Thread(target=self.echo, args=(echo,), daemon=True)
         served.start()
-        vm = self.start("idle", "--vsock", f"cid=4100000012,socket={path}")
+        vm = self.start("idle", "--vsock", f"cid={self.folder.cid()},socket={path}")
         self.until(vm, " 0 failed")
         self.assertRegex(self.said(), r"ok +vsock0 +echo")
         killed = self.kill_again_and_again(vm, "troupe-vsock", KILLS, random.Random(17))

@@ -71,7 +71,7 @@ class Ready(replace_test.Replaced):
         return ("--disk", path, "--disk", f"{image},format=qcow2", "--disk",
                 f"{self.folder.disk('other', 1 << 20)},volatile", "--console",
                 f"socket={self.folder.file('console')}", "--net", "user", "--balloon", "stats",
-                "--vsock", "cid=4100000013")
+                "--vsock", f"cid={self.folder.cid()}")
 
     def testWhatEachProcessHolds(self):
         vm = self.start("idle", *self.everything())

@@ -115,9 +115,9 @@ class Variety(unittest.TestCase):
         thread = threading.Thread(target=echo, daemon=True)
         thread.start()
         code, out, err = self.folder.run("run", *self.kernel, "--cmdline", "", "--vsock",
-                                         f"cid=4100000001,socket={path}")
+                                         f"cid={self.folder.cid()},socket={path}")
         self.assertEqual(code, 0, out + err)
-        self.assertRegex(out, r"(?m)^ok +vsock0 +cid +4100000001")
+        self.assertRegex(out, rf"(?m)^ok +vsock0 +cid +{self.folder.cid()}")
         self.assertRegex(out, r"(?m)^ok +vsock0 +refused ")
         self.assertRegex(out, r"(?m)^ok +vsock0 +echo +21 bytes")
         thread.join(timeout=20)

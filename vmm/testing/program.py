@@ -30,13 +30,15 @@ class ProgramTest(unittest.TestCase):
     can be told from anybody else's."""
 
     def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="troupe-test-")
+        self.folder = tempfile.mkdtemp(prefix="troupe-test-", dir="/tmp")
         os.chmod(self.folder, 0o755)
         self.bin = os.path.join(self.folder, "bin")
         shutil.copytree(BIN, self.bin, symlinks=False)
         self.troupe = os.path.join(self.bin, "troupe")
         self.started = []
+        # Root's VMs of all tests share one run-time folder.
         self.name = f"test-{os.getpid()}-{self.id().split('.')[-1]}"[:60]
+        self.cid = 4100000000 + os.getpid()
 
     def tearDown(self):
         for process in self.started:
