@@ -4,6 +4,7 @@
 import json
 import os
 import pty
+import select
 import shutil
 import signal
 import socket
@@ -191,6 +192,7 @@ class Lifetime(ProgramTest):
 
     def testTheFrontEndSurvivesGarbage(self):
         process = self.start(self.sleeper)
+        front = self.actors()["front"]
         path = os.path.join(run_folder(), self.name + ".sock")
         garbage = [b"\xff" * 4096, b"GET / HTTP/1.1\r\n\r\n", bytes(1 << 16),
                    b"\x00\x00\x00\x00\xff\xff\xff\x7f" + bytes(64), os.urandom(1 << 16)]
@@ -202,7 +204,7 @@ class Lifetime(ProgramTest):
                     client.sendall(noise)
                 except OSError:
                     pass
-        self.assertEqual(self.run_troupe("status", self.name).returncode, 0)
+        self.assertEqual(self.actors()["front"], front)
         self.assertIsNone(process.poll())
 
     def testALostFrontEndIsReplaced(self):
@@ -217,17 +219,23 @@ class Lifetime(ProgramTest):
         self.assertNotEqual(self.actors()["front"], first)
         self.assertIsNone(process.poll())
 
-    def testIdleConnectionsDoNotLockTheOwnerOutForGood(self):
+    def testWhoComesWhenEveryPlaceIsTakenIsServedWhenOneIsFree(self):
         self.start(self.sleeper)
         path = os.path.join(run_folder(), self.name + ".sock")
         idle = []
-        for _ in range(15):
+        for _ in range(16):
             client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
             client.connect(path)
             idle.append(client)
-        self.assertEqual(self.run_troupe("status", self.name).returncode, 0)
-        for client in idle:
-            client.close()
+            if len(idle) == 15:
+                self.assertEqual(self.run_troupe("status", self.name).returncode, 0)
+        late = subprocess.Popen([self.troupe, "status", self.name], stdout=subprocess.DEVNULL)
+        self.started.append(late)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            late.wait(timeout=0.5)
+        idle[0].close()
+        self.assertEqual(late.wait(timeout=30), 0)
 
     def testTheSocketIsPrivate(self):
         self.start(self.sleeper)
@@ -331,8 +339,11 @@ class Lifetime(ProgramTest):
             [self.troupe, "run", "--kernel", talker, "--memory", "64M", "--name", self.name],
             stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE)
         self.started.append(process)
+        until = time.monotonic() + 30
+        while select.select([], [write], [], 0)[1]:  # there is room in the pipe
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.01)
         os.close(write)
-        time.sleep(0.5)
         process.terminate()
         self.assertEqual(process.wait(timeout=10), 18)
         os.close(read)

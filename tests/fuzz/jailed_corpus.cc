@@ -28,8 +28,7 @@ std::vector<Op> fresh(Random& random) {
 }  // namespace
 
 void JailedCorpus::load(const std::string& folder) {
-  std::error_code missing;
-  for (auto& entry : std::filesystem::directory_iterator(folder, missing)) {
+  for (auto& entry : std::filesystem::directory_iterator(folder)) {
     std::ifstream file(entry.path(), std::ios::binary);
     std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
     inputs.push_back(

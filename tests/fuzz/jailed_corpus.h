@@ -11,7 +11,7 @@ namespace troupe::fuzz {
 // The inputs that reached something new, to begin from.
 class JailedCorpus {
  public:
-  // Every file of `folder`; nothing where there is none.
+  // Every file of `folder`, which has to be there.
   void load(const std::string& folder);
   // What is new from now on is kept there too.
   void keepIn(const std::string& folder) { kept = folder; }

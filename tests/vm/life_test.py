@@ -254,13 +254,13 @@ class Reset(Life):
                 self.stop()
 
     def testNoPageKeepsWhatTheBootBeforeWrote(self):
-        # mov edi, 0x1000000; mov ecx, 8192; 1: mov [edi], eax; add edi, 4096; loop 1b
-        touch = (b"\xbf\x00\x00\x00\x01\xb9\x00\x20\x00\x00"
-                 b"\x89\x07\x81\xc7\x00\x10\x00\x00\xe2\xf6")
-        # The first boot finds 0 at 0x300000, touches memory and leaves a mark; so does each after it.
-        check = b"\x80\x3d\x00\x00\x30\x00\x00\x75\xfe"  # cmp byte [0x300000], 0; jne self
-        mark = b"\xc6\x05\x00\x00\x30\x00\x01"
-        self.start(self.tiny(check + SAY % ord(".") + touch + mark + tiny_guest.RESET))
+        # mov edi, 0x1000000; mov ecx, 8192; 1: cmp dword [edi], 0; jne self; add edi, 4096; loop 1b
+        each = b"\xbf\x00\x00\x00\x01\xb9\x00\x20\x00\x00"
+        look = each + b"\x83\x3f\x00\x75\xfe\x81\xc7\x00\x10\x00\x00\xe2\xf3"
+        # The same with mov dword [edi], 1.
+        mark = each + b"\xc7\x07\x01\x00\x00\x00\x81\xc7\x00\x10\x00\x00\xe2\xf2"
+        # The first boot finds 0 everywhere in 32 MiB and leaves its marks; so does each after it.
+        self.start(self.tiny(look + SAY % ord(".") + mark + tiny_guest.RESET))
         self.hear(r"\.", 5)  # a page that kept its mark would have stopped it
         self.stop()
 

@@ -127,20 +127,25 @@ class Serial(unittest.TestCase):
         self.name = self.folder.vm("vm")
 
     def testLateReaderOfTheSocketSeesTheFirstByte(self):
-        path = self.folder.file("run/serial")
+        path, console = self.folder.file("run/serial"), self.folder.file("guest/console")
         process = self.folder.start("run", "--name", self.name, "--kernel", self.folder.payload,
                                     "--memory", "64M", "--cmdline", "idle",
-                                    "--serial", f"socket={path}")
+                                    "--console", f"file={console}", "--serial", f"socket={path}")
         try:
             self.folder.status(self.name)
-            time.sleep(1)  # the guest has said all it will say
+            until = time.monotonic() + 60
+            while os.path.getsize(console) == 0:  # by then its first lines are said
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.01)
             with socket.socket(socket.AF_UNIX) as reader:
-                reader.settimeout(10)
+                reader.settimeout(60)
                 reader.connect(path)
                 text = b""
                 while b"passed," not in text:
-                    text += reader.recv(65536)
-            self.assertIn(b"payload", text)
+                    piece = reader.recv(65536)
+                    self.assertNotEqual(piece, b"", text)
+                    text += piece
+            self.assertRegex(text, rb"^payload: idle\r?\n")
         finally:
             self.folder.run("stop", "--force", self.name)
             out, err = process.communicate(timeout=20)

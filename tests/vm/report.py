@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 
 class Result(unittest.TextTestResult):
-    """Keeps (name, seconds, trouble) of every case."""
+    """Keeps (name, seconds, trouble) of every case but those that are skipped."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -15,7 +15,7 @@ class Result(unittest.TextTestResult):
 
     def startTest(self, test):
         super().startTest(test)
-        self.started, self.trouble = time.monotonic(), ""
+        self.started, self.trouble, self.isSkipped = time.monotonic(), "", False
 
     def addError(self, test, err):
         super().addError(test, err)
@@ -25,13 +25,18 @@ class Result(unittest.TextTestResult):
         super().addFailure(test, err)
         self.trouble = self.failures[-1][1]
 
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.isSkipped = True
+
     def addSubTest(self, test, subtest, err):
         super().addSubTest(test, subtest, err)
         if err is not None:
             self.trouble += f"{subtest}\n{self._exc_info_to_string(err, test)}"
 
     def stopTest(self, test):
-        self.cases.append((test.id(), time.monotonic() - self.started, self.trouble))
+        if self.trouble or not self.isSkipped:
+            self.cases.append((test.id(), time.monotonic() - self.started, self.trouble))
         super().stopTest(test)
 
 
