@@ -13,7 +13,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.getcwd(), "vmm/testing"))
 import tiny_guest
-from program import DYING_ACTOR, ProgramTest
+from program import DYING_ACTOR, ProgramTest, run_folder
 
 F_OFD_SETLK = 37
 
@@ -288,11 +288,14 @@ class BadInput(ProgramTest):
         self.assertError(result, 3, "TRP-host-007", "--console")
 
     def testAControlSocketThatIsNone(self):
-        path = os.path.join("/run/troupe", self.name + ".sock")
+        self.run_troupe("list")  # makes the run-time folder
+        path = os.path.join(run_folder(), self.name + ".sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             other.bind(path)
-            result = self.run_troupe("status", self.name)
-        os.unlink(path)
+            try:
+                result = self.run_troupe("status", self.name)
+            finally:
+                os.unlink(path)
         self.assertError(result, 3, "TRP-host-008", path)
 
     def testProgramsThatSomebodyStartsByHand(self):

@@ -89,7 +89,9 @@ class DeviceReplace(supervised.SupervisedVm):
             self.kill_again_and_again(vm, "troupe-blk", 1, random.Random(1))
             self.kill_again_and_again(vm, "troupe-rng", 1, random.Random(1))
             self.goesOn(vm)
+            until = time.monotonic() + 60
             while self.actors()["blk0"]["pid"] == pid:
+                self.assertLess(time.monotonic(), until, "it is not replaced")
                 time.sleep(0.01)
         self.endLoad(vm, path)
 
@@ -110,7 +112,9 @@ class DeviceReplace(supervised.SupervisedVm):
                 time.sleep(0.01)
         # One that was known as ready is what took the place each time but where it was too fresh.
         self.assertEqual(self.actors()["blk0"]["restarts"], TIMES)
+        until = time.monotonic() + 60
         while set(self.spares()) != {"blk0", "rng0"}:
+            self.assertLess(time.monotonic(), until, "there are no spares")
             time.sleep(0.01)
         self.assertEqual(self.folder.run("graph", self.name)[0], 0)
         self.assertRegex(self.folder.run("status", self.name)[1], r"(?m)^blk0 .* spare *$")

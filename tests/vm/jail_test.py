@@ -45,23 +45,17 @@ class Jail(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = machine.Folder(cls.user)
+        cls.addClassCleanup(cls.folder.close)
         cls.name = cls.folder.vm("jailed")
         cls.process = cls.folder.start(
             "run", "--name", cls.name, "--kernel", cls.folder.payload, "--memory", "64M",
             "--cmdline", "idle", "--balloon", "--disk", cls.folder.disk("a"),
             "--disk", cls.folder.disk("b"),
             "--console", f"file={cls.folder.file('guest/console')}")
-        cls.actors = {}
-        cls.troupe = None
+        cls.addClassCleanup(cls.process.communicate, timeout=20)
+        cls.addClassCleanup(cls.folder.run, "stop", "--force", cls.name)
         status = cls.folder.status(cls.name)
-        cls.troupe = status["pid"]
         cls.actors = {actor["name"]: actor for actor in status["actors"]}
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.run("stop", "--force", cls.name)
-        cls.process.communicate(timeout=20)
-        cls.folder.close()
 
     def testEveryKindIsThere(self):
         kinds = sorted(actor["kind"] for actor in self.actors.values())

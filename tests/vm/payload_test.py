@@ -171,6 +171,7 @@ class Ends(unittest.TestCase):
             "run", "--name", self.name, "--kernel", self.folder.payload, "--memory", "64M",
             "--cmdline", "idle", "--disk", self.folder.disk("a"), "--console",
             "file=" + self.folder.file("guest/console"))
+        self.addCleanup(self.process.kill)
         actors = self.folder.status(self.name)["actors"]
         self.pids = {actor["name"]: actor["pid"] for actor in actors}
 

@@ -156,7 +156,9 @@ class Variety(unittest.TestCase):
                 late.settimeout(10)
                 text = b""
                 while text.count(b"\n") < 3:
-                    text += late.recv(4096)
+                    piece = late.recv(4096)
+                    self.assertNotEqual(piece, b"", text)
+                    text += piece
             self.assertIn(b"hello from port 0\n", text)
             self.folder.run("stop", "--force", self.name)
             self.finish(process, 18)
