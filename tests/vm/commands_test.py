@@ -355,10 +355,16 @@ class Terminal:
     """A program on a pseudo terminal of 80 columns."""
 
     def __init__(self, command, environment, columns=WIDTH):
+        gate, opener = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            os.close(opener)
+            os.read(gate, 1)  # until the terminal is as it is to be, and known
             os.execvpe(command[0], command, environment)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.before = self.flags()
+        os.close(gate)
+        os.close(opener)
         self.heard = b""
 
     def type(self, text):
@@ -437,15 +443,14 @@ class OnATerminal(Commands):
         for words in ("serial", "console"):
             with self.subTest(words):
                 terminal = self.terminal(words, name)
-                before = terminal.flags()
                 if words == "serial":
                     terminal.until(b"payload: end=halt")  # said long before: it is replayed
                 # Raw, once it is attached.
-                self.until(lambda: terminal.flags() != before, "the terminal is the guest's")
+                self.until(lambda: terminal.flags() != terminal.before, "the terminal is the guest's")
                 terminal.type(b"\x1d")
                 terminal.until(b"detached; the guest goes on")
                 self.assertEqual(terminal.end(), 0)
-                self.assertEqual(terminal.flags(), before)
+                self.assertEqual(terminal.flags(), terminal.before)
                 self.assertEqual(self.folder.status(name)["state"], "running")
 
     def testASignalThatEndsItLeavesTheTerminalAsItWas(self):
@@ -453,12 +458,11 @@ class OnATerminal(Commands):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             with self.subTest(number.name):
                 terminal = self.terminal("serial", name)
-                before = terminal.flags()
-                self.until(lambda: terminal.flags() != before, "the terminal is the guest's")
+                self.until(lambda: terminal.flags() != terminal.before, "the terminal is the guest's")
                 os.kill(terminal.pid, number)
                 terminal.rest()
                 self.assertEqual(terminal.end(), -number)
-                self.assertEqual(terminal.flags(), before)
+                self.assertEqual(terminal.flags(), terminal.before)
 
     def testWhoComesAgainOrBesideIsToldTheSame(self):
         name = self.guest()
