@@ -22,6 +22,14 @@ struct Bench {
       io.waitScope.poll();
   }
 
+  void pass(kj::Duration time) {
+    settle();
+    timer.advanceTo(timer.now() + time);
+    settle();
+  }
+
+  kj::TimerImpl timer{kj::origin<kj::TimePoint>() +
+                      1 * kj::HOURS};  // of sessions; outlives the loop
   kj::AsyncIoContext io = kj::setupAsyncIo();
   Stage stage{io, choices()};
   Environments realms{io, stage};
@@ -38,10 +46,9 @@ class Connection {
       : bench(bench),
         pipe(bench.io.provider->newCapabilityPipe()),
         serverNetwork(*pipe.ends[0], 4, capnp::rpc::twoparty::Side::SERVER),
-        server(capnp::makeRpcServer(
-            serverNetwork,
-            kj::heap<ManagerActor>(bench.realms, bench.terms,
-                                   kj::refcounted<Session>(bench.io.provider->getTimer())))),
+        server(capnp::makeRpcServer(serverNetwork,
+                                    kj::heap<ManagerActor>(bench.realms, bench.terms,
+                                                           kj::refcounted<Session>(bench.timer)))),
         clientNetwork(*pipe.ends[1], 4, capnp::rpc::twoparty::Side::CLIENT),
         client(capnp::makeRpcClient(clientNetwork)) {}
 
@@ -137,6 +144,107 @@ TEST(Connection, WaitsForNoPromiseOfACallThatIsOver) {
   EXPECT_FALSE(acceptor.fulfiller->isWaiting());
   EXPECT_FALSE(socket.fulfiller->isWaiting());
   EXPECT_FALSE(directory.fulfiller->isWaiting());
+}
+
+// A call with its own answer as what it waits for. RPC keeps what leads to an answer for as long as
+// that is awaited.
+class Looped {
+ public:
+  Looped(capnp::Capability::Client of, uint64_t interface, uint16_t method,
+         kj::FunctionParam<void(capnp::AnyPointer::Builder, capnp::Capability::Client)> give) {
+    auto itself = kj::newPromiseAndFulfiller<capnp::Capability::Client>();
+    auto request = of.typelessRequest(interface, method, nullptr);
+    give(request, kj::mv(itself.promise));
+    auto sent = request.send();
+    capnp::AnyPointer::Pipeline answer = kj::mv(sent);
+    itself.fulfiller->fulfill(capnp::Capability::Client(answer.getPointerField(0).asCap()));
+    answered = kj::mv(sent).ignoreResult().eagerlyEvaluate(nullptr);
+  }
+  kj::Promise<void> answered = nullptr;
+};
+
+Looped launchOfItself(Realm::Client realm) {
+  return Looped(realm, capnp::typeId<Realm>(), 0, [](auto&& params, auto&& itself) {
+    auto info = params.template initAs<Realm::LaunchInstanceParams>().initLaunchInfo();
+    info.initFlatNamespace().initDirectories(1).set(0, itself.template castAs<Handle>());
+  });
+}
+
+Looped connectOfItself(HostVsockEndpoint::Client endpoint) {
+  return Looped(endpoint, capnp::typeId<HostVsockEndpoint>(), 1, [](auto&& params, auto&& itself) {
+    params.template initAs<HostVsockEndpoint::ConnectParams>().setSocket(
+        itself.template castAs<Handle>());
+  });
+}
+
+Looped listenOfItself(HostVsockEndpoint::Client endpoint) {
+  return Looped(endpoint, capnp::typeId<HostVsockEndpoint>(), 0, [](auto&& params, auto&& itself) {
+    params.template initAs<HostVsockEndpoint::ListenParams>().setAcceptor(
+        itself.template castAs<HostVsockAcceptor>());
+  });
+}
+
+TEST(Connection, LeavesNoCallThatWaitsForItsOwnAnswer) {
+  for (bool isDropped : {false, true}) {
+    Bench bench;
+    uint32_t id = 0;
+    {
+      Connection connection(bench);
+      auto realm = connection.create(id);
+      auto endpoint = connection.endpointOf(realm);
+      auto launching = launchOfItself(realm), connecting = connectOfItself(endpoint),
+           listening = listenOfItself(endpoint);
+      bench.settle();
+      if (isDropped) {
+        for (auto call : {&launching, &connecting, &listening})
+          call->answered = nullptr;
+        bench.settle();
+      }
+    }
+    bench.pass(Session::PATIENCE - 1 * kj::SECONDS);
+    bench.pass(2 * kj::SECONDS);
+    EXPECT_TRUE(bench.realms.find(id) == nullptr) << isDropped;
+  }
+}
+
+TEST(Connection, EndsItsCallsThatWaitForTheirOwnAnswer) {
+  Bench bench;
+  uint32_t id = 0;
+  Connection connection(bench);
+  auto realm = connection.create(id);
+  auto endpoint = connection.endpointOf(realm);
+  auto launching = launchOfItself(realm), connecting = connectOfItself(endpoint),
+       listening = listenOfItself(endpoint);
+  bench.pass(Session::PATIENCE - 1 * kj::SECONDS);
+  for (auto call : {&launching, &connecting, &listening})
+    EXPECT_FALSE(call->answered.poll(bench.io.waitScope));
+  bench.pass(1 * kj::SECONDS);
+  for (auto call : {&launching, &connecting, &listening})
+    EXPECT_ANY_THROW(call->answered.wait(bench.io.waitScope));
+}
+
+// So do the other calls that wait for what was promised; who keeps it in time is answered.
+TEST(Connection, IsToldWhenItsPromisesComeTooLate) {
+  Bench bench;
+  uint32_t id = 0;
+  Connection connection(bench);
+  auto endpoint = connection.endpointOf(connection.create(id));
+  auto acceptor = kj::newPromiseAndFulfiller<HostVsockAcceptor::Client>();
+  auto kept = kj::newPromiseAndFulfiller<HostVsockAcceptor::Client>();
+  auto socket = kj::newPromiseAndFulfiller<Handle::Client>();
+  auto late = listen(endpoint, 52, kj::mv(acceptor.promise));
+  auto inTime = listen(endpoint, 53, kj::mv(kept.promise));
+  auto request = endpoint.connectRequest();
+  request.setSocket(kj::mv(socket.promise));
+  auto connecting = request.send().ignoreResult();
+  bench.pass(Session::PATIENCE - 1 * kj::SECONDS);
+  EXPECT_FALSE(late.poll(bench.io.waitScope));
+  EXPECT_FALSE(connecting.poll(bench.io.waitScope));
+  kept.fulfiller->fulfill(kj::heap<Acceptor>());
+  bench.pass(1 * kj::SECONDS);
+  EXPECT_EQ(inTime.wait(bench.io.waitScope), VsockStatus::OK);
+  EXPECT_ANY_THROW(late.wait(bench.io.waitScope));
+  EXPECT_ANY_THROW(connecting.wait(bench.io.waitScope));
 }
 
 }  // namespace

@@ -19,8 +19,8 @@ constexpr kj::uint MOST_DIRECTORIES = 16;
 constexpr kj::uint MOST_BLOCK_DEVICES = MOST_DISKS;
 
 // A copy of the fd that `handle` carries; the client keeps its own.
-kj::Promise<kj::AutoCloseFd> fdOf(Handle::Client handle, kj::String what) {
-  auto got = handle.getFd();
+kj::Promise<kj::AutoCloseFd> fdOf(Session& session, Handle::Client handle, kj::String what) {
+  auto got = session.inTime(handle, handle.getFd());
   return got.then([handle = kj::mv(handle), what = kj::mv(what)](kj::Maybe<int> fd) {
     KJ_IF_MAYBE (number, fd) {
       int copy;
@@ -33,7 +33,7 @@ kj::Promise<kj::AutoCloseFd> fdOf(Handle::Client handle, kj::String what) {
   });
 }
 
-kj::Promise<LaunchFds> fdsOf(LaunchInfo::Reader info) {
+kj::Promise<LaunchFds> fdsOf(Session& session, LaunchInfo::Reader info) {
   auto directories = info.getFlatNamespace().getDirectories();
   auto disks = info.getBlockDevices();
   if (directories.size() > MOST_DIRECTORIES || disks.size() > MOST_BLOCK_DEVICES) {
@@ -44,9 +44,9 @@ kj::Promise<LaunchFds> fdsOf(LaunchInfo::Reader info) {
   }
   kj::Vector<kj::Promise<kj::AutoCloseFd>> all;
   for (kj::uint i = 0; i < directories.size(); i++)
-    all.add(fdOf(directories[i], kj::str("directory ", i)));
+    all.add(fdOf(session, directories[i], kj::str("directory ", i)));
   for (kj::uint i = 0; i < disks.size(); i++)
-    all.add(fdOf(disks[i].getFile(), kj::str("block device ", i)));
+    all.add(fdOf(session, disks[i].getFile(), kj::str("block device ", i)));
   return kj::joinPromises(all.releaseAsArray())
       .then([first = directories.size()](kj::Array<kj::AutoCloseFd> fds) {
         kj::Vector<kj::AutoCloseFd> directories, disks;
@@ -66,7 +66,7 @@ kj::Promise<void> RealmActor::launchInstance(LaunchInstanceContext context) {
   auto info = context.getParams().getLaunchInfo();
   auto label = info.hasLabel() ? info.getLabel() : info.getUrl();
   checkText("label of a guest", label);
-  return fdsOf(info).then([this, context, label = kj::str(label)](LaunchFds fds) mutable {
+  return fdsOf(*session, info).then([this, context, label = kj::str(label)](LaunchFds fds) mutable {
     LaunchOrder order{kj::heap<capnp::MallocMessageBuilder>(), kj::mv(fds)};
     order.info->setRoot(context.getParams().getLaunchInfo());
     context.releaseParams();

@@ -14,6 +14,12 @@ namespace {
 
 }  // namespace
 
+kj::Exception Session::tooLate() {
+  return kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__,
+                       kj::str("what was promised for this call has not come within ",
+                               PATIENCE / kj::SECONDS, " s"));
+}
+
 Handle::Client Session::hand(kj::AutoCloseFd fd) {
   if (fds->number >= MOST_FDS) tooMany("sockets", MOST_FDS);
   return kj::heap<CountedHandle>(kj::mv(fd), kj::addRef(*fds));

@@ -35,8 +35,8 @@ VsockEndpointActor::VsockEndpointActor(kj::Own<VsockExchange> exchange, kj::Own<
 kj::Promise<void> VsockEndpointActor::listen(ListenContext context) {
   context.allowCancellation();  // who gives a promise may never keep it
   capnp::Capability::Client given = context.getParams().getAcceptor();
-  auto known = given.whenResolved();
-  return known.then([this, context, given = kj::mv(given)]() mutable {
+  auto known = session->inTime(given, given.whenResolved().then([]() { return true; }));
+  return known.then([this, context, given = kj::mv(given)](bool) mutable {
     auto acceptor = resolved(kj::mv(given));
     KJ_REQUIRE(!isHere(acceptor, thisCap()), "an acceptor is an object of whoever listens");
     context.getResults().setStatus(
@@ -55,7 +55,7 @@ VsockStatus VsockEndpointActor::listen(uint32_t port, HostVsockAcceptor::Client 
 kj::Promise<void> VsockEndpointActor::connect(ConnectContext context) {
   context.allowCancellation();
   auto handle = context.getParams().getSocket();
-  auto lent = handle.getFd();
+  auto lent = session->inTime(handle, handle.getFd());
   return lent
       .then([this, context,
              handle = kj::mv(handle)](kj::Maybe<int> fd) mutable -> kj::Promise<VsockStatus> {
