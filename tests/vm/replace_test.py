@@ -122,7 +122,7 @@ class Replaced(supervised.SupervisedVm):
                         f"depth={depth} mode={mode}", "--disk", disk)
         self.until(vm, "flushed ")
         killed = self.kill_again_and_again(vm, "troupe-blk", KILLS, rng)
-        self.assertEqual(killed, KILLS, f"seed {seed}")
+        self.assertEqual(killed, KILLS, f"seed {seed}: {self.howItEnded(vm)}")
         self.goOn(vm, f"seed {seed}")
         self.assertIn(self.actors()["blk0"]["restarts"], self.restartsOf(KILLS))
         vm.terminate()
@@ -132,6 +132,12 @@ class Replaced(supervised.SupervisedVm):
                        if line.startswith("flushed ")][-1])
         places = int(said.split("durability: ")[1].split()[0])
         return (seed, size, places), flushed
+
+    def howItEnded(self, vm):
+        """What a VM said that should be running, and the end of what its guest said."""
+        if vm.poll() is None:
+            return "it runs"
+        return f"{vm.returncode} {vm.stderr.read()!r} {self.said()[-500:]!r}"
 
     def goOn(self, vm, what):
         """The guest goes on to write and flush."""

@@ -101,7 +101,10 @@ kj::Promise<void> Supervisor::watch(Ward& ward) {
         KJ_IF_MAYBE (known, status) {
           return deal(ward, *known);
         }
-        return beginEarly(ward);
+        if (mayBeginEarly(ward)) return beginEarly(ward);
+        // Its spare has died meanwhile.
+        return ward.device.actor->onExit().then(
+            [this, &ward](int status) { return deal(ward, status); });
       });
 }
 
