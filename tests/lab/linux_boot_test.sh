@@ -6,7 +6,7 @@
 # Environment: LAB_GUEST, the guest's first process (of linux/); LAB_ROOT, the size of its root disk;
 # LAB_PROGRAMS, what it needs beside busybox; LAB_STUBS, libraries of fio that it shall not have;
 # LAB_TREE, a folder whose files it has, too; LAB_GUEST_MODULES, kernel modules beyond the usual ones;
-# LAB_SECONDS, the time limit.
+# LAB_SECONDS, the time limit; LAB_PROCESSORS, how many level 1 has.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 source_root=$(cd "$here/../.." && pwd)
@@ -28,6 +28,6 @@ mkdir "$work/stubs"
 # An ordinary user must be able to reach the executables: they are copied out of root's folders.
 script=${1:-boot_checks.py}
 shift || true
-"$here/lab" -m 4096 -t "${LAB_SECONDS:-400}" -- bash -c "
+"$here/lab" -m 4096 -c "${LAB_PROCESSORS:-2}" -t "${LAB_SECONDS:-400}" -- bash -c "
   mkdir -m 755 /tmp/bin && cp $bin/troupe* /tmp/bin/ && chmod 755 /tmp/bin/* &&
   python3 -B $here/linux/$script /tmp/bin $work/initrd $work/root.ext4 $*"

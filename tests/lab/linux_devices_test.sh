@@ -27,7 +27,8 @@ mkdir "$tree/parts"
 for part in "${parts[@]}"; do cp "$folder/$part.sh" "$tree/parts/"; done
 LAB_GUEST_MODULES=$(wanted modules) || true
 LAB_PROGRAMS=$(wanted programs) || true
-export LAB_GUEST=guest_devices_init LAB_TREE=$tree LAB_GUEST_MODULES LAB_PROGRAMS
+LAB_PROCESSORS=$(wanted processors | cut -d ' ' -f 1) || true
+export LAB_GUEST=guest_devices_init LAB_TREE=$tree LAB_GUEST_MODULES LAB_PROGRAMS LAB_PROCESSORS
 # What fio reaches storage clusters and other machines with is half of a minute's loading.
 case " $LAB_PROGRAMS" in
   *" fio "*) export LAB_STUBS="libgfapi.so.0 libnbd.so.0 libibverbs.so.1 librdmacm.so.1 librados.so.2 librbd.so.1

@@ -40,7 +40,7 @@ class Balloon(Part):
             yes, seen = done()
             if yes or time.monotonic() > end:
                 return yes, seen
-            time.sleep(0.5)
+            time.sleep(1)  # asking takes the guest's time
 
     def balloon(self, *words):
         said = self.run.troupe("balloon", self.run.name, *words, "--json")

@@ -1,5 +1,6 @@
 # The memory balloon: memory that is used, given up, taken and given back. Read by guest_devices_init.
 # modules: drivers/virtio/virtio_balloon
+# processors: 1
 work driver ls -d /sys/bus/virtio/drivers/virtio_balloon/virtio*
 
 has() { # KiB that are free, or would be for the asking
