@@ -17,8 +17,9 @@ import sys
 import tempfile
 import time
 
+from lost import LOST
+
 bin_dir, source = (os.path.abspath(path) for path in sys.argv[1:3])
-LOST = 75  # as linux_run.py has it
 failures = 0
 
 

@@ -15,11 +15,11 @@ import tempfile
 import threading
 import time
 
+from lost import ASTRAY, SHUTDOWN, STANDSTILL, give_up
+
 bin_dir, initrd, root_disk = (os.path.abspath(path) for path in sys.argv[1:4])
 # Copied to where an ordinary user may read it, as the executables are.
 kernel = shutil.copy(os.environ["LAB_KERNEL"], "/tmp/vmlinuz")
-LOST = 75  # exit status: the emulated processor has lost the guest (README.md); `lab` tries again
-STANDSTILL = 90  # seconds without a word from a guest that says TICK every five
 failures = 0
 printing = threading.Lock()
 KVM_GROUP = 107  # stands for the group kvm, which this tree's /etc/group may lack
@@ -62,12 +62,6 @@ def check(name, passed, why=""):
     with printing:
         failures += not passed
         print(f"{'ok  ' if passed else 'FAIL'} {name}" + ("" if passed else f": {why}"), flush=True)
-
-
-# How a guest ends that the emulated processor has lost: KVM finds a shutdown where nothing else is, or
-# the guest's kernel goes astray where no program could lead it. One that is told to crash panics without this.
-SHUTDOWN = re.compile(r"triple fault on vCPU \d+ at RIP 0xfff0\b")
-ASTRAY = re.compile(r"\bBUG: .*|\bOops: .*|\bPANIC: .*|.*stack guard page was hit.*")
 
 
 class Run:
@@ -129,9 +123,8 @@ class Run:
         if not why:
             return
         with printing:
-            print(f"{self.output()}\n{self.serial_text()[-3000:]}\n{trace.last()}\nLOST {self.name}, after "
-                  f"{time.monotonic() - self.started:.1f} s: {why}", flush=True)
-            os._exit(LOST)  # whatever other threads are waiting for
+            give_up(f"{self.output()}\n{self.serial_text()[-3000:]}\n{trace.last()}",
+                    f"{self.name}, after {time.monotonic() - self.started:.1f} s: {why}")
 
     def serial_text(self):
         try:

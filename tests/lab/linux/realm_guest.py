@@ -5,18 +5,15 @@ import base64
 import contextlib
 import itertools
 import json
-import os
 import re
 import socket
 import subprocess
 import threading
 import time
 
-LOST = 75  # exit status: the emulated processor has lost the guest (README.md); `lab` tries again
-STANDSTILL = 90  # seconds without a word from a guest that says TICK every five
+from lost import ASTRAY, SHUTDOWN, STANDSTILL, give_up
+
 TURN = 0.1  # seconds between two looks; those in which nobody looks do not count
-SHUTDOWN = re.compile(r"triple fault on vCPU \d+ at RIP 0xfff0\b")
-ASTRAY = re.compile(r"\bBUG: .*|\bOops: .*|\bPANIC: .*|.*stack guard page was hit.*")
 
 
 def until(isSo, seconds=120):
@@ -109,8 +106,7 @@ class Guest:
                 raise AssertionError(f"{self.name} has ended: {reason}\n{self.text[-2000:]}")
             why = reason
         if why:
-            print(f"{self.text[-2000:]}\nLOST {self.name}: {why}", flush=True)
-            os._exit(LOST)
+            give_up(self.text[-2000:], f"{self.name}: {why}")
 
     def wait_for(self, pattern, since=0):
         """The match of `pattern` in what it says, however long that takes it."""
