@@ -18,6 +18,8 @@ constexpr uint32_t SETUP_DATA = 0x250;
 constexpr uint32_t E820_TABLE = 0x2d0;
 constexpr uint32_t E820_ENTRY_SIZE = 20;
 
+constexpr uint32_t STAY = 's' | 't' << 8 | 'a' << 16 | 'y' << 24;
+
 template <typename T>
 T read(const uint8_t* from) {
   T value;
@@ -70,7 +72,8 @@ extern "C" void walk(const uint8_t* params) {
     printContent("", at(data) + 16, read<uint32_t>(at(data) + 12));
   }
   print("end\n");
-  constexpr uint32_t WORD = 4;
-  bool stays = length >= WORD && __builtin_memcmp(commandLine + length - WORD, "stay", WORD) == 0;
+  // Compared as a number, as there is no memcmp() here for a compiler to call.
+  bool stays =
+      length >= sizeof(STAY) && read<uint32_t>(commandLine + length - sizeof(STAY)) == STAY;
   if (!stays) powerOff();
 }
