@@ -1,6 +1,7 @@
 #include "vmm/serve/relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <kj/debug.h>
 #include <kj/io.h>
@@ -18,6 +19,7 @@ namespace troupe {
 namespace {
 
 constexpr int SILENCE_MS = 20000;  // of who hangs
+constexpr int STEP_MS = 10;
 
 struct Pair {
   kj::AutoCloseFd ours, theirs;
@@ -69,9 +71,9 @@ kj::AutoCloseFd memoryOf(size_t bytes) {
   return kj::AutoCloseFd(fd);
 }
 
-bool isReadyFor(int fd, short events) {
+bool isReadyFor(int fd, short events, int withinMs = SILENCE_MS) {
   pollfd look = {fd, events, 0};
-  return poll(&look, 1, SILENCE_MS) == 1;
+  return poll(&look, 1, withinMs) == 1;
 }
 
 // Says so much, and hears nothing before that is said. How much it hears then, up to the end; 0 if
@@ -112,17 +114,18 @@ TEST(Relay, IsLeftByTheKeyWhileTheOtherSideSpeaks) {
   KJ_SYSCALL(tcgetattr(terminal, &modes));
   cfmakeraw(&modes);  // it is not the terminal of this session, so nobody else does
   KJ_SYSCALL(tcsetattr(terminal, TCSANOW, &modes));
-  auto output = memoryOf(0);
+  int output[2];
+  KJ_SYSCALL(pipe2(output, O_CLOEXEC));
+  kj::AutoCloseFd heard(output[0]), spoken(output[1]);
   Pair pair;
-  Relaying relaying(terminal, output, pair, Detachable::YES);
+  Relaying relaying(terminal, spoken, pair, Detachable::YES);
   ASSERT_EQ(write(pair.ours, "x", 1), 1);
-  while (lseek(output, 0, SEEK_END) == 0)
-    usleep(1000);
+  ASSERT_TRUE(isReadyFor(heard, POLLIN));  // so the keyboard is looked at
   ASSERT_EQ(write(keyboard, "\x1d", 1), 1);
-  constexpr int STEP_US = 10000;
-  for (int waited = 0; waited < SILENCE_MS * 1000; waited += STEP_US) {
-    if (send(pair.ours, "x", 1, MSG_NOSIGNAL) < 0) break;  // it has gone
-    usleep(STEP_US);
+  constexpr short GONE = 0;  // that is told unasked
+  for (int waited = 0; waited < SILENCE_MS && !isReadyFor(pair.ours, GONE, STEP_MS);
+       waited += STEP_MS) {
+    if (send(pair.ours, "x", 1, MSG_NOSIGNAL) < 0) break;
   }
   pair.ours = nullptr;
   EXPECT_EQ(relaying.end(), RelayEnd::DETACHED);
