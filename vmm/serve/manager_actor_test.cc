@@ -39,7 +39,7 @@ struct Bench {
 using Network = capnp::TwoPartyVatNetwork;
 using Rpc = capnp::RpcSystem<capnp::rpc::twoparty::VatId>;
 
-// One client's, both of its ends.
+// One client's, both of its ends, and a realm that it made.
 class Connection {
  public:
   explicit Connection(Bench& bench)
@@ -50,27 +50,28 @@ class Connection {
                                     kj::heap<ManagerActor>(bench.realms, bench.terms,
                                                            kj::refcounted<Session>(bench.timer)))),
         clientNetwork(*pipe.ends[1], 4, capnp::rpc::twoparty::Side::CLIENT),
-        client(capnp::makeRpcClient(clientNetwork)) {}
+        client(capnp::makeRpcClient(clientNetwork)) {
+    capnp::MallocMessageBuilder message(8);
+    auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
+    vatId.setSide(capnp::rpc::twoparty::Side::SERVER);
+    auto manager = client.bootstrap(vatId).castAs<Manager>();
+    auto created = manager.createRequest().send().wait(bench.io.waitScope);
+    realmId = created.getId();
+    made = created.getRealm();
+  }
 
   ~Connection() noexcept(false) {
+    made = nullptr;
     pipe.ends[1]->shutdownWrite();
     serverNetwork.onDisconnect().wait(bench.io.waitScope);
     bench.settle();
   }
   KJ_DISALLOW_COPY(Connection);
 
-  Realm::Client create(uint32_t& id) {
-    capnp::MallocMessageBuilder message(8);
-    auto vatId = message.initRoot<capnp::rpc::twoparty::VatId>();
-    vatId.setSide(capnp::rpc::twoparty::Side::SERVER);
-    auto manager = client.bootstrap(vatId).castAs<Manager>();
-    auto made = manager.createRequest().send().wait(bench.io.waitScope);
-    id = made.getId();
-    return made.getRealm();
-  }
-
-  HostVsockEndpoint::Client endpointOf(Realm::Client realm) {
-    return realm.getHostVsockEndpointRequest().send().wait(bench.io.waitScope).getEndpoint();
+  uint32_t id() const { return realmId; }
+  Realm::Client realm() { return KJ_ASSERT_NONNULL(made); }
+  HostVsockEndpoint::Client endpoint() {
+    return realm().getHostVsockEndpointRequest().send().wait(bench.io.waitScope).getEndpoint();
   }
 
  private:
@@ -80,6 +81,8 @@ class Connection {
   Rpc server;
   Network clientNetwork;
   Rpc client;
+  uint32_t realmId = 0;
+  kj::Maybe<Realm::Client> made;
 };
 
 kj::Promise<VsockStatus> listen(HostVsockEndpoint::Client endpoint, uint32_t port,
@@ -98,8 +101,9 @@ TEST(Connection, CannotListenWithWhatItWasGiven) {
   uint32_t id = 0;
   {
     Connection connection(bench);
-    auto realm = connection.create(id);
-    auto endpoint = connection.endpointOf(realm);
+    id = connection.id();
+    auto realm = connection.realm();
+    auto endpoint = connection.endpoint();
     auto isRefused = [&](HostVsockAcceptor::Client acceptor) {
       return kj::runCatchingExceptions([&]() {
                listen(endpoint, 52, kj::mv(acceptor)).wait(bench.io.waitScope);
@@ -119,10 +123,8 @@ TEST(Connection, CannotListenWithWhatItWasGiven) {
 // One whose maker does not want the answer any more.
 TEST(Connection, WaitsForNoPromiseOfACallThatIsOver) {
   Bench bench;
-  uint32_t id = 0;
   Connection connection(bench);
-  auto realm = connection.create(id);
-  auto endpoint = connection.endpointOf(realm);
+  auto endpoint = connection.endpoint();
   auto acceptor = kj::newPromiseAndFulfiller<HostVsockAcceptor::Client>();
   auto socket = kj::newPromiseAndFulfiller<Handle::Client>();
   auto directory = kj::newPromiseAndFulfiller<Handle::Client>();
@@ -131,7 +133,7 @@ TEST(Connection, WaitsForNoPromiseOfACallThatIsOver) {
     auto connect = endpoint.connectRequest();
     connect.setSocket(kj::mv(socket.promise));
     auto connecting = connect.send();
-    auto launch = realm.launchInstanceRequest();
+    auto launch = connection.realm().launchInstanceRequest();
     launch.initLaunchInfo().initFlatNamespace().initDirectories(1).set(0,
                                                                        kj::mv(directory.promise));
     auto launching = launch.send();
@@ -184,19 +186,28 @@ Looped listenOfItself(HostVsockEndpoint::Client endpoint) {
   });
 }
 
+// One of each kind.
+struct LoopedCalls {
+  explicit LoopedCalls(Connection& connection)
+      : launching(launchOfItself(connection.realm())),
+        connecting(connectOfItself(connection.endpoint())),
+        listening(listenOfItself(connection.endpoint())) {}
+
+  Looped launching, connecting, listening;
+  Looped* all[3] = {&launching, &connecting, &listening};
+};
+
 TEST(Connection, LeavesNoCallThatWaitsForItsOwnAnswer) {
   for (bool isDropped : {false, true}) {
     Bench bench;
     uint32_t id = 0;
     {
       Connection connection(bench);
-      auto realm = connection.create(id);
-      auto endpoint = connection.endpointOf(realm);
-      auto launching = launchOfItself(realm), connecting = connectOfItself(endpoint),
-           listening = listenOfItself(endpoint);
+      id = connection.id();
+      LoopedCalls calls(connection);
       bench.settle();
       if (isDropped) {
-        for (auto call : {&launching, &connecting, &listening})
+        for (auto call : calls.all)
           call->answered = nullptr;
         bench.settle();
       }
@@ -209,26 +220,21 @@ TEST(Connection, LeavesNoCallThatWaitsForItsOwnAnswer) {
 
 TEST(Connection, EndsItsCallsThatWaitForTheirOwnAnswer) {
   Bench bench;
-  uint32_t id = 0;
   Connection connection(bench);
-  auto realm = connection.create(id);
-  auto endpoint = connection.endpointOf(realm);
-  auto launching = launchOfItself(realm), connecting = connectOfItself(endpoint),
-       listening = listenOfItself(endpoint);
+  LoopedCalls calls(connection);
   bench.pass(Session::PATIENCE - 1 * kj::SECONDS);
-  for (auto call : {&launching, &connecting, &listening})
+  for (auto call : calls.all)
     EXPECT_FALSE(call->answered.poll(bench.io.waitScope));
   bench.pass(1 * kj::SECONDS);
-  for (auto call : {&launching, &connecting, &listening})
+  for (auto call : calls.all)
     EXPECT_ANY_THROW(call->answered.wait(bench.io.waitScope));
 }
 
 // So do the other calls that wait for what was promised; who keeps it in time is answered.
 TEST(Connection, IsToldWhenItsPromisesComeTooLate) {
   Bench bench;
-  uint32_t id = 0;
   Connection connection(bench);
-  auto endpoint = connection.endpointOf(connection.create(id));
+  auto endpoint = connection.endpoint();
   auto acceptor = kj::newPromiseAndFulfiller<HostVsockAcceptor::Client>();
   auto kept = kj::newPromiseAndFulfiller<HostVsockAcceptor::Client>();
   auto socket = kj::newPromiseAndFulfiller<Handle::Client>();
