@@ -171,7 +171,7 @@ class DeviceReplace(supervised.SupervisedVm):
         vm.communicate()
 
     def testAHostWithoutRoomForTheNewProcessLeavesAllAsItWas(self):
-        vm = self.start("idle", "--vsock", "cid=4100000019")
+        vm = self.start("idle", "--vsock", f"cid={self.folder.cid()}")
         self.until(vm, " 0 failed")
         before = self.actors()["vsock0"]["pid"]
         resource.prlimit(vm.pid, resource.RLIMIT_NOFILE, (1024, 1024))

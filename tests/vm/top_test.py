@@ -60,7 +60,7 @@ class Top(observed.Observed):
 
     def testEveryDeviceCounts(self):
         self.start("idle", "--balloon", "--console", f"file={self.folder.file('guest/console')}",
-                   "--vsock", "cid=4100000003", "--net", f"fd={self.wire()}")
+                   "--vsock", f"cid={self.folder.cid()}", "--net", f"fd={self.wire()}")
         wanted = {"balloon0", "blk0", "console0", "net0", "rng0", "vsock0"}
         until = time.monotonic() + 60
         while True:
